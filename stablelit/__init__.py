@@ -1,0 +1,42 @@
+"""Training runs that do not fail, and that say why when they do: callbacks, samplers and model families for Lightning.
+
+>>> from stablelit import KLCapCallback
+>>> KLCapCallback(kl="train_kl", mode="target", kl_target=20.0)  # doctest: +ELLIPSIS
+KLCapCallback(...)
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+__version__ = "0.1.0"
+
+# In a checkout `conf/` lies beside this package, in the wheel inside it: make `stablelit.conf` importable either way,
+# because Hydra's `pkg://stablelit.conf` asks the import system for it.
+_here = Path(__file__).resolve().parent
+if not (_here / "conf").is_dir() and (_here.parent / "conf" / "train.yaml").is_file():
+    __path__.append(str(_here.parent))
+
+_EXPORTS = {
+    "FigureWriter": "callbacks.figure_writer",
+    "HistoryWriter": "callbacks.history_writer",
+    "KLCapCallback": "callbacks.kl_cap",
+    "RandomStateCheckpoint": "callbacks.random_state",
+    "ScalarSchedule": "callbacks.scalar_schedule",
+    "ShuffleDataLoader": "data.loader",
+    "ShuffleSampler": "data.shuffle",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,139 @@
+"""What a callback may expect of a module, as Protocols, and the scalar at a dotted path.
+
+None of these is a base class: a module that has the attribute has the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from stablelit.errors import ContractError, did_you_mean
+
+
+@runtime_checkable
+class HasKLPenalty(Protocol):
+    """A module whose KL term no scalar weight can express, such as free bits per dimension."""
+
+    def kl_penalty(self, kl_per_dim: Tensor) -> Tensor:
+        """The penalty of shape (B,) from the KL of each latent dimension, shape (B, d), nats."""
+        ...
+
+
+@runtime_checkable
+class HasDifficulty(Protocol):
+    """A module, datamodule or sampler that a curriculum can steer."""
+
+    def set_difficulty(self, difficulty: float) -> None:
+        """Takes a difficulty in [0, 1]; 1 is the full task."""
+        ...
+
+
+@runtime_checkable
+class HasFigures(Protocol):
+    """A module or metric that draws pictures of itself."""
+
+    def figures(self) -> Mapping[str, Any]:
+        """Matplotlib figures by name."""
+        ...
+
+
+@runtime_checkable
+class GeneratesToFile(Protocol):
+    """A generative module that the `generate` door can run."""
+
+    def generate_to_file(self, path: str | Path, n: int, seed: int = 0) -> Mapping[str, Any]:
+        """Writes `n` samples in the family's own format and returns what it did, as plain data."""
+        ...
+
+
+Quantity = str | Callable[..., Any]
+"""A key of what `training_step` returns, the name of a logged metric, or a callable of (module, outputs, batch)."""
+
+
+class Scalar:
+    """The number at a dotted path of a module: a float attribute, or a 0-dim tensor that is filled in place.
+
+    Filling a buffer in place keeps a compiled module from recompiling, which a changed Python float would cause.
+
+    Args:
+        owner: the module (or datamodule, or any object) that the path starts from.
+        path: attribute names joined by dots, such as ``kl_weight`` or ``loss.lambda_sparse``.
+        asker: who asks, for the message.
+
+    Raises:
+        ContractError: nothing at the path (near names are given), a read-only property, or not a number.
+    """
+
+    def __init__(self, owner: object, path: str, asker: str = "stablelit") -> None:
+        self.path = path
+        *parents, self._name = path.split(".")
+        holder = owner
+        for depth, parent in enumerate(parents):
+            if not hasattr(holder, parent):
+                raise _nothing_there(asker, owner, holder, path, ".".join(parents[: depth + 1]))
+            holder = getattr(holder, parent)
+        if not hasattr(holder, self._name):
+            raise _nothing_there(asker, owner, holder, path, path)
+        self._holder = holder
+        place = f"{type(owner).__name__}.{path}"
+        descriptor = getattr(type(holder), self._name, None)
+        if isinstance(descriptor, property) and descriptor.fset is None:
+            raise ContractError(
+                f"{asker}: {place} is a read-only property, so it cannot be scheduled. "
+                f"Give it a setter, or name the attribute or buffer behind it."
+            )
+        value = getattr(holder, self._name)
+        self.is_tensor = isinstance(value, Tensor)
+        if isinstance(value, torch.nn.Parameter):
+            raise ContractError(f"{asker}: {place} is a Parameter: the optimizer owns it. Use a float or a buffer.")
+        if isinstance(value, Tensor) and (value.dim() != 0 or not value.is_floating_point()):
+            raise ContractError(
+                f"{asker}: {place} is a tensor of shape {tuple(value.shape)} and {value.dtype}; "
+                f"allowed: a 0-dim floating-point buffer or a float."
+            )
+        if not self.is_tensor and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ContractError(f"{asker}: {place} is a {type(value).__name__} ({value!r}), not a number.")
+
+    @property
+    def value(self) -> float | Tensor:
+        """What stands there now: the float, or the live tensor."""
+        value: float | Tensor = getattr(self._holder, self._name)
+        return value
+
+    def set(self, value: float | Tensor) -> None:
+        """Writes a number.
+
+        A tensor goes into a tensor without the host waiting for the device; into a float it costs one wait.
+        """
+        current = getattr(self._holder, self._name)
+        if isinstance(current, Tensor):
+            with torch.no_grad():
+                if isinstance(value, Tensor):
+                    current.copy_(value)
+                else:
+                    current.fill_(value)
+        else:
+            setattr(self._holder, self._name, float(value))
+
+
+def numbers_of(holder: object) -> list[str]:
+    """The names at which a schedule could write: float attributes and 0-dim floating-point buffers."""
+    names = {n for n, v in vars(holder).items() if isinstance(v, float) and not n.startswith("_")}
+    if isinstance(holder, torch.nn.Module):
+        names |= {n for n, b in holder.named_buffers(recurse=False) if b.dim() == 0 and b.is_floating_point()}
+    return sorted(names)
+
+
+def _nothing_there(asker: str, owner: object, holder: object, path: str, missing: str) -> ContractError:
+    found = numbers_of(holder)
+    hint = did_you_mean(missing.rsplit(".", 1)[-1], found)
+    what = f"It has these numbers: {', '.join(found)}." if found else "It has no float attribute and no 0-dim buffer."
+    return ContractError(
+        f"{asker}: {type(owner).__name__} has nothing at {missing!r} (asked for {path!r}). {what} {hint} "
+        f"Set it in __init__, for example: self.{path} = 1.0"
+    )

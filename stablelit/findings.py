@@ -1,0 +1,144 @@
+"""Finding: the one form of every alarm, and where it goes.
+
+A callback that sees trouble builds a `Finding` and hands it to its `FindingReporter`, which raises each cause once,
+appends it to `findings.jsonl` and then warns, stops the run or raises, as the callback's `action` says.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from stablelit.errors import StablelitError, bad_argument
+
+Severity = Literal["info", "warning", "critical"]
+Action = Literal["warn", "stop", "raise"]
+FINDINGS_FILE = "findings.jsonl"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a person should know about a run.
+
+    Args:
+        name: short and stable, in kebab case: `cap-ineffective`. It is what mutes, tests and reports refer to.
+        severity: `info`, `warning` or `critical`.
+        message: one sentence with the numbers in it.
+        evidence: the numbers as data: plain floats, ints and strings.
+        remedy: what to do; a Hydra override where one exists (`callbacks.kl_cap.max_weight=1.0`).
+        source: the callback and the thing it looks at, `KLCapCallback[kl_weight]`.
+        step: the optimizer step at which it was seen.
+    """
+
+    name: str
+    severity: Severity
+    message: str
+    evidence: dict[str, float | int | str] = field(default_factory=dict)
+    remedy: str = ""
+    source: str = ""
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        if self.severity not in get_args(Severity):
+            raise bad_argument("Finding", "severity", self.severity, ", ".join(get_args(Severity)))
+
+    def __str__(self) -> str:
+        remedy = f" Try: {self.remedy}" if self.remedy else ""
+        return f"[{self.severity}] {self.name}: {self.message}{remedy}"
+
+
+class FindingError(StablelitError, RuntimeError):
+    """A finding whose callback was told `action="raise"`."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+class FindingWarning(UserWarning):
+    """The warning category of findings, so that they can be filtered apart from other warnings."""
+
+
+class FindingReporter:
+    """Raises each cause once; remembers what it raised, across a resume too.
+
+    Args:
+        source: who reports, for the record.
+        action: `warn` goes on, `stop` ends the run cleanly after this batch, `raise` raises `FindingError`.
+
+    Raises:
+        ConfigurationError: unknown action.
+    """
+
+    def __init__(self, source: str, action: Action = "warn") -> None:
+        if action not in get_args(Action):
+            raise bad_argument(source, "action", action, ", ".join(get_args(Action)))
+        self.source = source
+        self.action = action
+        self.raised: dict[str, int] = {}
+
+    def report(self, trainer: Any, finding: Finding) -> bool:
+        """Takes a finding; returns whether it was new."""
+        if finding.name in self.raised:
+            return False
+        step = int(getattr(trainer, "global_step", 0))
+        finding = Finding(**{**asdict(finding), "source": finding.source or self.source, "step": step})
+        self.raised[finding.name] = step
+        if getattr(trainer, "is_global_zero", True):
+            if not getattr(trainer, "fast_dev_run", False):
+                append_finding(findings_directory(trainer), finding)
+            warnings.warn(str(finding), FindingWarning, stacklevel=3)
+        if self.action == "stop":
+            trainer.should_stop = True
+        elif self.action == "raise":
+            raise FindingError(finding)
+        return True
+
+    def state_dict(self) -> dict[str, int]:
+        """What has been raised, and at which step."""
+        return dict(self.raised)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Takes up what an earlier run of the same training has raised."""
+        self.raised = dict(state)
+
+
+def findings_directory(trainer: Any) -> Path:
+    """Where a Trainer's findings go: the logger's directory, else `default_root_dir`.
+
+    Reads the loggers' own directories rather than `trainer.log_dir`, which broadcasts and therefore hangs when only
+    one rank asks.
+    """
+    for logger in getattr(trainer, "loggers", []) or []:
+        directory = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
+        if directory:
+            return Path(directory)
+    return Path(getattr(trainer, "default_root_dir", "."))
+
+
+def append_finding(directory: Path, finding: Finding) -> None:
+    """Appends one line to `findings.jsonl` and flushes it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / FINDINGS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(finding), sort_keys=True) + "\n")
+
+
+def read_findings(directory: str | Path) -> list[Finding]:
+    """The findings of a run, in the order in which they were raised; an empty list where there are none.
+
+    Raises:
+        ValueError: a line that is not a finding; the message has file and line number.
+    """
+    path = Path(directory) / FINDINGS_FILE
+    if not path.is_file():
+        return []
+    findings = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            findings.append(Finding(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}:{number}: not a finding: {error}") from error
+    return findings

@@ -1,0 +1,41 @@
+"""From an optimizer and a learning-rate schedule, as partial functions, to what `configure_optimizers` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+OptimizerFactory = Callable[..., Optimizer]
+ScheduleFactory = Callable[..., Any]
+
+
+def build_optimizers(
+    module: Any,
+    optimizer: OptimizerFactory | None,
+    lr_schedule: ScheduleFactory | None,
+    learning_rate: float,
+) -> dict[str, Any]:
+    """The optimizer of all trainable parameters, with the schedule stepped after every optimizer step.
+
+    Args:
+        module: a LightningModule attached to a Trainer (whose length the schedule needs).
+        optimizer: takes parameters and ``lr=``; None is AdamW with weight decay 1e-4.
+        lr_schedule: takes the optimizer and ``total_steps=``, or None for a constant rate.
+        learning_rate: the peak rate. It is the module's own attribute, so that Lightning's finder can set it.
+
+    Returns:
+        Lightning's dictionary form.
+    """
+    make = optimizer if optimizer is not None else _adamw
+    built = make([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
+    if lr_schedule is None:
+        return {"optimizer": built}
+    scheduler = lr_schedule(built, total_steps=module.trainer.estimated_stepping_batches)
+    return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _adamw(parameters: Any, lr: float) -> Optimizer:
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=1e-4)
