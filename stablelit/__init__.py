@@ -20,11 +20,15 @@ if not (_here / "conf").is_dir() and (_here.parent / "conf" / "train.yaml").is_f
     __path__.append(str(_here.parent))
 
 _EXPORTS = {
+    "DeviceMemoryMonitor": "callbacks.device_memory",
+    "EpochPrinter": "callbacks.epoch_printer",
     "FigureWriter": "callbacks.figure_writer",
     "HistoryWriter": "callbacks.history_writer",
+    "InterruptCheckpoint": "callbacks.interrupt",
     "KLCapCallback": "callbacks.kl_cap",
     "RandomStateCheckpoint": "callbacks.random_state",
     "ScalarSchedule": "callbacks.scalar_schedule",
+    "StableProgressBar": "callbacks.progress_bar",
     "ShuffleDataLoader": "data.loader",
     "ShuffleSampler": "data.shuffle",
 }

@@ -57,7 +57,7 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
             raise ConfigurationError("ShuffleSampler: give both num_replicas and rank, or neither.")
         if num_replicas is not None and rank is not None and not 0 <= rank < num_replicas:
             raise bad_argument("ShuffleSampler", "rank", rank, f"0 to {num_replicas - 1}")
-        self.dataset = data_source
+        self.dataset = data_source  # type: ignore[assignment]
         self.seed = seed
         self.epoch = epoch
         self.drop_last = drop_last
@@ -98,7 +98,7 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
             order = torch.cat([order, order.repeat(-(-self.total_size // n))[: self.total_size - n]])
         mine = order[self.rank : self.total_size : self.num_replicas][start:]
         # chunks: a list of a million Python ints at once costs 40 MB and a pause
-        for chunk in mine.split(_CHUNK):
+        for chunk in torch.split(mine, _CHUNK):
             yield from chunk.tolist()
 
     def set_epoch(self, epoch: int) -> None:

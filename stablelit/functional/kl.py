@@ -96,65 +96,47 @@ def log_pi_step(
     return _unless_non_finite(state, ControllerState(smoothed, moved, weight), kl)
 
 
-def capacity_step(
+def multiplier_step(
     state: ControllerState,
     kl: Tensor,
     target: float,
+    base_weight: float = 0.0,
     *,
-    gamma: float = 10.0,
-    band: float = 0.1,
-    decay: float = 0.5,
-) -> ControllerState:
-    r"""The weight whose gradient is that of a two-sided penalty around a target.
-
-    The penalty is :math:`\gamma H_\delta(\overline{KL} - C)`, Burgess' :math:`\gamma |KL - C|` with its corner rounded
-    (Huber, :math:`\delta = band \cdot C`), and the weight is its derivative,
-
-    .. math:: \beta_t = \gamma\, \mathrm{clip}\!\left(\frac{\overline{KL}_t - C}{\delta}, -1, 1\right).
-
-    Below the target the weight is *negative*: the term then rewards information. Without the rounding the weight would
-    jump between :math:`\pm\gamma` for ever.
-
-    Source: Burgess et al. 2018 (arXiv:1804.03599), eq. 8, with the batch mean inside the bars.
-    """
-    smoothed = smooth(state.kl, kl, decay)
-    width = max(band * target, 1e-6)
-    weight = gamma * ((smoothed - target) / width).clamp(-1.0, 1.0)
-    return _unless_non_finite(state, ControllerState(smoothed, state.integral, weight), kl)
-
-
-def hinge_step(
-    state: ControllerState,
-    kl: Tensor,
-    target: float,
-    base_weight: float,
-    *,
+    two_sided: bool = False,
     gamma: float = 1.0,
     rate: float = 0.03,
     decay: float = 0.9,
     max_weight: float = 50.0,
 ) -> ControllerState:
-    r"""An upper bound on the KL, and nothing where the KL is below it.
+    r"""A bound on the KL by the method of multipliers: one-sided (a hinge) or two-sided (a capacity).
 
-    The loss is ``distortion + base_weight * KL + multiplier * (KL - C)`` with a multiplier that rises by dual ascent,
+    The loss is ``distortion + base_weight * KL + multiplier * (KL - C)``, and the multiplier moves by dual ascent:
 
     .. math::
-        e_t &= \mathrm{clip}\!\left(\frac{\overline{KL}_t - C}{C}, -1, 1\right) \\
-        \lambda_t &= \mathrm{clip}(\lambda_{t-1} + \eta\, s\, e_t,\ 0,\ \beta_{max}), \quad s = \max(\lambda, \beta_0, 0.05) \\
-        \beta_t &= \beta_0 + \lambda_t + \gamma\, s \max(0, e_t).
+        e_t &= \mathrm{clip}\!\left(\frac{\overline{KL}_t - C}{C}, -1, 1\right),
+            \quad s_t = \max(|\lambda_{t-1}|, \beta_0, 0.05) \\
+        \lambda_t &= \mathrm{clip}(\lambda_{t-1} + \eta\, s_t e_t,\ \lambda_{min},\ \beta_{max}) \\
+        \beta_t &= \beta_0 + \lambda_t + \gamma\, s_t e_t
 
-    A hinge with a fixed factor is a soft bound that settles above C; the multiplier removes that offset. It returns to
-    0 by itself where the base weight alone keeps the KL below C. Steps are in proportion to the weight in force, so
-    that no likelihood's scale is built in.
+    One-sided: :math:`\lambda_{min} = 0` and the last term counts only where :math:`e_t > 0`; the multiplier returns
+    to 0 by itself where the base weight alone keeps the KL below C. Two-sided: :math:`\lambda_{min} = -\beta_{max}`,
+    so that the weight may become negative and reward information.
 
-    Source: the augmented Lagrangian of an inequality (Nocedal and Wright, Numerical Optimization, ch. 17.3); the
-    mirror image of GECO (Rezende and Viola 2018, arXiv:1810.00597), which bounds the distortion instead.
+    The penalties of the literature, ``gamma max(0, KL - C)`` and ``gamma |KL - C|``, have a fixed factor: where the
+    weight that holds C is larger than gamma they fall short of it, and where it is smaller they jump about it. The
+    multiplier has neither fault. Steps are in proportion to the weight in force, so no likelihood's scale is built in.
+
+    Shapes: every tensor is 0-dim. Units: KL and target in nats per sample.
+
+    Source: the augmented Lagrangian (Nocedal and Wright, Numerical Optimization, ch. 17.3) of the constraints behind
+    Burgess et al. 2018 (arXiv:1804.03599); GECO (Rezende and Viola 2018, arXiv:1810.00597) bounds the distortion so.
     """
     smoothed = smooth(state.kl, kl, decay)
     error = ((smoothed - target) / target).clamp(-1.0, 1.0)
-    scale = torch.clamp(state.integral, min=max(base_weight, 0.05))
-    multiplier = (state.integral + rate * scale * error).clamp(0.0, max_weight)
-    weight = (base_weight + multiplier + gamma * scale * error.clamp_min(0.0)).clamp(max=max_weight)
+    scale = torch.clamp(state.integral.abs(), min=max(base_weight, 0.05))
+    multiplier = (state.integral + rate * scale * error).clamp(-max_weight if two_sided else 0.0, max_weight)
+    at_once = error if two_sided else error.clamp_min(0.0)
+    weight = (base_weight + multiplier + gamma * scale * at_once).clamp(-max_weight, max_weight)
     return _unless_non_finite(state, ControllerState(smoothed, multiplier, weight), kl)
 
 

@@ -1,0 +1,24 @@
+"""The reusable suite: callbacks for anybody's Lightning Trainer, one idea each."""
+
+from stablelit.callbacks.device_memory import DeviceMemoryMonitor
+from stablelit.callbacks.epoch_printer import EpochPrinter
+from stablelit.callbacks.figure_writer import FigureWriter
+from stablelit.callbacks.history_writer import HistoryWriter, read_history
+from stablelit.callbacks.interrupt import InterruptCheckpoint
+from stablelit.callbacks.kl_cap import KLCapCallback
+from stablelit.callbacks.progress_bar import StableProgressBar
+from stablelit.callbacks.random_state import RandomStateCheckpoint
+from stablelit.callbacks.scalar_schedule import ScalarSchedule
+
+__all__ = [
+    "DeviceMemoryMonitor",
+    "EpochPrinter",
+    "FigureWriter",
+    "HistoryWriter",
+    "InterruptCheckpoint",
+    "KLCapCallback",
+    "RandomStateCheckpoint",
+    "ScalarSchedule",
+    "StableProgressBar",
+    "read_history",
+]

@@ -1,0 +1,135 @@
+"""What a Trainer's counters say in the units of a clock string, and the share of a ramp that has passed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from stablelit.errors import ConfigurationError
+from stablelit.functional.schedules import CLOCK_UNITS, ClockUnit, Duration, parse_duration
+
+
+class RampClock:
+    """Turns `delay` and `duration` into a progress in [0, 1] that a resume neither resets nor moves.
+
+    A share of the run ("0.1dur") is resolved into optimizer steps once, when the first fit begins, and kept in the
+    checkpoint: a run that is resumed for longer goes on along the same ramp.
+
+    Args:
+        delay: how long the value stays at its start.
+        duration: how long it moves; 0 means it is at its end from the beginning.
+        owner: for messages.
+        delay_name: what the owner calls `delay`.
+        duration_name: what the owner calls `duration`.
+
+    Raises:
+        ConfigurationError: not a clock string, or two different units (their order would depend on the data).
+    """
+
+    def __init__(
+        self,
+        delay: int | str,
+        duration: int | str,
+        owner: str,
+        delay_name: str = "delay",
+        duration_name: str = "duration",
+    ) -> None:
+        self.owner = owner
+        self.duration_name = duration_name
+        self.delay = parse_duration(delay, delay_name, owner)
+        self.duration = parse_duration(duration, duration_name, owner)
+        if self.delay.amount and self.duration.amount and self.delay.unit != self.duration.unit:
+            raise ConfigurationError(
+                f"{owner}: {delay_name}={delay!r} and {duration_name}={duration!r} are in different units "
+                f"({CLOCK_UNITS[self.delay.unit]} and {CLOCK_UNITS[self.duration.unit]}). Give both in one unit."
+            )
+
+    def resolve(self, trainer: Any) -> None:
+        """Turns shares of the run into optimizer steps; does nothing the second time.
+
+        Raises:
+            ConfigurationError: a share of a run whose length nobody knows.
+        """
+        for name in ("delay", "duration"):
+            length: Duration = getattr(self, name)
+            if length.unit == "dur":
+                total = planned(trainer, "st")
+                if not math.isfinite(total):
+                    raise ConfigurationError(
+                        f"{self.owner}: {length} is a share of the run, but this run has no known length. "
+                        f"Set max_steps or max_epochs on the Trainer, or give the duration in steps ('500st')."
+                    )
+                setattr(self, name, Duration(float(round(length.amount * total)), "st"))
+
+    def overrun(self, trainer: Any) -> str | None:
+        """A sentence when the planned run ends before the ramp does, else None."""
+        unit = self.duration.unit if self.duration.amount else self.delay.unit
+        end, length = self.delay.amount + self.duration.amount, planned(trainer, unit)
+        if trainer.fast_dev_run or end <= length:
+            return None
+        fits = math.floor(length) if unit != "ep" else f"{length:g}"
+        return (
+            f"{self.owner}: the ramp ends after {end:g} {CLOCK_UNITS[unit]}, but the run is {length:g} long, so the "
+            f"value would never reach its end. Shorten {self.duration_name} to at most '{fits}{unit}', write it as a "
+            f"share ('0.5dur'), or train for longer."
+        )
+
+    def progress(self, trainer: Any) -> float:
+        """How much of the ramp has passed: 0 before and during the delay, 1 from its end on."""
+        unit = self.duration.unit if self.duration.amount else self.delay.unit
+        passed = elapsed(trainer, unit) - self.delay.amount
+        if passed < 0:
+            return 0.0
+        return 1.0 if self.duration.amount == 0 else min(1.0, passed / self.duration.amount)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The durations as they are in force, plain."""
+        return {
+            "delay": [self.delay.amount, self.delay.unit],
+            "duration": [self.duration.amount, self.duration.unit],
+            "given": [str(self.delay), str(self.duration)],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what a share of the first run came to; a duration that was changed since is taken as it is now."""
+        for name in ("delay", "duration"):
+            if getattr(self, name).unit == "dur":
+                amount, unit = state[name]
+                setattr(self, name, Duration(float(amount), unit))
+
+
+def elapsed(trainer: Any, unit: ClockUnit) -> float:
+    """What lies behind the Trainer in `unit`, asked in `on_train_start` or `on_train_batch_start`.
+
+    Optimizer steps are counted once where a manually optimised module has several optimizers. Epochs count fractions.
+    """
+    if unit == "st":
+        module = trainer.lightning_module
+        per_step = 1 if module.automatic_optimization else max(1, len(trainer.optimizers))
+        return float(trainer.global_step // per_step)
+    # `processed` is the number of batches behind us both between batches and at on_train_batch_start
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    if unit == "ba":
+        return float(progress.total.processed)
+    batches = trainer.num_training_batches
+    share = progress.current.processed / batches if math.isfinite(batches) and batches > 0 else 0.0
+    # at the very start of an epoch the counter still stands at the end of the one before
+    return float(trainer.current_epoch + (share if share < 1.0 else 0.0))
+
+
+def planned(trainer: Any, unit: ClockUnit) -> float:
+    """The length of the planned run in `unit`; infinity where it has none."""
+    steps = float(trainer.estimated_stepping_batches)
+    if steps < 0:  # what Lightning answers for an IterableDataset without max_steps
+        steps = math.inf
+    batches_per_epoch = float(trainer.num_training_batches)
+    if unit == "st":
+        return steps
+    if unit == "ba":
+        return steps * float(trainer.accumulate_grad_batches)
+    by_epochs = float(trainer.max_epochs or -1)
+    if by_epochs < 0:
+        by_epochs = math.inf
+    if not math.isfinite(batches_per_epoch) or batches_per_epoch <= 0:
+        return by_epochs
+    return min(by_epochs, steps * float(trainer.accumulate_grad_batches) / batches_per_epoch)

@@ -1,0 +1,135 @@
+"""Draws pictures of a run while it runs: the module's own figures, and curves of what it logged.
+
+Runs    on_validation_end every `every_n_epochs` epochs, and on_fit_end
+Reads   `figures()` of the module (and of its metrics), trainer.callback_metrics
+Writes  figures/<name>.png in `directory`, else in the logger's directory; TensorBoard images where there is such a
+        logger
+Logs    nothing
+Resumes the curves go on where they stopped: their points are in the checkpoint
+Limits  rank zero only; nothing under fast_dev_run; matplotlib is imported at the first picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from stablelit.contracts import HasFigures
+from stablelit.errors import ContractError, bad_argument
+from stablelit.findings import findings_directory
+
+
+class FigureWriter(pl.Callback):
+    """Writes pictures as files.
+
+    Args:
+        curves: pictures of logged values: a name, and for each a list of panels, each a list of metric names that
+            share an axis. A point is taken after every validation.
+        every_n_epochs: epochs between two writings; the last one is always written.
+        module_figures: ask the module for `figures()`. A module without it is an error that says so.
+        directory: where ``figures/`` goes.
+
+    Raises:
+        ConfigurationError: an interval below 1, curves of another form.
+        ContractError: `module_figures` and the module has no `figures()`.
+
+    Example:
+        >>> from stablelit import FigureWriter
+        >>> callback = FigureWriter(curves={"kl": [["train/kl", "val/kl", "kl/target"], ["kl/weight"]]})
+    """
+
+    def __init__(
+        self,
+        curves: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        every_n_epochs: int = 5,
+        module_figures: bool = True,
+        directory: str | None = None,
+    ) -> None:
+        if isinstance(every_n_epochs, bool) or not isinstance(every_n_epochs, int) or every_n_epochs < 1:
+            raise bad_argument("FigureWriter", "every_n_epochs", every_n_epochs, "an int of at least 1")
+        form = "a mapping of names to lists of panels, each a list of metric names"
+        self.curves: dict[str, list[list[str]]] = {}
+        for name, panels in (curves or {}).items():
+            if isinstance(panels, str) or any(isinstance(panel, str) or not list(panel) for panel in panels):
+                raise bad_argument("FigureWriter", f"curves[{name!r}]", panels, form)
+            self.curves[name] = [list(panel) for panel in panels]
+        self.every_n_epochs = every_n_epochs
+        self.module_figures = module_figures
+        self.directory = directory
+        self._points: list[list[float]] = []
+        self._written_at: int | None = None
+
+    def __repr__(self) -> str:
+        return f"FigureWriter(curves={sorted(self.curves)}, every_n_epochs={self.every_n_epochs})"
+
+    @property
+    def _metrics(self) -> list[str]:
+        return sorted({metric for panels in self.curves.values() for panel in panels for metric in panel})
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Asks for the contract before anything runs."""
+        if self.module_figures and not isinstance(pl_module, HasFigures):
+            raise ContractError(
+                f"FigureWriter: {type(pl_module).__name__} has no figures(). Give it a method that returns a "
+                f"dictionary of matplotlib figures, or pass module_figures=False."
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes a point of every curve, and draws when it is time."""
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
+            return
+        if self.curves:
+            values = trainer.callback_metrics
+            nan = float("nan")
+            self._points.append([float(trainer.global_step), *(float(values.get(m, nan)) for m in self._metrics)])
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._write(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the end of the run."""
+        if self._written_at != trainer.global_step:
+            self._write(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The points of the curves."""
+        return {"metrics": self._metrics, "points": [list(point) for point in self._points]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on with the curves; where other metrics are drawn now, they begin anew."""
+        if state_dict["metrics"] == self._metrics:
+            self._points = [list(point) for point in state_dict["points"]]
+
+    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._written_at = trainer.global_step
+        figures = {name: self._draw_curves(panels) for name, panels in self.curves.items() if self._points}
+        if self.module_figures and isinstance(pl_module, HasFigures):
+            figures.update(pl_module.figures())
+        root = Path(self.directory) if self.directory else findings_directory(trainer)
+        (root / "figures").mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(root / "figures" / f"{name}.png", dpi=120, bbox_inches="tight")
+            for logger in trainer.loggers:
+                add_figure = getattr(getattr(logger, "experiment", None), "add_figure", None)
+                if add_figure is not None:
+                    add_figure(name, figure, global_step=trainer.global_step, close=False)
+
+    def _draw_curves(self, panels: list[list[str]]) -> Any:
+        from matplotlib.figure import Figure
+
+        columns = dict(zip(["step", *self._metrics], zip(*self._points, strict=True), strict=True))
+        figure = Figure(figsize=(7.0, 2.4 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, panel in zip(axes, panels, strict=True):
+            for metric in panel:
+                # a target is a line to compare with, not a measurement
+                style = {"color": "0.4", "linestyle": "--"} if metric.endswith("target") else {"marker": "."}
+                axis.plot(columns["step"], columns[metric], label=metric, **style)
+            axis.legend(frameon=False, fontsize="small")
+            axis.grid(alpha=0.3)
+        axes[-1].set_xlabel("optimizer step")
+        return figure

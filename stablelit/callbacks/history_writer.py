@@ -1,0 +1,167 @@
+"""Writes one line of plain data an epoch: what plots, reports and rules read.
+
+Runs    on_train_epoch_end (collects); on_save_checkpoint, on_train_epoch_start, on_train_end, on_exception (writes)
+Reads   trainer.callback_metrics, the optimizers' learning rates
+Writes  history.jsonl in `directory`, else in the logger's directory
+Logs    nothing
+Resumes exactly: the file is cut back to the checkpoint, an epoch that is run again replaces its line
+Limits  rank zero only; nothing under fast_dev_run; an epoch that was broken off has no line
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from stablelit.errors import DataError
+from stablelit.findings import findings_directory
+
+HISTORY_FILE = "history.jsonl"
+
+
+class HistoryWriter(pl.Callback):
+    """Appends every logged value, the learning rates and the seconds of an epoch to `history.jsonl`.
+
+    A line is complete when it appears, so that ``tail -f`` works. A value that is not finite is written as the string
+    ``"nan"``, ``"inf"`` or ``"-inf"``: JSON has no other way, and a null would hide which it was.
+
+    A line is written after the module's own `on_train_epoch_end`, which comes later than every callback's and may
+    still log; a checkpoint of that epoch always finds it written.
+
+    Args:
+        directory: where to write; None is the logger's directory, else the Trainer's `default_root_dir`.
+
+    Example:
+        >>> from stablelit import HistoryWriter
+        >>> callback = HistoryWriter("runs/mine")
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        self.directory = directory
+        self._path: Path | None = None
+        self._pending: dict[str, Any] | None = None
+        self._cut_at_step: int | None = None
+        self._began = 0.0
+
+    def __repr__(self) -> str:
+        return f"HistoryWriter(directory={self.directory!r})"
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in a checkpoint."""
+        return f"HistoryWriter[{self.directory or ''}]"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Finds the file."""
+        if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            directory = Path(self.directory) if self.directory else findings_directory(trainer)
+            directory.mkdir(parents=True, exist_ok=True)
+            self._path = directory / HISTORY_FILE
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cuts the file back to the checkpoint that the run goes on from; a new run begins a new file."""
+        if self._path is not None:
+            step = self._cut_at_step if self._cut_at_step is not None else trainer.global_step
+            self._rewrite([line for line in self._lines() if line["step"] <= step])
+        self._cut_at_step = None
+        self._began = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the epoch before, if no checkpoint has."""
+        self._write(trainer)
+        self._began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Marks the epoch as over."""
+        self._pending = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "seconds": round(time.monotonic() - self._began, 3),
+        }
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Writes the epoch that the checkpoint closes."""
+        self._write(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the last epoch."""
+        self._write(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Writes the last epoch that was finished."""
+        self._write(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A marker: an empty state would not be handed back."""
+        return {"version": 1}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Remembers how far the checkpoint's history goes."""
+        self._cut_at_step = int(checkpoint["global_step"])
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if self._pending is None:
+            return
+        line, self._pending = self._pending, None
+        if self._path is None:
+            return
+        rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        line.update({"lr" if i == 0 else f"lr/{i}": _plain(rate) for i, rate in enumerate(rates)})
+        line.update({name: _plain(value) for name, value in sorted(trainer.callback_metrics.items())})
+        if any(old["epoch"] >= line["epoch"] for old in self._lines()[-1:]):
+            self._rewrite([old for old in self._lines() if old["epoch"] < line["epoch"]])
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if self._path is None or not self._path.is_file():
+            return []
+        lines = []
+        for text in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break  # a kill can leave half a line at the end, and nothing after it
+        return lines
+
+    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
+        assert self._path is not None
+        if not lines and not self._path.exists():
+            return
+        fresh = self._path.with_suffix(".jsonl.new")
+        fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        fresh.replace(self._path)
+
+
+def read_history(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a `history.jsonl` (or of the one in a run directory), non-finite values as floats again.
+
+    Raises:
+        DataError: no such file, or a line that is not JSON; the message has the line's number.
+    """
+    file = Path(path)
+    file = file / HISTORY_FILE if file.is_dir() else file
+    if not file.is_file():
+        raise DataError(f"{file}: there is no history here. Add HistoryWriter to the Trainer's callbacks.")
+    lines = []
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"{file}:{number}: not a line of JSON: {error}") from error
+        lines.append({k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in line.items()})
+    return lines
+
+
+def _plain(value: Any) -> float | str:
+    number = float(value)
+    return number if math.isfinite(number) else str(number)

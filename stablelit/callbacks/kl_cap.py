@@ -1,0 +1,352 @@
+"""Holds a KL term where it was asked to be, by a schedule and a cap on its weight or by a controller.
+
+Runs    on_train_start, on_train_batch_start (weight); on_train_batch_end (controller, once an optimizer step)
+Reads   the KL in nats per sample: outputs["kl"] of shape () or (B,), a logged metric, or a callable
+Writes  the scalar at `target` (default "kl_weight")
+Logs    kl/weight, kl/raw (smoothed, before the weight), kl/target
+Resumes exactly: the controller's state is in the checkpoint
+Limits  one optimizer step passes before a change of weight is felt; on a GPU a `kl_weight` that is a Python float costs
+        one wait for the device a step, a buffer none (the GPU path is written for this and was not run)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from stablelit.callbacks._clock import RampClock
+from stablelit.callbacks._quantity import QuantityReader
+from stablelit.callbacks._scalar_writer import ScalarWriter, log_now
+from stablelit.contracts import Quantity
+from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.findings import Action, Finding, FindingReporter
+from stablelit.functional.kl import ControllerState, initial_state, log_pi_step, multiplier_step, smooth
+from stablelit.functional.schedules import Ramp, check_number
+
+Mode = Literal["weight", "target", "capacity", "hinge"]
+_OWNER = "KLCapCallback"
+# the ramp of a target begins at this share of it: a relative error needs a target above 0
+_FIRST_TARGET_SHARE = 0.05
+
+
+class KLCapCallback(ScalarWriter):
+    r"""Warm-up, cap, target or upper bound for the KL term of any variational module.
+
+    ==========  ====================================================================================================
+    mode        what is held
+    ==========  ====================================================================================================
+    `weight`    the *weight*: it rises from `start` along `schedule` during `warmup` and never exceeds `max_weight`.
+                This bounds the share of the gradient. It does not bound the KL: a smaller weight buys a larger KL.
+    `target`    the *KL*, at `kl_target` nats: a log-domain PI controller moves the weight
+                (:func:`stablelit.functional.kl.log_pi_step`). `warmup` ramps the target.
+    `capacity`  the *KL*, at `kl_target` nats, by a two-sided multiplier; the weight may become negative
+                (:func:`stablelit.functional.kl.multiplier_step`). `warmup` ramps the target.
+    `hinge`     an *upper bound* on the KL of `kl_target` nats on top of the weight `base_weight`, by a multiplier that
+                is 0 where it is not needed. `warmup` ramps the base weight.
+    ==========  ====================================================================================================
+
+    The weight that is logged is the weight that is in force: nothing multiplies it a second time.
+
+    Args:
+        kl: where the KL comes from: a key of what `training_step` returns, the name of a logged metric, or a callable
+            of (module, outputs, batch). None reads nothing, which only `weight` can do.
+        mode: see the table; None means `target` where `kl_target` is given, else `weight`.
+        kl_target: nats per sample, for every mode but `weight`.
+        target: dotted path of the weight in the module.
+        schedule: shape of the warm-up, a name in `stablelit.functional.schedules.PACINGS`.
+        warmup: a clock string: ``500``, ``"500st"``, ``"800ba"``, ``"20ep"``, ``"0.1dur"``; 0 is no warm-up.
+        delay: how long to wait before the warm-up, in the same unit.
+        start: first weight; None is 1 for `target` and 0 for the others.
+        max_weight: the cap; None is 1 for `weight` and 50 for the others.
+        min_weight: the smallest weight of `target`.
+        base_weight: the weight of `hinge` while the KL is below the bound.
+        cycles: cycles of the schedule `cyclical` (or rises of `step`).
+        ramp_share: share of a cycle that rises.
+        proportional: gain of `target` on the relative error.
+        integral: gain on its sum, a step.
+        smoothing: decay of the moving average of the KL, in [0, 1).
+        gamma: immediate part of `capacity` and `hinge`, relative to the weight in force.
+        eval_weight: the weight during validation and test; None leaves it alone.
+        allow_unfinished_warmup: accept a warm-up that the planned run does not finish.
+        action: what a finding does: `warn`, `stop` or `raise`. Findings: `kl-non-finite`, `kl-target-out-of-reach`.
+        name: distinguishes instances in logs: ``kl/<name>/weight``.
+
+    Raises:
+        ConfigurationError: an argument out of range, `max_weight` below `start`, an unknown mode, a `kl_target` that
+            is missing or has no effect; a warm-up longer than the run (when the fit begins).
+        ContractError: the module has no such weight, or it is read-only (before the fit); no such KL (first batches).
+
+    Example:
+        >>> from stablelit import KLCapCallback
+        >>> callback = KLCapCallback(kl="train_kl", kl_target=20.0)  # for a module that logs "train_kl"
+    """
+
+    def __init__(
+        self,
+        kl: Quantity | None = "kl",
+        mode: Mode | None = None,
+        kl_target: float | None = None,
+        target: str = "kl_weight",
+        schedule: str = "linear",
+        warmup: int | str = 0,
+        delay: int | str = 0,
+        start: float | None = None,
+        max_weight: float | None = None,
+        min_weight: float = 1e-4,
+        base_weight: float = 1.0,
+        cycles: int = 4,
+        ramp_share: float = 0.5,
+        proportional: float = 0.5,
+        integral: float = 0.03,
+        smoothing: float = 0.9,
+        gamma: float = 1.0,
+        eval_weight: float | None = None,
+        allow_unfinished_warmup: bool = False,
+        action: Action = "warn",
+        name: str | None = None,
+    ) -> None:
+        self.mode: Mode = _checked_mode(mode, kl_target)
+        super().__init__(target, name, eval_weight)
+        if kl is None and self.mode != "weight":
+            raise bad_argument(_OWNER, "kl", kl, f"a key, a logged name or a callable, in mode={self.mode!r}")
+        if kl is not None and not callable(kl) and (not isinstance(kl, str) or not kl):
+            raise bad_argument(_OWNER, "kl", kl, "a key of the step's outputs, a logged metric's name or a callable")
+        self.kl = kl
+        self.kl_target = kl_target
+        default_cap = 1.0 if self.mode == "weight" else 50.0
+        self.max_weight = check_number(_OWNER, "max_weight", default_cap if max_weight is None else max_weight, above=0)
+        default_start = min(1.0, self.max_weight) if self.mode == "target" else 0.0
+        self.start = check_number(_OWNER, "start", default_start if start is None else start, at_least=0.0)
+        if self.max_weight < self.start:
+            raise ConfigurationError(
+                f"{_OWNER}: max_weight={self.max_weight:g} is below start={self.start:g}, so the weight would begin "
+                f"above its own cap. Give max_weight of at least {self.start:g}, or a lower start."
+            )
+        self.min_weight = check_number(_OWNER, "min_weight", min_weight, above=0.0, at_most=self.max_weight)
+        self.base_weight = check_number(_OWNER, "base_weight", base_weight, at_least=0.0)
+        if self.mode == "hinge" and not self.start <= self.base_weight <= self.max_weight:
+            raise bad_argument(_OWNER, "base_weight", base_weight, f"{self.start:g} (start) to {self.max_weight:g}")
+        self.proportional = check_number(_OWNER, "proportional", proportional, at_least=0.0, at_most=10.0)
+        self.integral = check_number(_OWNER, "integral", integral, above=0.0, at_most=1.0)
+        self.smoothing = check_number(_OWNER, "smoothing", smoothing, at_least=0.0)
+        if self.smoothing >= 1.0:
+            raise bad_argument(_OWNER, "smoothing", smoothing, "a number in [0, 1)")
+        self.gamma = check_number(_OWNER, "gamma", gamma, at_least=0.0)
+        self.allow_unfinished_warmup = allow_unfinished_warmup
+        self.clock = RampClock(delay, warmup, _OWNER, duration_name="warmup")
+        first, last = {
+            "weight": (self.start, self.max_weight),
+            "hinge": (self.start, self.base_weight),
+        }.get(self.mode, (_FIRST_TARGET_SHARE * (kl_target or 1.0), kl_target or 1.0))
+        self.ramp = Ramp(first, last, schedule, cycles, ramp_share, owner=_OWNER)
+        self._reporter = FindingReporter(self.state_key, action)
+        self._reader = QuantityReader(kl, _OWNER, "KL") if kl is not None else None
+        self._state: ControllerState | None = None
+        self._saved: dict[str, Any] | None = None
+        self._window: list[Tensor] = []
+        self._last_step = 0
+        self._skipped: Tensor | None = None
+
+    def __repr__(self) -> str:
+        goal = f"kl_target={self.kl_target:g}" if self.kl_target is not None else f"max_weight={self.max_weight:g}"
+        return f"KLCapCallback(kl={self.kl!r}, mode={self.mode!r}, {goal}, warmup={self.clock.duration})"
+
+    @property
+    def log_prefix(self) -> str:
+        """What the logged names begin with."""
+        return f"kl/{self.name}" if self.name else "kl"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Resolves the clock, takes up a saved state and sets the weight."""
+        self.clock.resolve(trainer)
+        overrun = self.clock.overrun(trainer)
+        if overrun and not self.allow_unfinished_warmup:
+            raise ConfigurationError(f"{overrun} To keep it as it is: allow_unfinished_warmup=True.")
+        device = trainer.strategy.root_device
+        if self._state is None:
+            first = self.start if self.mode in ("target", "capacity") else self.ramp.value(self.clock.progress(trainer))
+            integral = math.log(max(first, self.min_weight)) if self.mode == "target" else 0.0
+            self._state = initial_state(integral, first, device)
+            self._skipped = torch.zeros((), device=device)
+        if self._saved is not None:
+            values = (self._saved[name] for name in ControllerState._fields)
+            self._state = ControllerState(*(torch.tensor(v, dtype=torch.float32, device=device) for v in values))
+            self._skipped = torch.tensor(float(self._saved["skipped"]), device=device)
+            self._saved = None
+        self._window, self._last_step = [], trainer.global_step
+        if self._reader is not None:
+            self._reader.attach(pl_module)
+        self._apply(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Sets the weight of this batch."""
+        self._apply(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Collects the KL of the batch; after an optimizer step, moves the controller and logs."""
+        value = self._reader.read(pl_module, outputs, batch) if self._reader is not None else None
+        if value is not None:
+            self._window.append(value)
+        if trainer.global_step == self._last_step:
+            return
+        self._last_step = trainer.global_step
+        if self._window:
+            kl = self._window[0] if len(self._window) == 1 else torch.stack(self._window).mean()
+            self._window = []
+            if trainer.world_size > 1:
+                kl = trainer.strategy.reduce(kl, reduce_op="mean")  # type: ignore[assignment]
+            self._control(trainer, kl)
+        if log_now(trainer):
+            self._log(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says so when the controller has nothing left to turn, or when the KL was not finite."""
+        if self._state is None or self._skipped is None or self._reader is None:
+            return
+        if skipped := int(self._skipped):
+            self._reporter.report(
+                trainer,
+                Finding(
+                    "kl-non-finite",
+                    "warning",
+                    f"the KL was not finite in {skipped} optimizer steps; the controller left them out.",
+                    {"steps": skipped},
+                    "clamp the log variance to [-30, 20] and compute the KL in float32",
+                ),
+            )
+        if self.mode == "target" and self.clock.progress(trainer) >= 1.0:
+            self._report_saturation(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stops listening to the module's `log`."""
+        self._detach(pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Stops listening to the module's `log`."""
+        super().on_exception(trainer, pl_module, exception)
+        self._detach(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The controller and the clock as plain numbers."""
+        if self._saved is not None:
+            return dict(self._saved)
+        if self._state is None or self._skipped is None:
+            return {}
+        controller = {n: float(v) for n, v in zip(ControllerState._fields, self._state, strict=True)}
+        return {
+            **controller,
+            "skipped": float(self._skipped),
+            "clock": self.clock.state_dict(),
+            "findings": self._reporter.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the controller where the checkpoint left it; tensors are made when the device is known."""
+        self._saved = dict(state_dict)
+        self.clock.load_state_dict(state_dict["clock"])
+        self._reporter.load_state_dict(state_dict["findings"])
+
+    def _control(self, trainer: pl.Trainer, kl: Tensor) -> None:
+        assert self._state is not None
+        assert self._skipped is not None
+        kl = kl.to(self._state.weight.device)
+        self._skipped += (~torch.isfinite(kl)).float()
+        now = self.ramp.value(self.clock.progress(trainer))
+        if self.mode == "target":
+            self._state = log_pi_step(
+                self._state,
+                kl,
+                now,
+                proportional=self.proportional,
+                integral=self.integral,
+                decay=self.smoothing,
+                min_weight=self.min_weight,
+                max_weight=self.max_weight,
+            )
+        elif self.mode in ("capacity", "hinge"):
+            assert self.kl_target is not None
+            hinge = self.mode == "hinge"
+            self._state = multiplier_step(
+                self._state,
+                kl,
+                self.kl_target if hinge else now,
+                now if hinge else 0.0,
+                two_sided=not hinge,
+                gamma=self.gamma,
+                rate=self.integral,
+                decay=self.smoothing,
+                max_weight=self.max_weight,
+            )
+        else:
+            # the weight is the schedule's; only the smoothed KL is kept, for the log
+            smoothed = smooth(self._state.kl, kl, self.smoothing)
+            self._state = self._state._replace(kl=torch.where(torch.isfinite(kl), smoothed, self._state.kl))
+
+    def _apply(self, trainer: pl.Trainer) -> None:
+        assert self._state is not None
+        if self.mode == "weight":
+            self.scalar.set(self.ramp.value(self.clock.progress(trainer)))
+        else:
+            self.scalar.set(self._state.weight)
+
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self._state is not None
+        values: dict[str, Any] = {} if self._reader is None else {f"{self.log_prefix}/raw": self._state.kl}
+        if self.kl_target is not None:
+            moving = self.mode in ("target", "capacity")
+            values[f"{self.log_prefix}/target"] = (
+                self.ramp.value(self.clock.progress(trainer)) if moving else self.kl_target
+            )
+        pl_module.log_dict(values, batch_size=1)
+        pl_module.log(f"{self.log_prefix}/weight", self.scalar.value, prog_bar=True, batch_size=1)
+
+    def _report_saturation(self, trainer: pl.Trainer) -> None:
+        assert self._state is not None
+        assert self.kl_target is not None
+        kl, weight = float(self._state.kl), float(self._state.weight)
+        over, under = kl > 1.25 * self.kl_target, kl < 0.75 * self.kl_target
+        at_top, at_bottom = weight >= 0.999 * self.max_weight, weight <= 1.001 * self.min_weight
+        if not ((over and at_top) or (under and at_bottom)):
+            return
+        limit, remedy = ("max_weight", "a larger max_weight") if at_top else ("min_weight", "a richer encoder")
+        self._reporter.report(
+            trainer,
+            Finding(
+                "kl-target-out-of-reach",
+                "warning",
+                f"the KL is {kl:.3g} nats where {self.kl_target:g} were asked for, and the weight is at its limit "
+                f"{limit}={weight:.3g}.",
+                {"kl": kl, "kl_target": self.kl_target, "weight": weight},
+                f"{remedy}, or another kl_target",
+            ),
+        )
+
+    def _detach(self, pl_module: pl.LightningModule) -> None:
+        if self._reader is not None:
+            self._reader.detach(pl_module)
+
+
+def _checked_mode(mode: str | None, kl_target: float | None) -> Mode:
+    modes = get_args(Mode)
+    if mode is None:
+        mode = "weight" if kl_target is None else "target"
+    if mode not in modes:
+        raise bad_argument(_OWNER, "mode", mode, ", ".join(modes), did_you_mean(str(mode), modes))
+    if mode == "weight" and kl_target is not None:
+        raise ConfigurationError(
+            f"{_OWNER}: kl_target={kl_target!r} has no effect in mode='weight', which bounds the weight and not the "
+            f"KL. Use mode='target' (hold it there) or mode='hinge' (never above), or leave kl_target out."
+        )
+    if mode != "weight":
+        if kl_target is None:
+            raise ConfigurationError(f"{_OWNER}: mode={mode!r} needs kl_target, the KL to hold in nats per sample.")
+        check_number(_OWNER, "kl_target", kl_target, above=0.0)
+    return mode  # type: ignore[return-value]
