@@ -1,0 +1,44 @@
+"""Every callback of the suite, with the arguments that it is tried with: a line here is a dozen tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import stablelit.callbacks as suite
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to build a callback, and a second one that may stand beside it in one Trainer."""
+
+    make: Callable[[], Any]
+    second: Callable[[], Any] | None = None
+
+
+SETTINGS: dict[str, Setting] = {
+    "scalar_schedule": Setting(
+        lambda: suite.ScalarSchedule("other_weight", 0.0, 2.0, duration="0.5dur", shape="cosine"),
+        lambda: suite.ScalarSchedule("temperature", 1.0, 0.1, duration=4),
+    ),
+    "kl_cap_weight": Setting(
+        lambda: suite.KLCapCallback(mode="weight", warmup="0.5dur", max_weight=0.3, eval_weight=1.0),
+        lambda: suite.KLCapCallback(kl="train_kl", target="other_weight", name="other", warmup="2ep"),
+    ),
+    "kl_cap_target": Setting(
+        lambda: suite.KLCapCallback(kl_target=1.0, warmup=4),
+        lambda: suite.KLCapCallback(kl_target=2.0, target="other_weight", name="other"),
+    ),
+    "kl_cap_capacity": Setting(lambda: suite.KLCapCallback(mode="capacity", kl_target=1.0, warmup="1ep")),
+    "kl_cap_hinge": Setting(lambda: suite.KLCapCallback(mode="hinge", kl_target=0.1, kl="train_kl")),
+    "history_writer": Setting(suite.HistoryWriter, lambda: suite.HistoryWriter("second")),
+    "random_state": Setting(suite.RandomStateCheckpoint),
+    "epoch_printer": Setting(lambda: suite.EpochPrinter(always=True)),
+    "progress_bar": Setting(suite.StableProgressBar),
+    "device_memory": Setting(suite.DeviceMemoryMonitor),
+    "interrupt": Setting(suite.InterruptCheckpoint),
+    "figure_writer": Setting(
+        lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)
+    ),
+}

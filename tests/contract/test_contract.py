@@ -1,0 +1,242 @@
+"""What every callback owes its user, tried on every callback."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+import stablelit.callbacks as suite
+from stablelit.callbacks import RandomStateCheckpoint
+from tests.contract.modules import (
+    BATCHES,
+    NAMES,
+    framework,
+    make_module,
+    make_trainer,
+    save_at_class,
+    train_loader,
+    val_loader,
+)
+from tests.contract.registry import SETTINGS
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+every_callback = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+both_names = pytest.mark.parametrize("name", NAMES)
+
+
+def plain(state):
+    """A state with tensors as lists, so that it compares."""
+    if isinstance(state, torch.Tensor):
+        return state.tolist()
+    if isinstance(state, dict):
+        return {k: plain(v) for k, v in state.items()}
+    return [plain(v) for v in state] if isinstance(state, list | tuple) else repr(state)
+
+
+def fit(directory, callbacks, name=NAMES[0], kind="automatic", ckpt_path=None, module=None, **kwargs):
+    module = make_module(name, kind) if module is None else module
+    kwargs.setdefault("enable_checkpointing", any(type(c).__name__ == "SaveAt" for c in callbacks))
+    trainer = make_trainer(directory, callbacks, name, **kwargs)
+    trainer.fit(module, train_loader(), val_loader(), ckpt_path=ckpt_path)
+    return trainer, module
+
+
+def test_every_callback_of_the_suite_is_registered():
+    built = {type(setting.make()).__name__ for setting in SETTINGS.values()}
+    offered = {n for n in suite.__all__ if isinstance(getattr(suite, n), type)}
+    assert offered == built
+
+
+@every_callback
+def test_it_has_a_short_stable_repr(setting):
+    assert repr(setting.make()) == repr(setting.make())
+    assert repr(setting.make()).startswith(type(setting.make()).__name__ + "(")
+    assert "0x" not in repr(setting.make())
+
+
+@every_callback
+def test_it_pickles_and_copies(setting):
+    callback = setting.make()
+    assert repr(pickle.loads(pickle.dumps(callback))) == repr(callback)
+    assert repr(copy.deepcopy(callback)) == repr(callback)
+
+
+@every_callback
+def test_its_module_says_when_it_runs_and_what_it_touches(setting):
+    source = Path(suite.__file__).parent / (type(setting.make()).__module__.rsplit(".", 1)[-1] + ".py")
+    docstring = ast.get_docstring(ast.parse(source.read_text()))
+    for word in ("Runs", "Reads", "Writes", "Logs", "Resumes", "Limits"):
+        assert f"\n{word}" in docstring
+
+
+@both_names
+@every_callback
+def test_it_trains_under_both_names_of_lightning(setting, name, tmp_path):
+    trainer, module = fit(tmp_path, [setting.make()], name)
+    assert trainer.global_step == 3 * BATCHES
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+    assert "log" not in vars(module), "the module's own log is back in its place"
+
+
+@every_callback
+def test_fast_dev_run_leaves_nothing_behind(setting, tmp_path):
+    fit(tmp_path / "run", [setting.make()], fast_dev_run=True)
+    assert not list(tmp_path.rglob("*"))
+
+
+@every_callback
+def test_the_sanity_check_changes_no_state(setting, tmp_path):
+    callback = setting.make()
+    seen = []
+
+    class Watch(framework(NAMES[0]).Callback):
+        def on_sanity_check_start(self, trainer, pl_module):
+            seen.append(plain(callback.state_dict()))
+
+        def on_sanity_check_end(self, trainer, pl_module):
+            seen.append(plain(callback.state_dict()))
+            seen.append(trainer.logger.lines[:])
+
+    fit(tmp_path, [callback, Watch()], num_sanity_val_steps=2)
+    assert seen[0] == seen[1]
+    assert seen[2] == []
+
+
+@every_callback
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"accumulate_grad_batches": 4}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 0.5}, {"max_steps": 7}],
+    ids=["accumulation", "bf16", "clipping", "max_steps"],
+)
+def test_it_works_with_the_trainers_switches(setting, kwargs, tmp_path):
+    trainer, module = fit(tmp_path, [setting.make()], **kwargs)
+    assert trainer.global_step > 0
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+@every_callback
+def test_it_works_with_a_real_gradient_scaler(setting, tmp_path):
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    # precision="16-mixed" on a CPU silently becomes bf16: only the plugin has the scaler
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    trainer, module = fit(tmp_path, [setting.make()], plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    assert trainer.global_step == 3 * BATCHES
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+@every_callback
+def test_it_works_with_manual_optimisation_and_two_optimizers(setting, tmp_path):
+    trainer, _ = fit(tmp_path, [setting.make()], kind="manual")
+    assert trainer.global_step == 2 * 3 * BATCHES
+
+
+@every_callback
+def test_validate_and_test_alone_work(setting, tmp_path):
+    module = make_module()
+    trainer = make_trainer(tmp_path, [setting.make()])
+    trainer.validate(module, val_loader(), verbose=False)
+    trainer.test(module, val_loader(), verbose=False)
+    assert "test/weight" in trainer.callback_metrics
+
+
+@every_callback
+def test_an_exception_comes_through_and_leaves_the_module_as_it_was(setting, tmp_path):
+    class Break(framework(NAMES[0]).Callback):
+        def on_train_batch_end(self, trainer, *args):
+            if trainer.global_step == 4:
+                raise RuntimeError("broken on purpose")
+
+    module = make_module()
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        fit(tmp_path, [setting.make(), Break()], module=module)
+    assert "log" not in vars(module)
+
+
+@both_names
+@every_callback
+@pytest.mark.parametrize("step", [8, BATCHES, 2 * BATCHES - 1], ids=["mid-epoch", "epoch-end", "before-epoch-end"])
+def test_a_resumed_run_equals_the_uninterrupted_one(setting, name, step, tmp_path):
+    checkpoint = tmp_path / "at.ckpt"
+
+    def callbacks():
+        extra = [] if isinstance(setting.make(), RandomStateCheckpoint) else [RandomStateCheckpoint()]
+        return [setting.make(), *extra]
+
+    first = callbacks()
+    whole, module = fit(tmp_path / "a", [*first, save_at_class(name)(step, checkpoint)], name)
+    torch.load(checkpoint, weights_only=True)
+    torch.manual_seed(1234)  # whatever the new process happens to have drawn
+    second = callbacks()
+    resumed, again = fit(tmp_path / "b", second, name, ckpt_path=str(checkpoint), module=make_module(name, seed=99))
+    for (key, a), (_, b) in zip(module.state_dict().items(), again.state_dict().items(), strict=True):
+        assert torch.equal(a, b), key
+    assert torch.equal(module.kl_weight, again.kl_weight)
+    assert plain(first[0].state_dict()) == plain(second[0].state_dict())
+    after = [line for line in step_lines(whole) if line[0] >= step]
+    assert after == step_lines(resumed)
+    assert after
+
+
+def step_lines(trainer):
+    """What was logged by step. An epoch's mean over the batches that a resumed process has seen is Lightning's own."""
+    return [
+        (step, {k: v for k, v in line.items() if not k.endswith("_epoch")})
+        for step, line in trainer.logger.lines
+        if any(not k.endswith("_epoch") for k in line)
+    ]
+
+
+@every_callback
+def test_its_state_survives_a_change_of_settings_that_is_not_its_identity(setting, tmp_path):
+    callback = setting.make()
+    assert callback.state_key == setting.make().state_key
+
+
+@pytest.mark.parametrize("key", [k for k, s in SETTINGS.items() if s.second])
+def test_two_of_a_kind_live_in_one_trainer_and_both_come_back(key, tmp_path):
+    setting = SETTINGS[key]
+    checkpoint = tmp_path / "two.ckpt"
+    pair = [setting.make(), setting.second()]
+    assert pair[0].state_key != pair[1].state_key
+    trainer, _ = fit(tmp_path / "a", [*pair, RandomStateCheckpoint(), save_at_class(NAMES[0])(8, checkpoint)])
+    names = [name for _, line in trainer.logger.lines for name in line]
+    assert names
+    again = [setting.make(), setting.second()]
+    fit(tmp_path / "b", [*again, RandomStateCheckpoint()], ckpt_path=str(checkpoint))
+    assert [plain(c.state_dict()) for c in pair] == [plain(c.state_dict()) for c in again]
+
+
+@every_callback
+def test_two_ranks_agree(setting, tmp_path):
+    class Check(framework(NAMES[0]).Callback):
+        """Runs inside the ranks; what it finds wrong fails the fit."""
+
+        def on_train_end(self, trainer, pl_module):
+            mine = torch.cat([p.detach().flatten() for p in pl_module.parameters()] + [pl_module.kl_weight[None]])
+            both = [torch.zeros_like(mine) for _ in range(2)]
+            torch.distributed.all_gather(both, mine)
+            assert torch.equal(*both), "the ranks have come apart"
+            if trainer.is_global_zero:
+                steps.write_text(str(trainer.global_step))
+
+    steps = tmp_path / "steps"
+    fit(tmp_path, [setting.make(), Check()], devices=2, strategy="ddp_fork", max_epochs=2)
+    assert steps.read_text() == str(2 * BATCHES // 2)
+
+
+@every_callback
+def test_lightning_cli_builds_it_by_name(setting):
+    import inspect
+
+    # jsonargparse needs annotated, named arguments: no **kwargs, nothing bare
+    kind = type(setting.make())
+    signature = inspect.signature(kind.__init__ if "__init__" in vars(kind) else lambda self: None)
+    for parameter in list(signature.parameters.values())[1:]:
+        assert parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        assert parameter.annotation is not parameter.empty
