@@ -21,6 +21,7 @@ if not (_here / "conf").is_dir() and (_here.parent / "conf" / "train.yaml").is_f
 
 _EXPORTS = {
     "DeviceMemoryMonitor": "callbacks.device_memory",
+    "EpochMeanCheckpoint": "callbacks.epoch_mean",
     "EpochPrinter": "callbacks.epoch_printer",
     "FigureWriter": "callbacks.figure_writer",
     "HistoryWriter": "callbacks.history_writer",

@@ -1,6 +1,7 @@
 """The reusable suite: callbacks for anybody's Lightning Trainer, one idea each."""
 
 from stablelit.callbacks.device_memory import DeviceMemoryMonitor
+from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
 from stablelit.callbacks.figure_writer import FigureWriter
 from stablelit.callbacks.history_writer import HistoryWriter, read_history
@@ -12,6 +13,7 @@ from stablelit.callbacks.scalar_schedule import ScalarSchedule
 
 __all__ = [
     "DeviceMemoryMonitor",
+    "EpochMeanCheckpoint",
     "EpochPrinter",
     "FigureWriter",
     "HistoryWriter",

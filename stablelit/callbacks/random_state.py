@@ -19,6 +19,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from stablelit.callbacks._ranks import gather_from_ranks
+
 _KEY = "stablelit_random_state"
 
 
@@ -40,12 +42,7 @@ class RandomStateCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps the states of every rank: each has its own."""
-        mine = random_state(trainer.strategy.root_device)
-        states: list[Any] = [mine]
-        if trainer.world_size > 1:
-            states = [None] * trainer.world_size
-            torch.distributed.all_gather_object(states, mine)
-        checkpoint[_KEY] = states
+        checkpoint[_KEY] = gather_from_ranks(trainer, random_state(trainer.strategy.root_device))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -34,6 +34,7 @@ SETTINGS: dict[str, Setting] = {
     "kl_cap_hinge": Setting(lambda: suite.KLCapCallback(mode="hinge", kl_target=0.1, kl="train_kl")),
     "history_writer": Setting(suite.HistoryWriter, lambda: suite.HistoryWriter("second")),
     "random_state": Setting(suite.RandomStateCheckpoint),
+    "epoch_mean": Setting(suite.EpochMeanCheckpoint),
     "epoch_printer": Setting(lambda: suite.EpochPrinter(always=True)),
     "progress_bar": Setting(suite.StableProgressBar),
     "device_memory": Setting(suite.DeviceMemoryMonitor),
