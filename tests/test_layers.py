@@ -46,11 +46,7 @@ def test_imports_point_down_only(path):
     imports = _imports(path)
     if room in DOORS:
         return
-    above = {
-        name
-        for name in imports
-        if name.startswith("stablelit.") and name.split(".")[1] not in MAY_IMPORT[room]
-    }
+    above = {name for name in imports if name.startswith("stablelit.") and name.split(".")[1] not in MAY_IMPORT[room]}
     assert not above, f"{room} may not import {sorted(above)}"
     if room != "run":
         hydra = {name for name in imports if name.split(".")[0] in ("hydra", "omegaconf")}

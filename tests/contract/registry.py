@@ -39,7 +39,5 @@ SETTINGS: dict[str, Setting] = {
     "progress_bar": Setting(suite.StableProgressBar),
     "device_memory": Setting(suite.DeviceMemoryMonitor),
     "interrupt": Setting(suite.InterruptCheckpoint),
-    "figure_writer": Setting(
-        lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)
-    ),
+    "figure_writer": Setting(lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)),
 }
