@@ -29,7 +29,7 @@ class ScalarWriter(pl.Callback):
         if name is not None and (not isinstance(name, str) or not name):
             raise bad_argument(owner, "name", name, "a non-empty string or None")
         if eval_value is not None:
-            check_number(owner, "eval_weight" if hasattr(self, "mode") else "eval_value", eval_value)
+            check_number(owner, "the evaluation value", eval_value)
         self.target = target
         self.name = name
         self._eval_value = eval_value

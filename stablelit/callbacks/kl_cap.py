@@ -11,8 +11,7 @@ Limits  one optimizer step passes before a change of weight is felt; on a GPU a 
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, get_args
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -22,12 +21,11 @@ from stablelit.callbacks._clock import RampClock
 from stablelit.callbacks._quantity import QuantityReader
 from stablelit.callbacks._scalar_writer import ScalarWriter, log_now
 from stablelit.contracts import Quantity
-from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.findings import Action, Finding, FindingReporter
-from stablelit.functional.kl import ControllerState, initial_state, log_pi_step, multiplier_step, smooth
+from stablelit.functional.kl import ControllerState, KLController, KLMode
 from stablelit.functional.schedules import Ramp, check_number
 
-Mode = Literal["weight", "target", "capacity", "hinge"]
 _OWNER = "KLCapCallback"
 # the ramp of a target begins at this share of it: a relative error needs a target above 0
 _FIRST_TARGET_SHARE = 0.05
@@ -88,7 +86,7 @@ class KLCapCallback(ScalarWriter):
     def __init__(
         self,
         kl: Quantity | None = "kl",
-        mode: Mode | None = None,
+        mode: KLMode | None = None,
         kl_target: float | None = None,
         target: str = "kl_weight",
         schedule: str = "linear",
@@ -109,40 +107,39 @@ class KLCapCallback(ScalarWriter):
         action: Action = "warn",
         name: str | None = None,
     ) -> None:
-        self.mode: Mode = _checked_mode(mode, kl_target)
+        if mode is None:
+            mode = "weight" if kl_target is None else "target"
+        self.controller = KLController(
+            mode,
+            kl_target,
+            max_weight=(1.0 if mode == "weight" else 50.0) if max_weight is None else max_weight,
+            min_weight=min_weight,
+            proportional=proportional,
+            integral=integral,
+            smoothing=smoothing,
+            gamma=gamma,
+            owner=_OWNER,
+        )
         super().__init__(target, name, eval_weight)
-        if kl is None and self.mode != "weight":
-            raise bad_argument(_OWNER, "kl", kl, f"a key, a logged name or a callable, in mode={self.mode!r}")
+        if kl is None and mode != "weight":
+            raise bad_argument(_OWNER, "kl", kl, f"a key, a logged name or a callable, in mode={mode!r}")
         if kl is not None and not callable(kl) and (not isinstance(kl, str) or not kl):
             raise bad_argument(_OWNER, "kl", kl, "a key of the step's outputs, a logged metric's name or a callable")
         self.kl = kl
-        self.kl_target = kl_target
-        default_cap = 1.0 if self.mode == "weight" else 50.0
-        self.max_weight = check_number(_OWNER, "max_weight", default_cap if max_weight is None else max_weight, above=0)
-        default_start = min(1.0, self.max_weight) if self.mode == "target" else 0.0
-        self.start = check_number(_OWNER, "start", default_start if start is None else start, at_least=0.0)
-        if self.max_weight < self.start:
-            raise ConfigurationError(
-                f"{_OWNER}: max_weight={self.max_weight:g} is below start={self.start:g}, so the weight would begin "
-                f"above its own cap. Give max_weight of at least {self.start:g}, or a lower start."
-            )
-        self.min_weight = check_number(_OWNER, "min_weight", min_weight, above=0.0, at_most=self.max_weight)
         self.base_weight = check_number(_OWNER, "base_weight", base_weight, at_least=0.0)
-        if self.mode == "hinge" and not self.start <= self.base_weight <= self.max_weight:
-            raise bad_argument(_OWNER, "base_weight", base_weight, f"{self.start:g} (start) to {self.max_weight:g}")
-        self.proportional = check_number(_OWNER, "proportional", proportional, at_least=0.0, at_most=10.0)
-        self.integral = check_number(_OWNER, "integral", integral, above=0.0, at_most=1.0)
-        self.smoothing = check_number(_OWNER, "smoothing", smoothing, at_least=0.0)
-        if self.smoothing >= 1.0:
-            raise bad_argument(_OWNER, "smoothing", smoothing, "a number in [0, 1)")
-        self.gamma = check_number(_OWNER, "gamma", gamma, at_least=0.0)
+        cap = self.controller.max_weight
+        default_start = min(1.0, cap) if mode == "target" else 0.0
+        self.start = check_number(_OWNER, "start", default_start if start is None else start, at_least=0.0)
+        if cap < self.start:
+            raise ConfigurationError(
+                f"{_OWNER}: max_weight={cap:g} is below start={self.start:g}, so the weight would begin above its own "
+                f"cap. Give max_weight of at least {self.start:g}, or a lower start."
+            )
+        if mode == "hinge" and not self.start <= self.base_weight <= cap:
+            raise bad_argument(_OWNER, "base_weight", base_weight, f"{self.start:g} (start) to {cap:g} (max_weight)")
         self.allow_unfinished_warmup = allow_unfinished_warmup
         self.clock = RampClock(delay, warmup, _OWNER, duration_name="warmup")
-        first, last = {
-            "weight": (self.start, self.max_weight),
-            "hinge": (self.start, self.base_weight),
-        }.get(self.mode, (_FIRST_TARGET_SHARE * (kl_target or 1.0), kl_target or 1.0))
-        self.ramp = Ramp(first, last, schedule, cycles, ramp_share, owner=_OWNER)
+        self.ramp = Ramp(*self._ends_of_the_warmup(), schedule, cycles, ramp_share, owner=_OWNER)
         self._reporter = FindingReporter(self.state_key, action)
         self._reader = QuantityReader(kl, _OWNER, "KL") if kl is not None else None
         self._state: ControllerState | None = None
@@ -152,8 +149,9 @@ class KLCapCallback(ScalarWriter):
         self._skipped: Tensor | None = None
 
     def __repr__(self) -> str:
-        goal = f"kl_target={self.kl_target:g}" if self.kl_target is not None else f"max_weight={self.max_weight:g}"
-        return f"KLCapCallback(kl={self.kl!r}, mode={self.mode!r}, {goal}, warmup={self.clock.duration})"
+        held = self.controller
+        goal = f"max_weight={held.max_weight:g}" if held.kl_target is None else f"kl_target={held.kl_target:g}"
+        return f"KLCapCallback(kl={self.kl!r}, mode={held.mode!r}, {goal}, warmup={self.clock.duration})"
 
     @property
     def log_prefix(self) -> str:
@@ -168,9 +166,9 @@ class KLCapCallback(ScalarWriter):
             raise ConfigurationError(f"{overrun} To keep it as it is: allow_unfinished_warmup=True.")
         device = trainer.strategy.root_device
         if self._state is None:
-            first = self.start if self.mode in ("target", "capacity") else self.ramp.value(self.clock.progress(trainer))
-            integral = math.log(max(first, self.min_weight)) if self.mode == "target" else 0.0
-            self._state = initial_state(integral, first, device)
+            held_by_ramp = self.controller.mode in ("weight", "hinge")
+            first = self.ramp.value(self.clock.progress(trainer)) if held_by_ramp else self.start
+            self._state = self.controller.initial(first, device)
             self._skipped = torch.zeros((), device=device)
         if self._saved is not None:
             values = (self._saved[name] for name in ControllerState._fields)
@@ -222,7 +220,7 @@ class KLCapCallback(ScalarWriter):
                     "clamp the log variance to [-30, 20] and compute the KL in float32",
                 ),
             )
-        if self.mode == "target" and self.clock.progress(trainer) >= 1.0:
+        if self.clock.progress(trainer) >= 1.0:
             self._report_saturation(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -254,77 +252,55 @@ class KLCapCallback(ScalarWriter):
         self.clock.load_state_dict(state_dict["clock"])
         self._reporter.load_state_dict(state_dict["findings"])
 
+    def _ends_of_the_warmup(self) -> tuple[float, float]:
+        held = self.controller
+        if held.mode == "weight":
+            return self.start, held.max_weight
+        if held.mode == "hinge":
+            return self.start, self.base_weight
+        assert held.kl_target is not None
+        return _FIRST_TARGET_SHARE * held.kl_target, held.kl_target
+
     def _control(self, trainer: pl.Trainer, kl: Tensor) -> None:
         assert self._state is not None
         assert self._skipped is not None
         kl = kl.to(self._state.weight.device)
         self._skipped += (~torch.isfinite(kl)).float()
-        now = self.ramp.value(self.clock.progress(trainer))
-        if self.mode == "target":
-            self._state = log_pi_step(
-                self._state,
-                kl,
-                now,
-                proportional=self.proportional,
-                integral=self.integral,
-                decay=self.smoothing,
-                min_weight=self.min_weight,
-                max_weight=self.max_weight,
-            )
-        elif self.mode in ("capacity", "hinge"):
-            assert self.kl_target is not None
-            hinge = self.mode == "hinge"
-            self._state = multiplier_step(
-                self._state,
-                kl,
-                self.kl_target if hinge else now,
-                now if hinge else 0.0,
-                two_sided=not hinge,
-                gamma=self.gamma,
-                rate=self.integral,
-                decay=self.smoothing,
-                max_weight=self.max_weight,
-            )
-        else:
-            # the weight is the schedule's; only the smoothed KL is kept, for the log
-            smoothed = smooth(self._state.kl, kl, self.smoothing)
-            self._state = self._state._replace(kl=torch.where(torch.isfinite(kl), smoothed, self._state.kl))
+        self._state = self.controller.step(self._state, kl, self.ramp.value(self.clock.progress(trainer)))
 
     def _apply(self, trainer: pl.Trainer) -> None:
         assert self._state is not None
-        if self.mode == "weight":
+        if self.controller.mode == "weight":
             self.scalar.set(self.ramp.value(self.clock.progress(trainer)))
         else:
             self.scalar.set(self._state.weight)
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._state is not None
+        held = self.controller
         values: dict[str, Any] = {} if self._reader is None else {f"{self.log_prefix}/raw": self._state.kl}
-        if self.kl_target is not None:
-            moving = self.mode in ("target", "capacity")
-            values[f"{self.log_prefix}/target"] = (
-                self.ramp.value(self.clock.progress(trainer)) if moving else self.kl_target
-            )
+        if held.kl_target is not None:
+            now = held.kl_target if held.mode == "hinge" else self.ramp.value(self.clock.progress(trainer))
+            values[f"{self.log_prefix}/target"] = now
         pl_module.log_dict(values, batch_size=1)
         pl_module.log(f"{self.log_prefix}/weight", self.scalar.value, prog_bar=True, batch_size=1)
 
     def _report_saturation(self, trainer: pl.Trainer) -> None:
         assert self._state is not None
-        assert self.kl_target is not None
-        kl, weight = float(self._state.kl), float(self._state.weight)
-        over, under = kl > 1.25 * self.kl_target, kl < 0.75 * self.kl_target
-        at_top, at_bottom = weight >= 0.999 * self.max_weight, weight <= 1.001 * self.min_weight
-        if not ((over and at_top) or (under and at_bottom)):
+        held = self.controller
+        limit = held.saturated(self._state)
+        if limit is None or held.kl_target is None:
             return
-        limit, remedy = ("max_weight", "a larger max_weight") if at_top else ("min_weight", "a richer encoder")
+        kl, weight = float(self._state.kl), float(self._state.weight)
+        remedy = "a larger max_weight" if limit == "max_weight" else "an encoder that can hold more"
         self._reporter.report(
             trainer,
             Finding(
                 "kl-target-out-of-reach",
                 "warning",
-                f"the KL is {kl:.3g} nats where {self.kl_target:g} were asked for, and the weight is at its limit "
+                f"the KL is {kl:.3g} nats where {held.kl_target:g} were asked for, and the weight is at its limit "
                 f"{limit}={weight:.3g}.",
-                {"kl": kl, "kl_target": self.kl_target, "weight": weight},
+                {"kl": kl, "kl_target": held.kl_target, "weight": weight},
                 f"{remedy}, or another kl_target",
             ),
         )
@@ -332,21 +308,3 @@ class KLCapCallback(ScalarWriter):
     def _detach(self, pl_module: pl.LightningModule) -> None:
         if self._reader is not None:
             self._reader.detach(pl_module)
-
-
-def _checked_mode(mode: str | None, kl_target: float | None) -> Mode:
-    modes = get_args(Mode)
-    if mode is None:
-        mode = "weight" if kl_target is None else "target"
-    if mode not in modes:
-        raise bad_argument(_OWNER, "mode", mode, ", ".join(modes), did_you_mean(str(mode), modes))
-    if mode == "weight" and kl_target is not None:
-        raise ConfigurationError(
-            f"{_OWNER}: kl_target={kl_target!r} has no effect in mode='weight', which bounds the weight and not the "
-            f"KL. Use mode='target' (hold it there) or mode='hinge' (never above), or leave kl_target out."
-        )
-    if mode != "weight":
-        if kl_target is None:
-            raise ConfigurationError(f"{_OWNER}: mode={mode!r} needs kl_target, the KL to hold in nats per sample.")
-        check_number(_OWNER, "kl_target", kl_target, above=0.0)
-    return mode  # type: ignore[return-value]

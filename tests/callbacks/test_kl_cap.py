@@ -173,7 +173,7 @@ def test_a_target_that_the_weight_cannot_reach_is_reported_with_its_numbers(tmp_
         ({"schedule": "linaer"}, r"Did you mean 'linear'"),
         ({"smoothing": 1.0}, r"smoothing=1.0"),
         ({"max_weight": math.nan}, r"max_weight=nan"),
-        ({"min_weight": 5.0}, r"min_weight=5.0"),
+        ({"kl_target": 3.0, "min_weight": 99.0}, r"min_weight=99.0"),
         ({"mode": "hinge", "kl_target": 1.0, "base_weight": 99.0}, r"base_weight=99.0"),
         ({"target": ""}, r"target=''"),
         ({"action": "panic"}, r"action='panic'"),
