@@ -23,7 +23,7 @@ from stablelit.callbacks._scalar_writer import ScalarWriter, log_now
 from stablelit.contracts import Quantity
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.findings import Action, Finding, FindingReporter
-from stablelit.functional.kl import ControllerState, KLController, KLMode
+from stablelit.functional.kl import ControllerState, KLController, KLMode, is_finite
 from stablelit.functional.schedules import Ramp, check_number
 
 _OWNER = "KLCapCallback"
@@ -146,7 +146,7 @@ class KLCapCallback(ScalarWriter):
         self._saved: dict[str, Any] | None = None
         self._window: list[Tensor] = []
         self._last_step = 0
-        self._skipped: Tensor | None = None
+        self._skipped: Any = 0.0
 
     def __repr__(self) -> str:
         held = self.controller
@@ -165,16 +165,15 @@ class KLCapCallback(ScalarWriter):
         if overrun and not self.allow_unfinished_warmup:
             raise ConfigurationError(f"{overrun} To keep it as it is: allow_unfinished_warmup=True.")
         device = trainer.strategy.root_device
-        if self._state is None:
+        if self._saved is not None:
+            self._state = ControllerState(*(self._saved[name] for name in ControllerState._fields))
+            self._skipped = self._saved["skipped"]
+            self._saved = None
+        elif self._state is None:
             held_by_ramp = self.controller.mode in ("weight", "hinge")
             first = self.ramp.value(self.clock.progress(trainer)) if held_by_ramp else self.start
-            self._state = self.controller.initial(first, device)
-            self._skipped = torch.zeros((), device=device)
-        if self._saved is not None:
-            values = (self._saved[name] for name in ControllerState._fields)
-            self._state = ControllerState(*(torch.tensor(v, dtype=torch.float32, device=device) for v in values))
-            self._skipped = torch.tensor(float(self._saved["skipped"]), device=device)
-            self._saved = None
+            self._state = self.controller.initial(first)
+        self._state = self._state.on(device)
         self._window, self._last_step = [], trainer.global_step
         if self._reader is not None:
             self._reader.attach(pl_module)
@@ -207,7 +206,7 @@ class KLCapCallback(ScalarWriter):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Says so when the controller has nothing left to turn, or when the KL was not finite."""
-        if self._state is None or self._skipped is None or self._reader is None:
+        if self._state is None or self._reader is None:
             return
         if skipped := int(self._skipped):
             self._reporter.report(
@@ -236,7 +235,7 @@ class KLCapCallback(ScalarWriter):
         """The controller and the clock as plain numbers."""
         if self._saved is not None:
             return dict(self._saved)
-        if self._state is None or self._skipped is None:
+        if self._state is None:
             return {}
         controller = {n: float(v) for n, v in zip(ControllerState._fields, self._state, strict=True)}
         return {
@@ -263,10 +262,10 @@ class KLCapCallback(ScalarWriter):
 
     def _control(self, trainer: pl.Trainer, kl: Tensor) -> None:
         assert self._state is not None
-        assert self._skipped is not None
-        kl = kl.to(self._state.weight.device)
-        self._skipped += (~torch.isfinite(kl)).float()
-        self._state = self.controller.step(self._state, kl, self.ramp.value(self.clock.progress(trainer)))
+        now = self._state.weight
+        value = kl.to(now.device) if isinstance(now, Tensor) else kl.item()
+        self._skipped = self._skipped + (1.0 - 1.0 * is_finite(value))
+        self._state = self.controller.step(self._state, value, self.ramp.value(self.clock.progress(trainer)))
 
     def _apply(self, trainer: pl.Trainer) -> None:
         assert self._state is not None

@@ -1,0 +1,1 @@
+"""Five families of LightningModules that put the suite to work."""

@@ -4,14 +4,15 @@ Why a controller: at the optimum of ``distortion + beta * KL`` the KL is the rat
 has slope ``-dD/dR = beta``; a smaller weight buys a *larger* KL. A cap on the weight therefore bounds the term's
 share of the gradient and never the KL itself (Alemi et al. 2018, "Fixing a Broken ELBO", arXiv:1711.00464).
 
-Everything is a pure function of 0-dim tensors, so that a controller runs on the device without the host waiting.
+The controllers are pure functions of numbers: floats, where the host has the KL anyway, or 0-dim tensors, so that a
+controller runs on the device without the host waiting. One formula serves both; floats cost a tenth of the time.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -43,31 +44,41 @@ def gaussian_kl_per_dim(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mean.square() + (torch.expm1(logvar) - logvar)).clamp_min(0.0)
 
 
+Number = float | Tensor
+
+
 class ControllerState(NamedTuple):
-    """What a controller remembers: three 0-dim tensors.
+    """What a controller remembers: three numbers of one kind.
 
     `kl` is the smoothed KL in nats (NaN before the first value), `integral` the controller's accumulated part in the
     units of its mode, `weight` the weight it last gave.
     """
 
-    kl: Tensor
-    integral: Tensor
-    weight: Tensor
+    kl: Number
+    integral: Number
+    weight: Number
+
+    def on(self, device: torch.device | str) -> ControllerState:
+        """The same numbers as the kind that suits a device."""
+        if torch.device(device).type == "cpu":
+            return ControllerState(*(float(value) for value in self))
+        return ControllerState(*(torch.as_tensor(value, dtype=torch.float32, device=device) for value in self))
 
 
 def initial_state(integral: float, weight: float, device: torch.device | str = "cpu") -> ControllerState:
-    """A controller that has seen nothing."""
-    return ControllerState(*(torch.tensor(v, dtype=torch.float32, device=device) for v in (math.nan, integral, weight)))
+    """A controller that has seen nothing: floats on a CPU, 0-dim tensors elsewhere."""
+    return ControllerState(math.nan, integral, weight).on(device)
 
 
-def smooth(previous: Tensor, value: Tensor, decay: float) -> Tensor:
+def smooth(previous: Number, value: Number, decay: float) -> Number:
     """Exponential moving average ``d m + (1 - d) x`` that starts at the first value; NaN `previous` means none yet."""
-    return torch.where(torch.isnan(previous), value, decay * previous + (1.0 - decay) * value)
+    # a NaN is the one number that does not equal itself
+    return _choose(previous == previous, decay * previous + (1.0 - decay) * value, value)
 
 
 def log_pi_step(
     state: ControllerState,
-    kl: Tensor,
+    kl: Number,
     target: float,
     *,
     proportional: float = 0.5,
@@ -87,23 +98,23 @@ def log_pi_step(
     and a likelihood of any scale. The integral holds still while the weight is at a limit and the error pushes
     further out (anti-windup). A KL that is not finite leaves the state as it was.
 
-    Shapes: every tensor is 0-dim. Units: KL and target in nats per sample.
+    Shapes: numbers, or 0-dim tensors. Units: KL and target in nats per sample.
 
     Source: after the linear PI controller of Shao et al. 2020 (ControlVAE, arXiv:2004.05988), in the log domain.
     """
     low, high = math.log(min_weight), math.log(max_weight)
     smoothed = smooth(state.kl, kl, decay)
-    error = ((smoothed - target) / target).clamp(-1.0, 1.0)
+    error = _clip((smoothed - target) / target, -1.0, 1.0)
     unlimited = state.integral + proportional * error
     outward = ((unlimited >= high) & (error > 0)) | ((unlimited <= low) & (error < 0))
-    moved = torch.where(outward, state.integral, state.integral + integral * error).clamp(low, high)
-    weight = (moved + proportional * error).clamp(low, high).exp()
+    moved = _clip(_choose(outward, state.integral, state.integral + integral * error), low, high)
+    weight = _exp(_clip(moved + proportional * error, low, high))
     return _unless_non_finite(state, ControllerState(smoothed, moved, weight), kl)
 
 
 def multiplier_step(
     state: ControllerState,
-    kl: Tensor,
+    kl: Number,
     target: float,
     base_weight: float = 0.0,
     *,
@@ -131,23 +142,46 @@ def multiplier_step(
     weight that holds C is larger than gamma they fall short of it, and where it is smaller they jump about it. The
     multiplier has neither fault. Steps are in proportion to the weight in force, so no likelihood's scale is built in.
 
-    Shapes: every tensor is 0-dim. Units: KL and target in nats per sample.
+    Shapes: numbers, or 0-dim tensors. Units: KL and target in nats per sample.
 
     Source: the augmented Lagrangian (Nocedal and Wright, Numerical Optimization, ch. 17.3) of the constraints behind
     Burgess et al. 2018 (arXiv:1804.03599); GECO (Rezende and Viola 2018, arXiv:1810.00597) bounds the distortion so.
     """
     smoothed = smooth(state.kl, kl, decay)
-    error = ((smoothed - target) / target).clamp(-1.0, 1.0)
-    scale = torch.clamp(state.integral.abs(), min=max(base_weight, 0.05))
-    multiplier = (state.integral + rate * scale * error).clamp(-max_weight if two_sided else 0.0, max_weight)
-    at_once = error if two_sided else error.clamp_min(0.0)
-    weight = (base_weight + multiplier + gamma * scale * at_once).clamp(-max_weight, max_weight)
+    error = _clip((smoothed - target) / target, -1.0, 1.0)
+    scale = _clip(_abs(state.integral), max(base_weight, 0.05), math.inf)
+    multiplier = _clip(state.integral + rate * scale * error, -max_weight if two_sided else 0.0, max_weight)
+    at_once = error if two_sided else _clip(error, 0.0, 1.0)
+    weight = _clip(base_weight + multiplier + gamma * scale * at_once, -max_weight, max_weight)
     return _unless_non_finite(state, ControllerState(smoothed, multiplier, weight), kl)
 
 
-def _unless_non_finite(old: ControllerState, new: ControllerState, kl: Tensor) -> ControllerState:
-    finite = torch.isfinite(kl)
-    return ControllerState(*(torch.where(finite, n, o) for n, o in zip(new, old, strict=True)))
+def is_finite(value: Number) -> Any:
+    """Whether a number is finite: a bool of a float, a 0-dim bool tensor of a tensor."""
+    return torch.isfinite(value) if isinstance(value, Tensor) else math.isfinite(value)
+
+
+def _unless_non_finite(old: ControllerState, new: ControllerState, kl: Number) -> ControllerState:
+    finite = is_finite(kl)
+    return ControllerState(*(_choose(finite, n, o) for n, o in zip(new, old, strict=True)))
+
+
+def _choose(condition: Any, yes: Number, no: Number) -> Number:
+    if isinstance(condition, Tensor):
+        return torch.where(condition, yes, no)
+    return yes if condition else no
+
+
+def _clip(value: Number, low: float, high: float) -> Number:
+    return value.clamp(low, high) if isinstance(value, Tensor) else min(max(value, low), high)
+
+
+def _abs(value: Number) -> Number:
+    return value.abs() if isinstance(value, Tensor) else abs(value)
+
+
+def _exp(value: Number) -> Number:
+    return value.exp() if isinstance(value, Tensor) else math.exp(value)
 
 
 @dataclass(frozen=True)
@@ -208,18 +242,18 @@ class KLController:
         integral = math.log(max(weight, self.min_weight)) if self.mode == "target" else 0.0
         return initial_state(integral, weight, device)
 
-    def step(self, state: ControllerState, kl: Tensor, moving: float) -> ControllerState:
+    def step(self, state: ControllerState, kl: Number, moving: float) -> ControllerState:
         """The state after the KL of one optimizer step.
 
         Args:
             state: as it was.
-            kl: nats per sample, 0-dim; a value that is not finite changes nothing.
+            kl: nats per sample; a value that is not finite changes nothing.
             moving: what a warm-up moves: the target of `target` and `capacity`, the base weight of `hinge`, the
                 weight of `weight`.
         """
         if self.mode == "weight":
-            smoothed = torch.where(torch.isfinite(kl), smooth(state.kl, kl, self.smoothing), state.kl)
-            return state._replace(kl=smoothed, weight=torch.full_like(state.weight, moving))
+            given = ControllerState(smooth(state.kl, kl, self.smoothing), state.integral, state.weight)
+            return _unless_non_finite(state, given, kl)._replace(weight=state.weight * 0.0 + moving)
         if self.mode == "target":
             return log_pi_step(
                 state,

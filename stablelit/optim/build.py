@@ -33,8 +33,22 @@ def build_optimizers(
     built = make([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
     if lr_schedule is None:
         return {"optimizer": built}
-    scheduler = lr_schedule(built, total_steps=module.trainer.estimated_stepping_batches)
+    scheduler = lr_schedule(built, total_steps=planned_steps(module.trainer))
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def planned_steps(trainer: Any) -> int | float:
+    """Optimizer steps of the planned run, asked without harm to a resume.
+
+    To answer, Lightning builds the train loader. It does so before it reads the checkpoint's loop state, and a loader
+    that exists is not given its state any more: a run resumed inside an epoch would begin the epoch's data anew. So
+    the loader built for the answer is let go, and the fit builds its own (Lightning 2.6.6, `FitLoop.setup_data`).
+    """
+    built_before = trainer.train_dataloader is not None
+    steps: int | float = trainer.estimated_stepping_batches
+    if not built_before:
+        trainer.fit_loop._combined_loader = None
+    return steps
 
 
 def _adamw(parameters: Any, lr: float) -> Optimizer:

@@ -69,7 +69,7 @@ def test_the_controller_equals_its_pure_function_on_the_kl_of_each_step(tmp_path
     trainer, _ = fit(tmp_path, callback, module=Recording())
     state = initial_state(0.0, 1.0)
     for kl in kls:
-        state = log_pi_step(state, kl, 1.0)
+        state = log_pi_step(state, float(kl), 1.0)
     assert len(kls) == trainer.global_step
     assert callback.state_dict()["weight"] == pytest.approx(float(state.weight), rel=1e-6)
 
@@ -86,7 +86,7 @@ def test_accumulated_batches_are_one_update_with_their_mean(tmp_path):
     state = initial_state(0.0, 1.0)
     for _ in range(3):
         for kl in (1.0, 4.0):  # batches 0, 1, 2 and 3, 4, 5
-            state = log_pi_step(state, torch.tensor(kl), 1.0)
+            state = log_pi_step(state, kl, 1.0)
     assert trainer.global_step == 6
     assert callback.state_dict()["weight"] == pytest.approx(float(state.weight), rel=1e-6)
 

@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stablelit.functional.kl import gaussian_kl_per_dim, initial_state, log_pi_step, multiplier_step, smooth
+from stablelit.functional.kl import (
+    ControllerState,
+    KLController,
+    gaussian_kl_per_dim,
+    initial_state,
+    log_pi_step,
+    multiplier_step,
+    smooth,
+)
 
 
 def test_kl_equals_torchs_own():
@@ -31,9 +39,10 @@ def test_kl_is_exact_near_the_prior_in_half_precision():
 
 
 def test_smoothing_starts_at_the_first_value():
-    first = smooth(torch.tensor(math.nan), torch.tensor(4.0), 0.9)
-    assert first.item() == 4.0
-    assert smooth(first, torch.tensor(14.0), 0.9).item() == pytest.approx(5.0)
+    for kind in (float, torch.tensor):
+        first = smooth(kind(math.nan), kind(4.0), 0.9)
+        assert float(first) == 4.0
+        assert float(smooth(first, kind(14.0), 0.9)) == pytest.approx(5.0)
 
 
 def _rate(weight: float, variances: torch.Tensor) -> float:
@@ -54,7 +63,7 @@ def test_the_controller_reaches_a_target_on_a_known_rate_distortion_curve_of_any
     for _ in range(3000):
         # the model follows its weight with a lag of a few tens of steps
         kl += 0.05 * (_rate(float(state.weight), VARIANCES * scale) - kl)
-        state = log_pi_step(state, torch.tensor(kl), target, min_weight=1e-6, max_weight=1e4)
+        state = log_pi_step(state, kl, target, min_weight=1e-6, max_weight=1e4)
     assert kl == pytest.approx(target, rel=0.02)
 
 
@@ -69,7 +78,7 @@ def test_the_hinge_keeps_the_kl_below_its_bound_and_does_nothing_where_it_is_bel
     state, kl = initial_state(0.0, 0.3), 0.0
     for _ in range(4000):
         kl += 0.05 * (_rate(float(state.weight), VARIANCES) - kl)
-        state = multiplier_step(state, torch.tensor(kl), bound, 0.3)
+        state = multiplier_step(state, kl, bound, 0.3)
     natural = _rate(0.3, VARIANCES)
     assert kl <= 1.05 * bound
     assert kl == pytest.approx(min(bound, natural), rel=0.05)
@@ -85,31 +94,50 @@ def test_the_capacity_multiplier_reaches_its_target_from_below_and_above(target)
         state, kl = initial_state(0.0, 0.0), start
         for _ in range(6000):
             kl += 0.05 * (_rate(float(state.weight), VARIANCES) - kl)
-            state = multiplier_step(state, torch.tensor(kl), target, two_sided=True)
+            state = multiplier_step(state, kl, target, two_sided=True)
         assert kl == pytest.approx(target, rel=0.03)
 
 
 def test_capacity_rewards_information_below_the_target():
-    state = multiplier_step(initial_state(0.0, 0.0), torch.tensor(0.1), 5.0, two_sided=True)
+    state = multiplier_step(initial_state(0.0, 0.0), 0.1, 5.0, two_sided=True)
     assert float(state.weight) < 0
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_kl_that_is_not_finite_changes_nothing(bad):
     for function in (log_pi_step, multiplier_step):
-        state = function(initial_state(0.0, 1.0), torch.tensor(3.0), 2.0)
-        after = function(state, torch.tensor(bad), 2.0)
-        assert [float(x) for x in after] == [float(x) for x in state]
+        state = function(initial_state(0.0, 1.0), 3.0, 2.0)
+        after = function(state, bad, 2.0)
+        assert after == state
 
 
 def test_the_integral_does_not_wind_up_at_a_limit():
     state = initial_state(0.0, 1.0)
     for _ in range(10_000):
-        state = log_pi_step(state, torch.tensor(100.0), 1.0, max_weight=2.0)
+        state = log_pi_step(state, 100.0, 1.0, max_weight=2.0)
     assert float(state.weight) == pytest.approx(2.0)
     steps = 0
     while float(state.weight) > 1.9:
-        state = log_pi_step(state, torch.tensor(0.5), 1.0, max_weight=2.0)
+        state = log_pi_step(state, 0.5, 1.0, max_weight=2.0)
         steps += 1
     # the smoothing must forget 100 nats first (about 45 steps at 0.9); a wound-up integral would take thousands
     assert steps < 80
+
+
+@pytest.mark.parametrize("mode", ["weight", "target", "capacity", "hinge"])
+@given(kls=st.lists(st.one_of(st.floats(1e-3, 1e3), st.just(math.nan), st.just(math.inf)), min_size=1, max_size=30))
+def test_floats_and_tensors_go_through_the_same_formula(mode, kls):
+    controller = KLController(mode, None if mode == "weight" else 4.0)
+    on_host = controller.initial(0.5)
+    on_device = ControllerState(*(torch.tensor(value, dtype=torch.float64) for value in on_host))
+    for kl in kls:
+        on_host = controller.step(on_host, kl, 2.0)
+        on_device = controller.step(on_device, torch.tensor(kl, dtype=torch.float64), 2.0)
+    assert all(isinstance(value, torch.Tensor) for value in on_device)
+    assert [float(value) for value in on_device] == pytest.approx(list(on_host), rel=1e-9, nan_ok=True)
+
+
+def test_a_state_is_floats_on_the_host_and_tensors_elsewhere():
+    state = initial_state(0.0, 1.0)
+    assert all(isinstance(value, float) for value in state)
+    assert all(value.device.type == "meta" for value in state.on("meta"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stablelit.errors import ConfigurationError
-from stablelit.optim import build_optimizers, warmup_schedule
+from stablelit.optim import warmup_schedule
 
 
 def _rates(steps, **kwargs):
@@ -54,13 +54,3 @@ def test_a_run_without_a_length_is_refused():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
     with pytest.raises(ConfigurationError, match="max_steps or max_epochs"):
         warmup_schedule(optimizer, total_steps=math.inf)
-
-
-def test_frozen_parameters_are_left_out_and_the_rate_is_the_modules():
-    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
-    module[0].requires_grad_(False)
-    built = build_optimizers(module, None, None, 0.5)
-    (group,) = built["optimizer"].param_groups
-    assert group["lr"] == 0.5
-    assert [id(p) for p in group["params"]] == [id(p) for p in module[1].parameters()]
-    assert "lr_scheduler" not in built

@@ -1,0 +1,189 @@
+"""Jets as plain numpy arrays: what generators make, readers read and writers write.
+
+Coordinates are relative to the jet, as in JetNet: ``etarel = eta_i - eta_jet``, ``phirel = phi_i - phi_jet`` (rad) and
+``ptrel = pT_i / pT_jet``. Particles are padded to a common number; `mask` says which are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stablelit.errors import DataError
+
+PARTICLE_FEATURES = ("etarel", "phirel", "ptrel")
+JET_FEATURES = ("pt", "eta", "mass", "n_particles")
+
+# The particles of a jet carry at most the whole pT of the jet; a median above this is no fraction, it is GeV.
+MAX_MEDIAN_PTREL_SUM = 1.5
+# A jet's pT-weighted centre lies at the origin of relative coordinates; a median this far off is an absolute position.
+MAX_MEDIAN_CENTRE = 0.5
+
+
+@dataclass(frozen=True)
+class JetArrays:
+    """Padded jets.
+
+    Args:
+        particles: ``(n, N, 3)`` float32: etarel, phirel (rad), ptrel; zero where `mask` is False.
+        mask: ``(n, N)`` bool: which particles are there.
+        jet: ``(n, 4)`` float32: pT (GeV), eta, mass (GeV), number of particles kept.
+        label: ``(n,)`` int64: index into `classes`.
+        classes: the names of the classes.
+    """
+
+    particles: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    jet: NDArray[np.float32]
+    label: NDArray[np.int64]
+    classes: tuple[str, ...] = ("jet",)
+
+    def __len__(self) -> int:
+        return len(self.particles)
+
+    @property
+    def n_particles(self) -> int:
+        """How many particles a jet is padded to."""
+        return int(self.particles.shape[1])
+
+    def take(self, indices: Sequence[int] | NDArray[Any] | slice) -> JetArrays:
+        """The jets at `indices`, in that order."""
+        return replace(
+            self,
+            particles=self.particles[indices],
+            mask=self.mask[indices],
+            jet=self.jet[indices],
+            label=self.label[indices],
+        )
+
+    def without_empty(self) -> tuple[JetArrays, int]:
+        """The jets that have a particle, and how many had none."""
+        occupied = self.mask.any(axis=1)
+        n_empty = int((~occupied).sum())
+        return (self, 0) if n_empty == 0 else (self.take(occupied), n_empty)
+
+    def hardest(self, n_particles: int) -> tuple[JetArrays, float]:
+        """Keeps the `n_particles` of largest pT, hardest first, padding with absent ones where there are fewer.
+
+        Returns:
+            The jets, and the share of all pT that was cut away.
+        """
+        pt = np.where(self.mask, self.particles[..., 2], -np.inf)
+        order = np.argsort(-pt, axis=1, kind="stable")[:, :n_particles]
+        particles = np.take_along_axis(self.particles, order[..., None], axis=1)
+        mask = np.take_along_axis(self.mask, order, axis=1)
+        total = float(self.particles[..., 2][self.mask].sum())
+        lost = 1.0 - float(particles[..., 2][mask].sum()) / total if total > 0 else 0.0
+        missing = n_particles - particles.shape[1]
+        if missing > 0:
+            particles = np.pad(particles, ((0, 0), (0, missing), (0, 0)))
+            mask = np.pad(mask, ((0, 0), (0, missing)))
+        jet = self.jet.copy()
+        jet[:, 3] = mask.sum(axis=1)
+        return replace(self, particles=particles, mask=mask, jet=jet), max(lost, 0.0)
+
+    def validate(self, source_name: str) -> JetArrays:
+        """Checks the arrays and returns them with phirel wrapped to (-pi, pi] and absent particles set to zero.
+
+        Args:
+            source_name: what the messages call these jets: a file's name, or the generator's.
+
+        Raises:
+            DataError: wrong shapes, no jets, NaN or infinity (the first jet, particle and feature are named), a present
+                particle without positive pT, an absent one with pT, pT in GeV instead of a fraction, absolute angles.
+        """
+        self._check_shapes(source_name)
+        self._check_finite(source_name)
+        ptrel = self.particles[..., 2]
+        self._refuse(
+            source_name,
+            self.mask & (ptrel <= 0),
+            "has ptrel={value:g} though its mask says it is there",
+            "A particle has positive pT: set its mask to 0 or mend its pT.",
+        )
+        self._refuse(
+            source_name,
+            ~self.mask & (ptrel != 0),
+            "has ptrel={value:g} though its mask says it is absent",
+            "Set its mask to 1, or its features to 0.",
+        )
+        occupied = self.mask.any(axis=1)
+        if not occupied.any():
+            raise DataError(f"{source_name}: all {len(self)} jets are empty. At least one jet must have a particle.")
+        total = ptrel.sum(axis=1)[occupied]
+        if (median := float(np.median(total))) > MAX_MEDIAN_PTREL_SUM:
+            raise DataError(
+                f"{source_name}: the particles of a jet add up to ptrel={median:.4g} (median over jets); this looks "
+                f"like GeV. Allowed: fractions of the jet's pT, which add up to about 1. Divide each pT by the jet's."
+            )
+        # phirel is an angle: only its value modulo 2 pi has a meaning
+        phirel = np.arctan2(np.sin(self.particles[..., 1]), np.cos(self.particles[..., 1]))
+        weights = ptrel[occupied] / total[:, None]
+        eta_centre = (weights * self.particles[occupied, :, 0]).sum(axis=1)
+        phi_centre = np.arctan2(
+            (weights * np.sin(phirel[occupied])).sum(axis=1), (weights * np.cos(phirel[occupied])).sum(axis=1)
+        )
+        for name, centre in (("etarel", eta_centre), ("phirel", phi_centre)):
+            if (median := float(np.median(np.abs(centre)))) > MAX_MEDIAN_CENTRE:
+                raise DataError(
+                    f"{source_name}: the pT-weighted centre of a jet lies at |{name}|={median:.3g} (median over jets); "
+                    f"this looks like an absolute position. Allowed: coordinates relative to the jet axis, centred "
+                    f"at 0 within {MAX_MEDIAN_CENTRE:g}. Subtract the jet's own eta and phi."
+                )
+        particles = np.stack([self.particles[..., 0], phirel, ptrel], axis=-1).astype(np.float32)
+        particles[~self.mask] = 0.0
+        return replace(self, particles=particles)
+
+    def _check_shapes(self, source_name: str) -> None:
+        n_jets = len(self.particles)
+        if self.particles.ndim != 3 or self.particles.shape[-1] != 3:
+            raise DataError(
+                f"{source_name}: particles have shape {self.particles.shape}. Allowed: (jets, particles, 3)."
+            )
+        if n_jets == 0 or self.particles.shape[1] == 0:
+            raise DataError(f"{source_name}: no jets (particles have shape {self.particles.shape}).")
+        wanted = {"mask": self.particles.shape[:2], "jet": (n_jets, 4), "label": (n_jets,)}
+        for name, shape in wanted.items():
+            if (found := getattr(self, name).shape) != shape:
+                raise DataError(f"{source_name}: {name} has shape {found}. Allowed: {shape}, to go with the particles.")
+        if self.label.min() < 0 or self.label.max() >= len(self.classes):
+            row = int(np.flatnonzero((self.label < 0) | (self.label >= len(self.classes)))[0])
+            raise DataError(
+                f"{source_name}: jet {row} has label {self.label[row]}. Allowed: 0 to {len(self.classes) - 1}, an "
+                f"index into the classes {', '.join(self.classes)}."
+            )
+
+    def _check_finite(self, source_name: str) -> None:
+        bad = ~np.isfinite(self.particles)
+        if bad.any():
+            jet, particle, feature = (int(i) for i in np.argwhere(bad)[0])
+            raise DataError(
+                f"{source_name}: jet {jet}, particle {particle} has {PARTICLE_FEATURES[feature]}="
+                f"{self.particles[jet, particle, feature]} ({int(bad.any(axis=(1, 2)).sum())} of {len(self)} jets "
+                f"have such values). Allowed: finite numbers. Remove these jets or mend them at their source."
+            )
+        bad = ~np.isfinite(self.jet)
+        if bad.any():
+            jet, feature = (int(i) for i in np.argwhere(bad)[0])
+            raise DataError(
+                f"{source_name}: jet {jet} has {JET_FEATURES[feature]}={self.jet[jet, feature]}. "
+                f"Allowed: finite numbers."
+            )
+        # a jet without particles, which is dropped later, has no momentum
+        without_pt = (self.jet[:, 0] <= 0) & self.mask.any(axis=1)
+        if without_pt.any():
+            jet = int(np.flatnonzero(without_pt)[0])
+            raise DataError(f"{source_name}: jet {jet} has pt={self.jet[jet, 0]:g} GeV. Allowed: positive.")
+
+    def _refuse(self, source_name: str, bad: NDArray[np.bool_], what: str, remedy: str) -> None:
+        if bad.any():
+            jet, particle = (int(i) for i in np.argwhere(bad)[0])
+            value = float(self.particles[jet, particle, 2])
+            raise DataError(
+                f"{source_name}: jet {jet}, particle {particle} {what.format(value=value)} "
+                f"({int(bad.any(axis=1).sum())} of {len(self)} jets are affected). {remedy}"
+            )

@@ -1,0 +1,94 @@
+"""The coordinates in which jets are modelled: (ln ptrel, etarel, phirel), scaled by what the training particles say.
+
+A negative log-likelihood is a number of nats *in given coordinates*: changing a scale by 10 % moves it by
+``n ln 1.1`` a feature. So the scaler is fitted once, on training jets only, and travels in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stablelit.errors import DataError
+from stablelit.families.jets.features import EDGE_FEATURES, HYPEREDGE_FEATURES, knn_hyperedges, pair_features
+
+MAX_JETS_FOR_PAIRS = 2000
+MIN_STD = 1e-6
+
+
+@dataclass(frozen=True)
+class JetScaler:
+    """Means and standard deviations of training particles, pairs and hyperedges.
+
+    Args:
+        particle_mean: ``(3,)`` of (ln ptrel, etarel, phirel); the angles are centred at 0 by definition.
+        particle_std: ``(3,)``; both angles share ``sqrt((Var eta + Var phi) / 2)``, so that scaling and rotation
+            commute.
+        pair_mean: ``(5,)`` of the features of pairs.
+        pair_std: ``(5,)``.
+        hyperedge_mean: ``(2,)`` of the features of hyperedges.
+        hyperedge_std: ``(2,)``.
+        jet_pt_gev: ``()`` median pT of the training jets, GeV.
+    """
+
+    particle_mean: Tensor
+    particle_std: Tensor
+    pair_mean: Tensor
+    pair_std: Tensor
+    hyperedge_mean: Tensor
+    hyperedge_std: Tensor
+    jet_pt_gev: Tensor
+
+    @staticmethod
+    def fit(particles: Tensor, mask: Tensor, jet: Tensor, n_neighbours: int = 3) -> JetScaler:
+        """Takes the statistics of the given jets (give training jets only).
+
+        Args:
+            particles: ``(n, N, 3)`` etarel, phirel (rad), ptrel.
+            mask: ``(n, N)`` bool.
+            jet: ``(n, 4)``, pT (GeV) first.
+            n_neighbours: of the hyperedges.
+
+        Raises:
+            DataError: fewer than two particles, or a feature that does not vary.
+        """
+        present = particles[mask].double()
+        if len(present) < 2:
+            raise DataError(
+                f"JetScaler: {len(present)} particle(s) in {len(particles)} training jet(s). At least 2 are needed to "
+                f"measure a standard deviation: give more training jets."
+            )
+        ln_ptrel = present[:, 2].log()
+        angles = present[:, :2]
+        angle_std = angles.var(dim=0, unbiased=False).mean().sqrt()
+        for name, std in (("ln ptrel", ln_ptrel.std(unbiased=False)), ("etarel and phirel", angle_std)):
+            if not float(std) > MIN_STD:
+                raise DataError(
+                    f"JetScaler: {name} of the {len(present)} training particles has standard deviation "
+                    f"{float(std):.3g}. Allowed: above {MIN_STD:g}. A feature that does not vary cannot be modelled."
+                )
+        few = slice(0, MAX_JETS_FOR_PAIRS)
+        pairs, pair_mask = pair_features(particles[few], mask[few], jet[few, 0])
+        _, hyperedges, hyperedge_mask = knn_hyperedges(particles[few], mask[few], n_neighbours)
+        pair_mean, pair_std = _moments(pairs[pair_mask], len(EDGE_FEATURES))
+        hyperedge_mean, hyperedge_std = _moments(hyperedges[hyperedge_mask], len(HYPEREDGE_FEATURES))
+        zero = torch.zeros((), dtype=torch.double)
+        return JetScaler(
+            particle_mean=torch.stack([ln_ptrel.mean(), zero, zero]).float(),
+            particle_std=torch.stack([ln_ptrel.std(unbiased=False), angle_std, angle_std]).float(),
+            pair_mean=pair_mean,
+            pair_std=pair_std,
+            hyperedge_mean=hyperedge_mean,
+            hyperedge_std=hyperedge_std,
+            jet_pt_gev=jet[:, 0].double().median().float(),
+        )
+
+
+def _moments(values: Tensor, n_features: int) -> tuple[Tensor, Tensor]:
+    # jets of one or two particles have no pairs or hyperedges: then nothing is scaled, and nothing is there to scale
+    if len(values) < 2:
+        return torch.zeros(n_features), torch.ones(n_features)
+    values = values.double()
+    return values.mean(0).float(), values.std(0, unbiased=False).clamp_min(1e-3).float()

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import hashlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from stablelit.errors import ConfigurationError, DataError
+from stablelit.families.jets.datamodule import JetDataModule
+from stablelit.families.jets.readers import write_jets
+from stablelit.families.jets.scaler import JetScaler
+
+
+def small(**arguments):
+    made = JetDataModule(**{"n_jets": 80, "train": 50, "val": 15, "test": 10, "batch_size": 16, **arguments})
+    made.setup()
+    return made
+
+
+def test_batches_have_the_promised_keys_and_shapes():
+    batches = list(small().train_dataloader())
+    assert len(batches) == 3
+    for batch in batches:
+        assert {name: tuple(values.shape) for name, values in batch.items()} == {
+            "particles": (16, 30, 3),
+            "mask": (16, 30),
+            "jet": (16, 4),
+            "label": (16,),
+        }
+    assert sum(len(batch["label"]) for batch in small().val_dataloader()) == 15
+
+
+def test_a_training_set_smaller_than_a_batch_is_one_batch():
+    assert [len(b["label"]) for b in small(batch_size=64).train_dataloader()] == [50]
+
+
+def test_splits_are_disjoint_and_depend_on_the_seed_alone():
+    first, again, other = small().split_indices, small().split_indices, small(seed=1).split_indices
+    assert first == again
+    assert first != other
+    everything = first["train"] + first["val"] + first["test"]
+    assert len(set(everything)) == len(everything) == 75
+    assert max(everything) < 80
+
+
+def test_validation_and_test_jets_stay_when_the_training_share_changes():
+    few, many = small(train=10).split_indices, small().split_indices
+    assert few["val"] == many["val"]
+    assert few["test"] == many["test"]
+    assert few["train"] == many["train"][:10]
+
+
+def test_shares_become_counts():
+    made = small(n_jets=1000, train=0.7, val=0.15, test=0.15)
+    assert {name: len(indices) for name, indices in made.split_indices.items()} == {
+        "train": 700,
+        "val": 150,
+        "test": 150,
+    }
+
+
+def test_scaler_sees_training_jets_only(tmp_path, toy_jets):
+    write_jets(tmp_path / "a.npz", toy_jets)
+    made = JetDataModule(str(tmp_path / "a.npz"), train=200, val=50, test=50)
+    before = made.scaler
+    train = set(made.split_indices["train"])
+    others = [i for i in range(300) if i not in train]
+    toy_jets.particles[others] *= 0.5
+    try:
+        write_jets(tmp_path / "b.npz", toy_jets)
+    finally:
+        toy_jets.particles[others] *= 2.0
+    after = JetDataModule(str(tmp_path / "b.npz"), train=200, val=50, test=50).scaler
+    for name in vars(before):
+        assert torch.equal(getattr(before, name), getattr(after, name))
+    chosen = torch.tensor(sorted(train))
+    by_hand = JetScaler.fit(*(torch.from_numpy(getattr(toy_jets, n))[chosen] for n in ("particles", "mask", "jet")))
+    assert torch.allclose(before.particle_std, by_hand.particle_std, atol=1e-6)
+
+
+def test_the_training_order_begins_at_the_epoch_of_the_run():
+    made = small()
+    progress = SimpleNamespace(current=SimpleNamespace(processed=3))
+    made.trainer = SimpleNamespace(fit_loop=SimpleNamespace(epoch_progress=progress))
+    assert made.train_dataloader().sampler.epoch == 3
+
+
+def test_setup_twice_changes_nothing():
+    made = small()
+    jets = made.jets
+    made.setup("fit")
+    assert made.jets is jets
+
+
+def test_splits_that_need_more_jets_than_there_are_name_both_numbers():
+    with pytest.raises(ConfigurationError, match="need 95 jets, but toy_shower has 80"):
+        small(train=70)
+
+
+def test_a_share_that_leaves_no_jet_is_refused():
+    with pytest.raises(ConfigurationError, match=r"test=0\.001 \(0 jets\)"):
+        small(train=0.5, val=0.2, test=0.001)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train": 0}, "train=0"),
+        ({"val": 1.5}, "val=1.5"),
+        ({"test": "ten"}, "test='ten'"),
+        ({"train": True}, "train=True"),
+        ({"train": 0.8, "val": 0.3, "test": 0.1}, "add up to 1.2"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"num_workers": -1}, "num_workers=-1"),
+        ({"n_particles": 2.0}, "n_particles=2.0"),
+        ({"seed": None}, "seed=None"),
+    ],
+)
+def test_arguments_are_checked_in_the_constructor(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        JetDataModule(**arguments)
+
+
+def test_an_unknown_suffix_is_refused_in_the_constructor():
+    with pytest.raises(DataError, match=r"no reader for the suffix '\.csv'"):
+        JetDataModule("jets.csv")
+
+
+def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets):
+    particles, mask = toy_jets.particles.copy(), toy_jets.mask.copy()
+    particles[4], mask[4] = 0.0, False
+    write_jets(tmp_path / "a.h5", type(toy_jets)(particles, mask, toy_jets.jet, toy_jets.label, toy_jets.classes))
+    made = JetDataModule(str(tmp_path / "a.h5"), n_particles=10)
+    identity = made.identity()
+    assert identity["n_empty_dropped"] == 1
+    assert identity["n_jets"] == 299
+    assert 0 < identity["lost_pt_share"] < 0.5
+    assert identity["sha256"] == hashlib.sha256((tmp_path / "a.h5").read_bytes()).hexdigest()
+    assert identity["bytes"] == (tmp_path / "a.h5").stat().st_size
+
+
+def test_toy_jets_say_that_they_are_toys():
+    assert "toy" in small().identity()["source"]

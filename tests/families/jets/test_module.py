@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+from functools import partial
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+
+from stablelit.errors import ConfigurationError, ContractError, DataError
+from stablelit.families.jets import JetDataModule, JetVAE, read_jets
+from stablelit.families.jets.features import squared_distances
+from stablelit.families.jets.scaler import JetScaler
+
+TINY = {
+    "latent_dim": 4,
+    "particle_hidden": 16,
+    "edge_hidden": 8,
+    "hyperedge_hidden": 8,
+    "n_components": 3,
+    "decoder_hidden": 16,
+}
+
+
+def trainer(**arguments):
+    settings = {
+        "max_epochs": 2,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 1,
+        **arguments,
+    }
+    return pl.Trainer(**settings)
+
+
+def data(**arguments):
+    return JetDataModule(**{"n_jets": 120, "train": 64, "val": 32, "test": 16, "batch_size": 32, **arguments})
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:", "ignore:.*val_dataloader")
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    pl.seed_everything(0)
+    module, runner = JetVAE(**TINY), trainer()
+    runner.fit(module, data())
+    path = tmp_path_factory.mktemp("fitted") / "last.ckpt"
+    runner.save_checkpoint(path)
+    return module, runner, path
+
+
+@pytest.fixture
+def module(batch):
+    made = JetVAE(**TINY)
+    made.network.set_scaler(JetScaler.fit(batch["particles"], batch["mask"], batch["jet"]))
+    return made
+
+
+def step(module, batch):
+    module.log_dict = lambda *args, **kwargs: None
+    return module.training_step(batch, 0)
+
+
+def test_a_step_returns_nats_per_jet_that_are_live(module, batch):
+    out = step(module, batch)
+    assert {name: tuple(v.shape) for name, v in out.items()} == {
+        "loss": (),
+        "recon": (12,),
+        "kl": (12,),
+        "kl_per_dim": (12, 4),
+    }
+    assert all(v.requires_grad for v in out.values())
+    assert torch.allclose(out["kl"], out["kl_per_dim"].sum(-1))
+    assert torch.allclose(out["loss"], (out["recon"] + out["kl"]).mean())
+
+
+def test_the_weight_of_the_kl_is_filled_in_place_and_enters_once(module, batch):
+    module.kl_weight.fill_(0.25)
+    out = step(module, batch)
+    assert torch.allclose(out["loss"], (out["recon"] + 0.25 * out["kl"]).mean())
+    assert module.kl_weight.dtype == torch.float32
+    assert module.kl_weight.shape == ()
+    assert "kl_weight" not in module.state_dict()
+
+
+def test_training_lowers_the_loss(batch, module):
+    module.log_dict = lambda *args, **kwargs: None
+    optimizer = torch.optim.Adam(module.parameters(), 1e-2)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = module.training_step(batch, 0)["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-5:]) < sum(losses[:5]) - 25
+
+
+def test_recon_does_not_know_an_order_or_a_padding(module, batch):
+    order = torch.randperm(30)
+    noisy = batch["particles"].clone()
+    noisy[~batch["mask"]] = 9.0
+    changed = {"particles": noisy[:, order], "mask": batch["mask"][:, order], "jet": batch["jet"]}
+    results = []
+    for inputs in (batch, changed):
+        draws = torch.Generator().manual_seed(4)
+        results.append(module.terms(inputs["particles"], inputs["mask"], inputs["jet"], draws))
+    for first, second in zip(*results, strict=True):
+        assert torch.allclose(first, second, rtol=1e-5, atol=1e-4)
+
+
+def test_augmentation_keeps_distances_momenta_and_padding(module, batch):
+    moved = module.augmented(batch["particles"])
+    assert not torch.allclose(moved, batch["particles"])
+    assert torch.equal(moved[..., 2], batch["particles"][..., 2])
+    assert torch.allclose(squared_distances(moved), squared_distances(batch["particles"]), atol=1e-5)
+    assert not moved[~batch["mask"]].any()
+    plain = JetVAE(**TINY, augment=())
+    assert torch.equal(plain.augmented(batch["particles"]), batch["particles"])
+
+
+def test_reflection_turns_about_half_of_the_jets():
+    module = JetVAE(**TINY, augment=["reflect"])
+    particles = torch.rand(400, 2, 3)
+    flipped = (module.augmented(particles)[:, 0, 1] < 0).float().mean()
+    assert 0.4 < float(flipped) < 0.6
+
+
+def test_validation_ignores_the_kl_weight_and_the_global_random_state(fitted):
+    module, runner, _ = fitted
+    before = torch.get_rng_state()
+    first = runner.validate(module, datamodule=data(), verbose=False)[0]
+    assert torch.equal(before, torch.get_rng_state())
+    module.kl_weight.fill_(0.01)
+    torch.rand(3)
+    second = runner.validate(module, datamodule=data(), verbose=False)[0]
+    module.kl_weight.fill_(1.0)
+    assert first == second
+    assert first["val/neg_elbo"] == first["val/loss"] == pytest.approx(first["val/recon"] + first["val/kl"], rel=1e-5)
+    assert {"val/mass_w1", "val/mass_w1_floor"} <= set(first)
+
+
+def test_test_logs_the_same_quantities(fitted):
+    module, runner, _ = fitted
+    scores = runner.test(module, datamodule=data(), verbose=False)[0]
+    assert set(scores) == {f"test/{q}" for q in ("neg_elbo", "loss", "recon", "kl", "mass_w1", "mass_w1_floor")}
+
+
+def test_training_logs_what_a_person_watches(fitted):
+    _, runner, _ = fitted
+    module = JetVAE(**TINY)
+    runner = trainer(max_epochs=1)
+    runner.fit(module, data())
+    assert {"train/loss", "train/recon", "train/kl", "val/neg_elbo"} <= set(runner.callback_metrics)
+
+
+def test_a_checkpoint_is_plain_and_loads_alone(fitted):
+    module, _, path = fitted
+    assert torch.load(path, weights_only=True)["hyper_parameters"]["augment"] == ["rotate", "reflect"]
+    loaded = JetVAE.load_from_checkpoint(path, weights_only=True)
+    assert loaded.network.scaler_is_fitted
+    assert torch.equal(loaded.network.particle_std, module.network.particle_std)
+    for name, values in module.sample(20, seed=3).items():
+        assert torch.equal(values, loaded.sample(20, seed=3)[name])
+
+
+def test_a_loaded_module_keeps_its_coordinates_on_other_data(fitted):
+    _, _, path = fitted
+    loaded = JetVAE.load_from_checkpoint(path, weights_only=True)
+    before = loaded.network.particle_std.clone()
+    trainer(max_steps=1, limit_val_batches=0).fit(loaded, data(classes=("t",), seed=5))
+    assert torch.equal(loaded.network.particle_std, before)
+
+
+def test_samples_depend_on_the_seed_alone_and_are_jets(fitted):
+    module, _, _ = fitted
+    module.train()
+    first = module.sample(200, seed=1)
+    torch.rand(5)
+    again, other = module.sample(200, seed=1), module.sample(200, seed=2)
+    assert module.network.training
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert not torch.equal(first["particles"], other["particles"])
+    ptrel, mask = first["particles"][..., 2], first["mask"]
+    assert (ptrel[mask] > 0).all()
+    assert not first["particles"][~mask].any()
+    assert (ptrel.diff(dim=1) <= 0).all()
+    assert torch.equal(mask.sum(1).float(), first["jet"][:, 3])
+    assert first["mask"].any(dim=1).all()
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz"])
+def test_generated_files_are_read_back(fitted, tmp_path, suffix):
+    module, _, _ = fitted
+    path = tmp_path / f"fake{suffix}"
+    report = module.generate_to_file(str(path), 50, seed=4)
+    back = read_jets(path)
+    assert len(back) == report["n_jets"] == 50
+    assert np.allclose(back.particles, module.sample(50, seed=4)["particles"].numpy(), atol=1e-6)
+    assert report["mean_n_particles"] == pytest.approx(back.mask.sum(1).mean())
+    with pytest.raises(DataError, match="suffix"):
+        module.generate_to_file(str(tmp_path / "fake.root"), 5)
+
+
+def test_encoding_and_reconstructing_keep_the_batch(fitted, batch):
+    module, _, _ = fitted
+    mean, logvar = module.encode(batch)
+    assert mean.shape == logvar.shape == (12, 4)
+    assert module.reconstruct(batch)["particles"].shape == batch["particles"].shape
+
+
+def test_figures_show_the_last_evaluation(fitted):
+    module, runner, _ = fitted
+    assert JetVAE(**TINY).figures() == {}
+    runner.validate(module, datamodule=data(), verbose=False)
+    figures = module.figures()
+    assert set(figures) == {"mass_spectrum", "kl_per_dimension"}
+    assert all(hasattr(figure, "savefig") for figure in figures.values())
+
+
+def test_the_sanity_check_of_a_trainer_scores_nothing():
+    module, runner = JetVAE(**TINY), trainer(max_epochs=1, check_val_every_n_epoch=2)
+    runner.fit(module, data())
+    assert "val/mass_w1" not in runner.callback_metrics
+    assert module.figures() == {}
+    assert not module.mass_w1.real
+
+
+def test_one_seed_trains_one_model():
+    results = []
+    for _ in range(2):
+        pl.seed_everything(3)
+        module = JetVAE(**TINY)
+        trainer(max_epochs=1).fit(module, data())
+        results.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    assert torch.equal(*results)
+
+
+def test_optimizer_and_schedule_are_taken_from_the_constructor():
+    module = JetVAE(
+        **TINY,
+        learning_rate=0.5,
+        optimizer=partial(torch.optim.SGD, momentum=0.1),
+        lr_schedule=lambda optimizer, total_steps: torch.optim.lr_scheduler.StepLR(optimizer, total_steps),
+    )
+    assert "optimizer" not in module.hparams
+    runner = trainer(max_steps=1, limit_val_batches=0)
+    runner.fit(module, data())
+    assert isinstance(runner.optimizers[0], torch.optim.SGD)
+    assert runner.lr_scheduler_configs[0].interval == "step"
+    assert runner.lr_scheduler_configs[0].scheduler.step_size == 1
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
+    def run(epochs, ckpt_path=None):
+        pl.seed_everything(1)
+        module, runner = JetVAE(**TINY, augment=()), trainer(max_epochs=epochs)
+        # latent noise is a global draw, which a checkpoint does not carry: make it a function of the step
+        module.on_train_batch_start = lambda batch, batch_idx: torch.manual_seed(module.trainer.global_step) and None
+        runner.fit(module, data(), ckpt_path=ckpt_path)
+        return module, runner
+
+    whole, _ = run(3)
+    _, half = run(1)
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    resumed, _ = run(3, tmp_path / "half.ckpt")
+    for first, second in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_resumed_within_an_epoch_sees_the_batches_that_were_left(tmp_path, workers):
+    def run(steps, ckpt_path=None, callbacks=()):
+        seen = []
+        module = JetVAE(**TINY)
+        module.on_train_batch_start = lambda batch, batch_idx: seen.append(float(batch["particles"].sum()))
+        runner = trainer(
+            max_epochs=-1, max_steps=steps, limit_val_batches=0, enable_checkpointing=True, callbacks=list(callbacks)
+        )
+        runner.fit(module, data(batch_size=16, num_workers=workers), ckpt_path=ckpt_path, weights_only=True)
+        return seen
+
+    # four batches an epoch: the sixth step is in the middle of the second
+    saving = pl.callbacks.ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=6, save_top_k=-1)
+    whole = run(11, callbacks=[saving])
+    assert run(11, tmp_path / "step=6.ckpt") == whole[6:]
+    assert len(set(whole)) == 11
+
+
+def test_a_datamodule_of_another_width_is_refused():
+    with pytest.raises(ConfigurationError, match=r"n_particles=30.*n_particles=20"):
+        trainer().fit(JetVAE(**TINY), data(n_particles=20))
+
+
+def test_loaders_without_a_scaler_are_refused_with_the_remedy():
+    loader = data().val_dataloader()
+    with pytest.raises(ContractError, match="set_scaler"):
+        trainer().fit(JetVAE(**TINY), loader)
+
+
+def test_an_untrained_module_is_not_evaluated():
+    with pytest.raises(ContractError, match="no coordinates"):
+        trainer().validate(JetVAE(**TINY), datamodule=data(), verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"latent_dim": 0}, "latent_dim=0"),
+        ({"n_components": 2.5}, "n_components"),
+        ({"encoder_dropout": 1.0}, "encoder_dropout"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"augment": ["rotat"]}, "Did you mean 'rotate'"),
+        ({"optimizer": "adam"}, "optimizer"),
+    ],
+)
+def test_arguments_are_checked(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        JetVAE(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"n": 0}, {"n": 3, "temperature": 0.0}])
+def test_sampling_arguments_are_checked(module, arguments):
+    with pytest.raises(ConfigurationError, match="sample"):
+        module.sample(**arguments)
