@@ -48,6 +48,10 @@ class TinyDataModule(pl.LightningDataModule):
         return DataLoader(self._part("test"), batch_size=self.batch_size)
 
 
+def a_plane_of_any_size(n: int, batch_size: int, seed: int) -> TinyDataModule:
+    return TinyDataModule(n, batch_size, seed)
+
+
 class TinyVAE(pl.LightningModule):
     """A linear VAE that can be told to fail in the ways that runs fail."""
 
@@ -86,7 +90,7 @@ class TinyVAE(pl.LightningModule):
         return {"loss": loss, "kl": terms["kl"]}
 
     def _fail(self, how: str, loss: Tensor) -> Tensor:
-        if how == "nan":
+        if how == "infinity":
             return loss * float("nan")
         if how == "nan_error":
             raise ValueError("Expected parameter loc of distribution Normal, but found invalid values: tensor([nan])")
@@ -124,8 +128,10 @@ class SelfReliant(TinyVAE):
 
     generate_to_file = None
 
-    def __init__(self, latent_dim: int = 2) -> None:
-        super().__init__(latent_dim)
+    def __init__(
+        self, latent_dim: int = 2, learning_rate: float = 1e-3, fail_with: str | None = None, fail_at_step: int = 3
+    ) -> None:
+        super().__init__(latent_dim, learning_rate, fail_with, fail_at_step)
 
     def configure_optimizers(self) -> object:
         return torch.optim.SGD(self.parameters(), lr=1e-3)

@@ -1,0 +1,23 @@
+"""Samples from a trained run into a file: `python -m stablelit.generate run=RUN n=1000 output=FILE [seed=0]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from stablelit.run.door import through_door
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the door; returns the exit code."""
+
+    def work() -> None:
+        from stablelit.run.generate_job import generate
+
+        generate(sys.argv[1:] if argv is None else argv)
+
+    return through_door(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

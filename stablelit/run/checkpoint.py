@@ -1,0 +1,132 @@
+"""Checkpoints as files: found, read as plain data, and held against the module that shall take them."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from stablelit.errors import ConfigurationError
+from stablelit.run.directory import BEST_CHECKPOINT, LAST_CHECKPOINT
+
+_SHOWN = 3
+
+
+def locate_run(path: str | Path, key: str, prefer: str = LAST_CHECKPOINT) -> tuple[Path, Path]:
+    """The run directory and the checkpoint that `key=path` means: a run directory, or a checkpoint in one.
+
+    Args:
+        path: what the user gave.
+        key: the argument's name, for the message.
+        prefer: which checkpoint of a run directory to take; the other one if it is missing.
+
+    Raises:
+        ConfigurationError: nothing there, or no checkpoint in it.
+    """
+    given = Path(path).expanduser().absolute()
+    if given.is_file():
+        parent = given.parent
+        return (parent.parent if parent.name == "checkpoints" else parent), given
+    if not given.is_dir():
+        raise ConfigurationError(f"{key}={path}: there is no such run directory and no such checkpoint.")
+    other = BEST_CHECKPOINT if prefer == LAST_CHECKPOINT else LAST_CHECKPOINT
+    for name in (prefer, other):
+        if (given / name).is_file():
+            return given, given / name
+    raise ConfigurationError(
+        f"{key}={path}: there is no {prefer} in this directory. A run directory is runs/<name>/<date-time>."
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint as plain data on the CPU: nothing that it holds is executed.
+
+    Raises:
+        ConfigurationError: truncated, not a checkpoint, or holding Python objects.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and zipfile.is_zipfile(path):
+            reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
+            raise ConfigurationError(
+                f"{path} holds Python objects beside tensors and plain data, and reading those would execute code. "
+                f"{reason}"
+            ) from error
+        raise ConfigurationError(_damaged(path, error)) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise ConfigurationError(_damaged(path, error)) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ConfigurationError(f"{path} is not a checkpoint of Lightning: it has no 'state_dict'.")
+    return checkpoint
+
+
+def require_match(checkpoint: Mapping[str, Any], module: torch.nn.Module, path: Path) -> None:
+    """Complains of weights that do not fit, with the hyper-parameters that differ.
+
+    Raises:
+        ConfigurationError: with the first parameters, their shapes in both, and the differing hyper-parameters.
+    """
+    saved: Mapping[str, Tensor] = checkpoint["state_dict"]
+    built = module.state_dict()
+    wrong = [
+        f"{name} is {tuple(saved[name].shape)} in the checkpoint and {tuple(built[name].shape)} in the model"
+        for name in built
+        if name in saved and _shape(built[name]) is not None and _shape(saved[name]) != _shape(built[name])
+    ]
+    if getattr(module, "strict_loading", True) and not _fills_itself(module):
+        wrong += [f"{name} is only in the model" for name in built if name not in saved]
+        wrong += [f"{name} is only in the checkpoint" for name in saved if name not in built]
+    if not wrong:
+        return
+    more = f" (and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
+    differing = hyper_parameter_differences(checkpoint, module)
+    hint = f" What differs: {'; '.join(differing)}." if differing else ""
+    raise ConfigurationError(
+        f"{path} does not fit {type(module).__name__}: {'; '.join(wrong[:_SHOWN])}{more}.{hint} "
+        f"Give the model the values of the checkpoint, or begin a new run without resume=."
+    )
+
+
+def hyper_parameter_differences(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> list[str]:
+    """`latent_dim is 24 in the checkpoint and 32 in the model`, for each that differs."""
+    saved = checkpoint.get("hyper_parameters") or {}
+    built = dict(getattr(module, "hparams", {}))
+    return [
+        f"{name} is {saved[name]!r} in the checkpoint and {built[name]!r} in the model"
+        for name in saved
+        if name in built and saved[name] != built[name]
+    ]
+
+
+def epochs_completed(checkpoint: Mapping[str, Any]) -> int:
+    """How many epochs a checkpoint has behind it."""
+    try:
+        return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    except (KeyError, TypeError):
+        return int(checkpoint.get("epoch", 0))
+
+
+def _fills_itself(module: torch.nn.Module) -> bool:
+    """Whether the module makes or renames parameters later, so that names cannot be compared yet."""
+    import lightning.pytorch as pl
+
+    hooks = ("configure_model", "setup", "on_load_checkpoint")
+    return any(getattr(type(module), h, None) is not getattr(pl.LightningModule, h) for h in hooks)
+
+
+def _shape(tensor: Any) -> tuple[int, ...] | None:
+    if not isinstance(tensor, Tensor) or isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        return None
+    return tuple(tensor.shape)
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0]
+    return f"{path} cannot be read: it is damaged or was not written to its end ({first}). Take another checkpoint."

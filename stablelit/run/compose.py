@@ -1,0 +1,110 @@
+"""A run's configuration on disk: how it is written, and how another command composes it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from stablelit.errors import ConfigurationError
+from stablelit.run.directory import CONFIG_FILE, OVERRIDES_FILE
+
+_HEADER = """\
+# What this run was, complete. To run it again:
+#   python -m stablelit.train --config-dir {directory} --config-name config
+# To go on with it:
+#   python -m stablelit.train resume={directory}
+defaults:
+  - run_settings
+  - override hydra/job_logging: stdout
+  - _self_
+
+"""
+# these belong to one run, not to what is run again
+_OF_ONE_RUN = ("run_dir", "resume")
+
+
+@dataclass(frozen=True)
+class SavedCommand:
+    """What was typed to begin a run.
+
+    Args:
+        config_name: the root configuration.
+        config_dir: the user's own configuration directory, absolute.
+        overrides: Hydra's overrides in their order.
+    """
+
+    config_name: str
+    config_dir: str | None
+    overrides: tuple[str, ...]
+
+
+def write_configuration(run_dir: Path, config: DictConfig) -> None:
+    """Writes `config.yaml` and `overrides.yaml`."""
+    saved = config.copy()
+    with open_dict(saved):
+        for key in _OF_ONE_RUN:
+            saved[key] = None
+        saved.pop("hydra", None)
+    text = _HEADER.format(directory=run_dir) + OmegaConf.to_yaml(saved, resolve=False)
+    (run_dir / CONFIG_FILE).write_text(text, encoding="utf-8")
+    command = _typed_command()
+    if command is not None:
+        text = "# what resume= composes again\n" + OmegaConf.to_yaml(OmegaConf.create(_as_plain(command)))
+        (run_dir / OVERRIDES_FILE).write_text(text, encoding="utf-8")
+
+
+def read_command(run_dir: Path) -> SavedCommand:
+    """What was typed to begin the run in this directory.
+
+    Raises:
+        ConfigurationError: the file is missing or is not what `write_configuration` writes.
+    """
+    path = run_dir / OVERRIDES_FILE
+    if not path.is_file():
+        raise ConfigurationError(f"{run_dir} is not a run's directory: it has no {OVERRIDES_FILE}.")
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+        overrides = tuple(str(o) for o in plain["overrides"])  # type: ignore[index, call-overload]
+        return SavedCommand(str(plain["config_name"]), plain["config_dir"], overrides)  # type: ignore[index, call-overload]
+    except (YAMLError, OmegaConfBaseException, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path} cannot be read as the overrides of a run: {error}") from error
+
+
+def compose_saved_run(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
+    """The configuration that a run has saved, with overrides.
+
+    Raises:
+        ConfigurationError: the directory has no `config.yaml`.
+    """
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise ConfigurationError(f"{run_dir} is not a run's directory: it has no {CONFIG_FILE}.")
+    with initialize_config_dir(str(run_dir.absolute()), version_base="1.3"):
+        return compose("config", overrides=["hydra.searchpath=[pkg://stablelit.conf]", *overrides])
+
+
+def _typed_command() -> SavedCommand | None:
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    directories = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    # the search path is the one override of Hydra's own that decides what is composed
+    own = [o for o in hydra.overrides.hydra if o.lstrip("+").startswith("hydra.searchpath=")]
+    task = [o for o in hydra.overrides.task if o.partition("=")[0].lstrip("+") not in _OF_ONE_RUN]
+    name = str(hydra.job.config_name)
+    return SavedCommand(name, directories[0] if directories else None, (*task, *own))
+
+
+def _as_plain(command: SavedCommand) -> dict[str, Any]:
+    return {
+        "config_name": command.config_name,
+        "config_dir": command.config_dir,
+        "overrides": list(command.overrides),
+    }

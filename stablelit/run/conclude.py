@@ -1,0 +1,166 @@
+"""What follows a training: summary.json, the results table or the verdict, and the number for a sweeper."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from stablelit.callbacks.history_writer import HISTORY_FILE, read_history
+from stablelit.errors import ConfigurationError
+from stablelit.findings import FindingError
+from stablelit.run.build import Parts
+from stablelit.run.door import INTERRUPTED, RunFailure
+from stablelit.run.failures import is_out_of_memory, memory_advice
+from stablelit.run.fit import Outcome
+from stablelit.run.quick import judge, kl_target_of, print_verdict
+from stablelit.run.summary import data_identity, write_summary
+from stablelit.run.sweep import sweep_job_directory
+from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
+
+_NOT_METRICS = ("epoch", "step", "seconds")
+
+
+def conclude(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, keep: bool) -> float | None:
+    """Writes, prints and returns what a run came to.
+
+    Args:
+        parts: the objects of the run.
+        outcome: how the training ended.
+        config: its configuration.
+        run_dir: its directory.
+        keep: False under fast_dev_run: nothing is written.
+
+    Returns:
+        The best value of the objective; the worst possible one of a run that diverged; None without an objective.
+
+    Raises:
+        RunFailure: the run did not end well, outside a sweep or for a reason that ends a sweep too.
+    """
+    recorder = parts.recorder
+    if keep and not recorder.epochs:
+        _read_from_history(parts, run_dir)
+    if outcome.status == "finished":
+        try:
+            recorder.require_metric({**outcome.final, **recorder.best})
+        except ConfigurationError as error:
+            outcome.status, outcome.error = "failed", error
+    passed = True
+    if parts.trainer.is_global_zero:
+        if keep:
+            _write(parts, outcome, config, run_dir)
+        if outcome.status in ("finished", "diverged"):
+            _print(parts, outcome, config, run_dir, keep)
+            passed = not keep or config.get("verdict") is None or _verdict(parts, config)
+    if outcome.status != "finished":
+        return _ended_badly(parts, outcome, config, run_dir, keep)
+    if not passed and sweep_job_directory() is None:
+        raise RunFailure("")
+    return recorder.best_value
+
+
+def _ended_badly(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, keep: bool) -> float:
+    error, swept = outcome.error, sweep_job_directory() is not None
+    if outcome.status == "interrupted":
+        raise RunFailure(_interrupted(outcome, run_dir, keep), INTERRUPTED)
+    out_of_memory = error is not None and is_out_of_memory(error)
+    if out_of_memory:
+        message = memory_advice(config.data.get("batch_size"))
+    elif outcome.status == "diverged":
+        message = _diverged(outcome, run_dir)
+    elif isinstance(error, FindingError):
+        message = f"The run was stopped by a finding: {error}"
+    else:
+        assert error is not None
+        raise error
+    if swept:
+        # one bad set of values must not end the others
+        print(f"{message}\nThe sweep goes on; this run counts as {parts.recorder.worst_possible}.")
+        return parts.recorder.worst_possible
+    raise RunFailure(message) from error
+
+
+def _interrupted(outcome: Outcome, run_dir: Path, keep: bool) -> str:
+    if not keep or outcome.last_checkpoint is None:
+        return "Interrupted; no checkpoint had been written yet."
+    place = shown_path(run_dir)
+    return (
+        f"Interrupted. What was trained is in {shown_path(outcome.last_checkpoint)}\n"
+        f"Go on with: python -m stablelit.train resume={place}"
+    )
+
+
+def _diverged(outcome: Outcome, run_dir: Path) -> str:
+    first = str(outcome.error).strip().partition("\n")[0] if outcome.error else ""
+    what = first or ", ".join(f"{name}={v}" for name, v in outcome.final.items() if not math.isfinite(v))
+    best = f" The best checkpoint before is {shown_path(outcome.best_checkpoint)}." if outcome.best_checkpoint else ""
+    return f"The run diverged: {what}.{best} Its findings and history are in {shown_path(run_dir)}"
+
+
+def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) -> None:
+    recorder = parts.recorder
+    write_summary(
+        run_dir,
+        name=config.name,
+        status=outcome.status,
+        error=None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
+        seed=config.get("seed"),
+        seconds=round(outcome.seconds, 3),
+        epochs=parts.trainer.current_epoch,
+        steps=parts.trainer.global_step,
+        objective={"metric": recorder.metric, "mode": recorder.mode, "best": recorder.best_value},
+        final=outcome.final,
+        best={"epoch": recorder.best_epoch, **recorder.best} if recorder.best else {},
+        test=outcome.tested,
+        checkpoints={
+            "best": _relative(outcome.best_checkpoint, run_dir),
+            "last": _relative(outcome.last_checkpoint, run_dir),
+        },
+        data=data_identity(parts.datamodule),
+        notes=parts.notes,
+    )
+
+
+def _relative(path: Path | None, run_dir: Path) -> str | None:
+    """Relative to the run directory where it lies in it, so that the directory can be moved."""
+    if path is None:
+        return None
+    return str(path.relative_to(run_dir)) if path.is_relative_to(run_dir) else str(path)
+
+
+def _print(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, keep: bool) -> None:
+    validated = parts.recorder.best or outcome.final
+    of_validation = {name: value for name, value in validated.items() if name.startswith("val/")}
+    rows = metric_rows(outcome.tested or of_validation or validated) + kl_target_rows(config, validated)
+    title = f"{config.name}: {'test of the best checkpoint' if outcome.tested else 'best epoch'}"
+    if not keep:
+        print_results(rows, {}, [*parts.notes, "fast_dev_run: everything ran once; nothing was kept."], title)
+        return
+    place = shown_path(run_dir)
+    places = {"run": place, "metrics": f"{place}/summary.json, {place}/{HISTORY_FILE}"}
+    if outcome.best_checkpoint:
+        places["best"] = shown_path(outcome.best_checkpoint)
+    print_results(rows, places, parts.notes, title)
+
+
+def _verdict(parts: Parts, config: DictConfig) -> bool:
+    latent_dim = dict(parts.module.hparams).get("latent_dim")
+    judgements = judge(
+        parts.recorder.epochs,
+        config.verdict,
+        metric=parts.recorder.metric or "train/loss",
+        mode=parts.recorder.mode,
+        kl_target=kl_target_of(config.get("callbacks")),
+        latent_dim=latent_dim if isinstance(latent_dim, int) else None,
+    )
+    return print_verdict(judgements)
+
+
+def _read_from_history(parts: Parts, run_dir: Path) -> None:
+    """Where other processes have trained (ddp_spawn, ddp_fork), what they measured is on disk."""
+    if not (run_dir / HISTORY_FILE).is_file():
+        return
+    for line in read_history(run_dir):
+        metrics = {k: float(v) for k, v in line.items() if k not in _NOT_METRICS}
+        parts.recorder.take_epoch(metrics, int(line["epoch"]))

@@ -1,0 +1,78 @@
+"""Tests a run's checkpoint again, with other data or settings, and keeps the result beside the run."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from omegaconf import open_dict
+
+from stablelit.errors import ContractError
+from stablelit.run.build import build_data, build_module, build_trainer
+from stablelit.run.checkpoint import read_checkpoint, require_match
+from stablelit.run.command_line import CommandLine, key_of
+from stablelit.run.environment import quiet_libraries
+from stablelit.run.record import numbers
+from stablelit.run.saved_run import open_run
+from stablelit.run.summary import code_identity, data_identity, plain, versions
+from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
+
+
+def evaluate(argv: Sequence[str]) -> dict[str, float]:
+    """Tests, prints the table, writes `evaluation.json` into the run's directory, and returns the metrics.
+
+    Raises:
+        ConfigurationError: no such run, a mistake in an override, a checkpoint of another model.
+        ContractError: the module has no test.
+    """
+    quiet_libraries()
+    line = CommandLine.parse(argv)
+    overrides = [o for o in line.overrides if key_of(o) != "run"]
+    run = open_run(line, overrides, "evaluate")
+    config = run.config
+    if config.get("seed") is not None:
+        seed_everything(config.seed, workers=True, verbose=False)
+    # callbacks that act on a test keep acting; what they would write goes where nobody sees it
+    with tempfile.TemporaryDirectory(prefix="stablelit-") as scratch, open_dict(config):
+        config.run_dir, config.logger, config.model_summary = scratch, None, None
+        trainer = build_trainer(config, Path(scratch), [], leave_out=(Checkpoint,))
+        datamodule, module = build_data(config), build_module(config)
+        if not is_overridden("test_step", module):
+            raise ContractError(f"{type(module).__name__} has no test_step, so there is nothing to evaluate.")
+        require_match(read_checkpoint(run.checkpoint), module, run.checkpoint)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
+            results = trainer.test(
+                module, datamodule=datamodule, ckpt_path=str(run.checkpoint), weights_only=True, verbose=False
+            )
+    metrics = {name: value for found in results for name, value in numbers(found).items()}
+    if trainer.is_global_zero:
+        entries = {
+            "checkpoint": shown_path(run.checkpoint),
+            "overrides": overrides,
+            "metrics": metrics,
+            "data": data_identity(datamodule),
+            "versions": versions(),
+            "code": code_identity(),
+        }
+        path = _free_name(run.directory)
+        path.write_text(json.dumps(plain(entries), indent=2) + "\n", encoding="utf-8")
+        rows = metric_rows(metrics) + kl_target_rows(config, metrics, "test")
+        places = {"checkpoint": shown_path(run.checkpoint), "metrics": shown_path(path)}
+        print_results(rows, places, title=f"{config.name}: test")
+    return metrics
+
+
+def _free_name(directory: Path) -> Path:
+    """`evaluation.json`, or the first `evaluation-<number>.json`: an evaluation on other data replaces none."""
+    path, number = directory / "evaluation.json", 1
+    while path.exists():
+        number += 1
+        path = directory / f"evaluation-{number}.json"
+    return path

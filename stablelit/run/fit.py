@@ -1,0 +1,137 @@
+"""Training and testing, with what can happen on the way: an interrupt, numbers that run away, memory that runs out."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.tuner.tuning import Tuner
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from omegaconf import DictConfig
+
+from stablelit.callbacks.interrupt import InterruptCheckpoint
+from stablelit.run.build import Parts, compiled
+from stablelit.run.failures import is_divergence, is_out_of_memory
+from stablelit.run.record import numbers
+from stablelit.run.summary import Status
+
+
+@dataclass
+class Outcome:
+    """How a training ended.
+
+    Args:
+        status: as it goes into summary.json.
+        seconds: of fitting and testing.
+        error: what ended it, if something did.
+        final: the metrics as they stood at the end.
+        tested: the metrics of the test.
+        best_checkpoint: the best one, if any was written.
+        last_checkpoint: the last one.
+    """
+
+    status: Status = "finished"
+    seconds: float = 0.0
+    error: BaseException | None = None
+    final: dict[str, float] = field(default_factory=dict)
+    tested: dict[str, float] = field(default_factory=dict)
+    best_checkpoint: Path | None = None
+    last_checkpoint: Path | None = None
+
+
+def fit(parts: Parts, config: DictConfig, resume: Path | None) -> Outcome:
+    """Trains; whatever ends it is in the outcome, and nothing is raised."""
+    outcome = Outcome()
+    trainer, began = parts.trainer, time.monotonic()
+    try:
+        module = compiled(parts.module, bool(config.get("compile", False)))
+        _tune(parts, config)
+        trainer.fit(
+            module,
+            datamodule=parts.datamodule,
+            ckpt_path=str(resume) if resume is not None else None,
+            weights_only=True,
+        )
+    except (KeyboardInterrupt, SystemExit) as error:
+        if trainer.state.status != TrainerStatus.INTERRUPTED:
+            raise
+        outcome.status, outcome.error = "interrupted", error
+        _listen_to_ctrl_c_again()
+    except Exception as error:
+        outcome.error = error
+        diverged = is_divergence(error) and not is_out_of_memory(error)
+        outcome.status = "diverged" if diverged else "failed"
+    outcome.final = numbers(trainer.callback_metrics)
+    outcome.seconds = time.monotonic() - began
+    outcome.best_checkpoint, outcome.last_checkpoint = _checkpoints(trainer)
+    if outcome.status == "finished" and _ended_not_finite(parts, outcome):
+        outcome.status = "diverged"
+    return outcome
+
+
+def test_best(parts: Parts, outcome: Outcome) -> None:
+    """Tests the best checkpoint (the weights at hand where none was kept) and adds the result to the outcome."""
+    if not is_overridden("test_dataloader", parts.datamodule) or not is_overridden("test_step", parts.module):
+        parts.notes.append("Not tested: there is no test_step, or the data have no test set.")
+        return
+    began = time.monotonic()
+    best = str(outcome.best_checkpoint) if outcome.best_checkpoint else None
+    try:
+        results = parts.trainer.test(
+            parts.module, datamodule=parts.datamodule, ckpt_path=best, weights_only=True, verbose=False
+        )
+        outcome.tested = {name: value for metrics in results for name, value in numbers(metrics).items()}
+    except (KeyboardInterrupt, SystemExit) as error:
+        outcome.status, outcome.error = "interrupted", error
+        _listen_to_ctrl_c_again()
+    except Exception as error:
+        outcome.status, outcome.error = "failed", error
+    outcome.seconds += time.monotonic() - began
+
+
+def _tune(parts: Parts, config: DictConfig) -> None:
+    wanted = config.get("tune") or {}
+    if wanted.get("batch_size"):
+        size = Tuner(parts.trainer).scale_batch_size(parts.module, datamodule=parts.datamodule, mode="power")
+        parts.notes.append(f"data.batch_size={size}, as Lightning's finder suggests.")
+        print(parts.notes[-1])
+    if wanted.get("learning_rate"):
+        finder = Tuner(parts.trainer).lr_find(parts.module, datamodule=parts.datamodule)
+        suggestion = finder.suggestion() if finder is not None else None
+        if suggestion:
+            parts.notes.append(f"model.learning_rate={suggestion:.3g}, as Lightning's finder suggests.")
+        else:
+            parts.notes.append("Lightning's finder suggests no learning rate; model.learning_rate is left alone.")
+        print(parts.notes[-1])
+
+
+def _checkpoints(trainer: pl.Trainer) -> tuple[Path | None, Path | None]:
+    callback = trainer.checkpoint_callback
+    best, last = getattr(callback, "best_model_path", ""), getattr(callback, "last_model_path", "")
+    folder = getattr(callback, "dirpath", None)
+    if folder and (Path(folder) / "last.ckpt").is_file():
+        last = str(Path(folder) / "last.ckpt")
+    # on an interrupt ModelCheckpoint does not know of the last one
+    on_interrupt = [c.saved_to for c in trainer.callbacks if isinstance(c, InterruptCheckpoint) and c.saved_to]
+    return _existing(best), _existing(on_interrupt[0] if on_interrupt else last)
+
+
+def _existing(path: str | None) -> Path | None:
+    return Path(path) if path and Path(path).exists() else None
+
+
+def _ended_not_finite(parts: Parts, outcome: Outcome) -> bool:
+    watched = [parts.recorder.metric, "train/loss", "val/loss"]
+    return any(not math.isfinite(outcome.final[name]) for name in watched if name in outcome.final)
+
+
+def _listen_to_ctrl_c_again() -> None:
+    # Lightning ignores SIGINT from its first one on
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,94 @@
+"""Has a trained module write samples into a file."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from stablelit.contracts import GeneratesToFile
+from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
+from stablelit.run.annotations import complaint
+from stablelit.run.command_line import CommandLine, key_of
+from stablelit.run.environment import quiet_libraries
+from stablelit.run.saved_run import open_run, trained_module
+from stablelit.run.table import print_results, shown_path
+
+_OF_THE_DOOR = ("run", "n", "output")
+
+
+def generate(argv: Sequence[str]) -> dict[str, Any]:
+    """Reads `run=`, `n=`, `output=` and what the module's `generate_to_file` takes besides; writes, and says what.
+
+    A key with a dot in it (`model.x=1`) is an override of the run's configuration.
+
+    Raises:
+        ConfigurationError: a missing or unknown argument, no such run, a checkpoint of another model.
+        ContractError: the module cannot generate.
+    """
+    quiet_libraries()
+    line = CommandLine.parse(argv)
+    of_config = [o for o in line.overrides if "." in key_of(o) or key_of(o) == "allow_targets"]
+    values = _values([o for o in line.overrides if o not in of_config])
+    run = open_run(line, of_config, "generate")
+    n, output = values.pop("n", 1000), values.pop("output", None)
+    values.pop("run", None)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise bad_argument("generate", "n", n, "a whole number of samples, at least 1")
+    path = _output_path(output)
+    module, _ = trained_module(run)
+    if not isinstance(module, GeneratesToFile) or not callable(module.generate_to_file):
+        raise ContractError(
+            f"{type(module).__name__} cannot generate: it has no generate_to_file(path, n, seed). "
+            f"The experiment {run.config.name!r} is no generative model."
+        )
+    _check_arguments(module, values)
+    done: Mapping[str, Any] = module.generate_to_file(path, n, **values)
+    print_results([], {"checkpoint": shown_path(run.checkpoint), "samples": shown_path(path), **_told(done)})
+    return dict(done)
+
+
+def _values(overrides: Sequence[str]) -> dict[str, Any]:
+    parser = OverridesParser.create()
+    return {o.key_or_group: o.value() for o in parser.parse_overrides(list(overrides))}
+
+
+def _output_path(output: object) -> Path:
+    if not isinstance(output, str) or not output:
+        raise ConfigurationError("Where to? Give output=FILE; its ending says the format.")
+    path = Path(output).expanduser().absolute()
+    if path.is_dir():
+        raise ConfigurationError(f"output={output} is a directory; name a file in it.")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"output={output}: there is no directory {path.parent}.")
+    return path
+
+
+def _check_arguments(module: GeneratesToFile, values: Mapping[str, Any]) -> None:
+    # the first two are the path and the number of samples, whatever the family calls them
+    known = list(inspect.signature(module.generate_to_file).parameters)[2:]
+    for name, value in values.items():
+        if name not in known:
+            takes = ", ".join([*_OF_THE_DOOR, *known])
+            raise ConfigurationError(
+                f"generate: unknown argument {name}={value!r}. {did_you_mean(name, [*_OF_THE_DOOR, *known])} "
+                f"{type(module).__name__} takes: {takes}."
+            )
+        wrong = complaint(value, _annotation(module, name))
+        if wrong:
+            raise ConfigurationError(f"generate: {name}={value!r}: {' '.join(wrong)}".rstrip())
+
+
+def _annotation(module: GeneratesToFile, name: str) -> Any:
+    from stablelit.run.annotations import evaluated
+
+    target = type(module).generate_to_file
+    return evaluated(inspect.signature(target).parameters[name], target)
+
+
+def _told(done: Mapping[str, Any]) -> dict[str, str]:
+    shown = {str(k): v for k, v in done.items() if isinstance(v, str | int | float) and k != "path"}
+    return {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in shown.items()}

@@ -1,0 +1,133 @@
+"""What a run has measured, kept for the summary, the table, the verdict and the sweeper.
+
+Runs    on_train_start, on_validation_end and on_train_epoch_end
+Reads   trainer.callback_metrics
+Writes  splits.json, when training begins: a run that is killed has it too
+Logs    nothing
+Resumes the best value is in the checkpoint
+Limits  under ddp_spawn and ddp_fork the parent process sees only the last metrics; `history.jsonl` has the others
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import lightning.pytorch as pl
+
+from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.run.directory import SPLITS_FILE
+
+ObjectiveMode = Literal["min", "max"]
+
+
+class RunRecorder(pl.Callback):
+    """Keeps every epoch's metrics in memory, and the best value of the objective.
+
+    Args:
+        metric: the name of the objective; None keeps no best value.
+        mode: whether less or more of it is better.
+        directory: where `splits.json` goes; None writes none.
+
+    Raises:
+        ConfigurationError: an unknown mode.
+    """
+
+    def __init__(self, metric: str | None, mode: ObjectiveMode = "min", directory: Path | None = None) -> None:
+        if mode not in get_args(ObjectiveMode):
+            raise bad_argument("objective", "mode", mode, "min or max")
+        self.metric, self.mode, self.directory = metric, mode, directory
+        self.epochs: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.best_epoch = -1
+        self._validated = False
+
+    @property
+    def best_value(self) -> float | None:
+        """The best finite value of the objective so far."""
+        return self.best.get(self.metric) if self.metric else None
+
+    @property
+    def last_value(self) -> float | None:
+        """The objective as it stood last."""
+        return self.epochs[-1].get(self.metric) if self.metric and self.epochs else None
+
+    @property
+    def worst_possible(self) -> float:
+        """What a sweeper is told of a run that diverged."""
+        return math.inf if self.mode == "min" else -math.inf
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes which samples are train, val and test."""
+        splits = _split_indices(trainer)
+        if splits and self.directory is not None and trainer.is_global_zero:
+            (self.directory / SPLITS_FILE).write_text(json.dumps(splits) + "\n", encoding="utf-8")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks whether the objective is better than ever."""
+        if not trainer.sanity_checking:
+            self._validated = True
+            self._keep_best(numbers(trainer.callback_metrics), trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps the epoch; complains of an objective that nobody logs before more time goes into it."""
+        metrics = numbers(trainer.callback_metrics)
+        self.take_epoch(metrics, trainer.current_epoch)
+        if self._validated or not _has_validation(trainer):
+            self.require_metric(metrics)
+
+    def take_epoch(self, metrics: dict[str, float], epoch: int) -> None:
+        """Adds an epoch."""
+        self.epochs.append(metrics)
+        self._keep_best(metrics, epoch)
+
+    def require_metric(self, metrics: Mapping[str, float]) -> None:
+        """Complains where the objective is not among what was logged.
+
+        Raises:
+            ConfigurationError: with what was logged, and near names.
+        """
+        if self.metric and self.metric not in metrics:
+            available = sorted(name for name in metrics if not name.endswith(("_step", "_epoch")))
+            raise ConfigurationError(
+                f"objective.metric={self.metric!r} was not logged. {did_you_mean(self.metric, available)} "
+                f"Logged: {', '.join(available) or 'nothing'}."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value and what was measured beside it."""
+        best = {"best": dict(self.best), "best_epoch": self.best_epoch}
+        return {"metric": self.metric or "", "mode": self.mode, **best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up the best value, unless the resumed run has another objective."""
+        if state["metric"] == (self.metric or "") and state["mode"] == self.mode:
+            self.best, self.best_epoch = dict(state["best"]), int(state["best_epoch"])
+
+    def _keep_best(self, metrics: dict[str, float], epoch: int) -> None:
+        value = metrics.get(self.metric) if self.metric else None
+        if value is None or not math.isfinite(value):
+            return
+        best = self.best_value
+        better = best is None or (value < best if self.mode == "min" else value > best)
+        # what training measured in the best epoch is there only at the epoch's end
+        if better or (value == best and epoch == self.best_epoch):
+            self.best, self.best_epoch = metrics, epoch
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Logged metrics as plain floats."""
+    return {name: float(value) for name, value in sorted(metrics.items())}
+
+
+def _split_indices(trainer: pl.Trainer) -> dict[str, list[int]]:
+    splits = getattr(getattr(trainer, "datamodule", None), "split_indices", None)
+    splits = splits() if callable(splits) else splits
+    return {str(name): [int(i) for i in indices] for name, indices in splits.items()} if splits else {}
+
+
+def _has_validation(trainer: pl.Trainer) -> bool:
+    return bool(trainer.enable_validation and trainer.num_val_batches)

@@ -1,0 +1,83 @@
+"""summary.json: what a run came to, in plain data, whether it finished or not."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import stablelit
+from stablelit.run.directory import SUMMARY_FILE
+
+Status = Literal["finished", "interrupted", "failed", "diverged"]
+_VERSIONS_OF = ("torch", "lightning", "hydra-core", "numpy")
+
+
+def write_summary(run_dir: Path, **entries: Any) -> Path:
+    """Writes the entries, the versions and the identity of the code; values that JSON lacks become strings.
+
+    Args:
+        run_dir: where.
+        entries: what the run came to: status, metrics, checkpoints and so on.
+    """
+    path = run_dir / SUMMARY_FILE
+    whole = {**entries, "versions": versions(), "code": code_identity()}
+    fresh = path.with_suffix(".json.new")
+    fresh.write_text(json.dumps(plain(whole), indent=2) + "\n", encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Plain data for JSON: a number that is not finite becomes its name, as in history.jsonl."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(v) for v in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
+
+
+def data_identity(datamodule: Any) -> Any:
+    """What the datamodule says of its data; None where it says nothing."""
+    identity = getattr(datamodule, "identity", None)
+    return identity() if callable(identity) else None
+
+
+def versions() -> dict[str, str]:
+    """Of Python, stablelit and what it stands on."""
+    found = {"python": platform.python_version(), "stablelit": stablelit.__version__}
+    for package in _VERSIONS_OF:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def code_identity() -> dict[str, Any]:
+    """The commit of the checkout that ran and whether it was changed since; of an installed package its version."""
+    root = Path(stablelit.__file__).resolve().parent.parent
+    if (root / ".git").exists() and (root / "stablelit").is_dir():
+        commit, state = _git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain", "--untracked-files=no")
+        if commit:
+            return {"commit": commit, "dirty": bool(state)}
+    return {"version": stablelit.__version__}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

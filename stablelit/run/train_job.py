@@ -1,0 +1,123 @@
+"""One training, from a composed configuration to a run directory and the objective's best value.
+
+check -> claim the directory -> build -> (tune) -> fit -> test the best checkpoint -> summary, table, verdict
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from lightning.pytorch import seed_everything
+from omegaconf import DictConfig, open_dict
+
+from stablelit.errors import ConfigurationError
+from stablelit.run.build import PROVIDED, Parts, build_data, build_module, build_trainer
+from stablelit.run.check import check
+from stablelit.run.compose import write_configuration
+from stablelit.run.conclude import conclude
+from stablelit.run.directory import claim_run_directory, is_child_process, process_rank
+from stablelit.run.environment import allowed_targets, announce_run_directory, quiet_libraries
+from stablelit.run.fit import Outcome, fit, test_best
+from stablelit.run.problems import raise_on_problems
+from stablelit.run.record import RunRecorder
+from stablelit.run.resume import MovedCheckpoints, require_resumable
+from stablelit.run.sweep import refuse_subprocess_ddp, sweep_job_directory
+
+SCHEMA = {
+    "name": str,
+    "seed": int | None,
+    "runs": str,
+    "run_dir": str | None,
+    "resume": str | None,
+    "test": bool,
+    "compile": bool,
+    "tune.batch_size": bool,
+    "tune.learning_rate": bool,
+    "objective.metric": str | None,
+    "objective.mode": str,
+}
+
+
+def check_configuration(config: DictConfig) -> None:
+    """Complains of every mistake that can be seen without building anything.
+
+    Raises:
+        ConfigurationError: with all of them.
+    """
+    # callbacks and loggers refer to the run's directory, which is made only for a configuration that is right
+    complete = config.copy()
+    with open_dict(complete):
+        complete.run_dir = config.get("run_dir") or "runs"
+    raise_on_problems(check(complete, allowed_targets(), provided=PROVIDED, schema=SCHEMA))
+
+
+def train(config: DictConfig) -> float | None:
+    """Trains what the configuration says and returns the best value of its objective; None where it has none.
+
+    Raises:
+        ConfigurationError: a mistake in the configuration.
+        RunFailure: training failed for a reason that is told without a traceback.
+    """
+    quiet_libraries()
+    check_configuration(config)
+    if not config.trainer.get("fast_dev_run"):
+        return _train_in(_claim(config), config)
+    # whatever a callback writes to the run directory goes where nobody sees it
+    with tempfile.TemporaryDirectory(prefix="stablelit-") as scratch:
+        return _train_in(Path(scratch), config, keep=False)
+
+
+def _claim(config: DictConfig) -> Path:
+    job_dir = sweep_job_directory()
+    if job_dir is not None and config.get("run_dir"):
+        raise ConfigurationError(
+            "run_dir= cannot be shared by the runs of a sweep; name the sweep: hydra.sweep.dir=DIR"
+        )
+    return claim_run_directory(
+        config.name,
+        config.get("runs", "runs"),
+        run_dir=config.get("run_dir") or job_dir,
+        resumed=config.get("resume") is not None,
+    )
+
+
+def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | None:
+    resume = Path(config.resume) if config.get("resume") else None
+    made_here = keep and config.get("run_dir") is None
+    first_process = process_rank() == 0 and not is_child_process()
+    with open_dict(config), announce_run_directory(run_dir):
+        config.run_dir = str(run_dir)
+        try:
+            parts = _build(config, run_dir, keep)
+            if resume is not None:
+                require_resumable(resume, parts.module, config)
+            if keep and first_process:
+                write_configuration(run_dir, config)
+        except BaseException:
+            if made_here and first_process:
+                _discard(run_dir)
+            raise
+        outcome: Outcome = fit(parts, config, resume)
+        if outcome.status == "finished" and config.get("test", True):
+            test_best(parts, outcome)
+        return conclude(parts, outcome, config, run_dir, keep)
+
+
+def _build(config: DictConfig, run_dir: Path, keep: bool) -> Parts:
+    if config.get("seed") is not None:
+        seed_everything(config.seed, workers=True, verbose=False)
+    objective = config.get("objective") or {}
+    recorder = RunRecorder(objective.get("metric"), objective.get("mode", "min"), run_dir if keep else None)
+    trainer = build_trainer(config, run_dir, [recorder, *([MovedCheckpoints()] if config.get("resume") else [])])
+    if sweep_job_directory() is not None:
+        refuse_subprocess_ddp(trainer)
+    notes: list[str] = []
+    return Parts(trainer, recorder, build_data(config), build_module(config, notes), notes)
+
+
+def _discard(run_dir: Path) -> None:
+    """Takes away a directory in which nothing was trained, and the experiment's if it holds nothing else."""
+    for folder in (run_dir, run_dir.parent):
+        if not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from stablelit.evaluate import main as evaluate
+from stablelit.generate import main as generate
+
+
+def test_evaluating_again_gives_the_tests_numbers(train, door):
+    first = train()
+    done = door(evaluate, f"run={first.run_dir}")
+    assert done.code == 0, done.err
+    written = json.loads((first.run_dir / "evaluation.json").read_text())
+    assert set(written["metrics"]) == set(first.summary["test"])
+    assert "test/loss" in done.out
+
+
+def test_an_evaluation_on_other_data_replaces_none(train, door):
+    first = train()
+    door(evaluate, f"run={first.run_dir}")
+    done = door(evaluate, f"run={first.run_dir / 'checkpoints/last.ckpt'}", "data.seed=9")
+    assert done.code == 0, done.err
+    second = json.loads((first.run_dir / "evaluation-2.json").read_text())
+    assert second["data"]["seed"] == 9
+    assert second["overrides"] == ["data.seed=9"]
+    assert second["checkpoint"].endswith("last.ckpt")
+
+
+def test_an_evaluation_changes_nothing_else_in_the_run(train, door):
+    first = train()
+    before = {p: p.read_bytes() for p in first.run_dir.rglob("*") if p.is_file()}
+    door(evaluate, f"run={first.run_dir}")
+    assert {p: p.read_bytes() for p in before} == before
+    assert {p.name for p in Path.cwd().iterdir()} == {"runs"}
+
+
+@pytest.mark.parametrize("argv", [[], ["run=nowhere"], ["run=.", "-m"]])
+@pytest.mark.parametrize("program", [evaluate, generate])
+def test_a_run_that_is_not_there_is_told(door, program, argv):
+    done = door(program, *argv, *(["output=x.pt"] if program is generate else []))
+    assert done.code == 2
+    assert "ConfigurationError" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_another_model_than_the_runs_is_told(train, door):
+    done = door(evaluate, f"run={train().run_dir}", "model.latent_dim=7")
+    assert done.code == 2
+    assert "latent_dim is 2 in the checkpoint and 7 in the model" in done.err
+
+
+def test_samples_are_written_and_the_seed_decides_them(train, door):
+    run = train().run_dir
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        done = door(generate, f"run={run}", "n=7", f"output={name}.pt", f"seed={seed}", "temperature=0.5")
+        assert done.code == 0, done.err
+    a, b, c = (torch.load(f"{name}.pt") for name in "abc")
+    assert a.shape == (7, 6)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("sed=1", "Did you mean 'seed'"),
+        ("temperature=warm", "temperature='warm'"),
+        ("n=0", "n=0 is not allowed"),
+        ("output=nowhere/x.pt", "there is no directory"),
+    ],
+)
+def test_a_wrong_argument_is_told(train, door, argument, message):
+    argv = {"n": "n=3", "output": "output=x.pt", argument.split("=")[0]: argument}
+    done = door(generate, f"run={train('trainer.max_epochs=1').run_dir}", *argv.values())
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_a_module_that_cannot_generate_says_so(train, door):
+    first = train("model._target_=tests.run.tiny.SelfReliant")
+    done = door(generate, f"run={first.run_dir}", "n=3", "output=x.pt")
+    assert done.code == 2
+    assert "SelfReliant cannot generate" in done.err

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from hydra import compose, initialize_config_module
+from lightning.pytorch import Trainer
+
+from stablelit.run.build import build_trainer
+from stablelit.run.experiments import find_experiments, shipped_conf
+from stablelit.run.train_job import check_configuration
+from stablelit.train import main
+
+EXPERIMENTS = [e.name for e in find_experiments()]
+DEBUG = sorted(p.stem for p in (shipped_conf() / "debug").glob("*.yaml"))
+
+
+def names(group: str) -> list[str]:
+    return sorted(p.stem for p in (shipped_conf() / group).glob("*.yaml"))
+
+
+def shipped(*overrides: str):
+    with initialize_config_module("stablelit.conf", version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_free_of_mistakes(experiment):
+    check_configuration(shipped(f"+experiment={experiment}"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_says_what_it_is(experiment):
+    assert next(e for e in find_experiments() if e.name == experiment).about.endswith(".")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_one_batch(experiment):
+    assert main([f"+experiment={experiment}", "trainer.fast_dev_run=true", "trainer=cpu", "model_summary=null"]) == 0
+
+
+@pytest.mark.parametrize("debug", DEBUG)
+def test_every_debug_file_fits_an_experiment(debug):
+    check_configuration(shipped("+experiment=jets", f"+debug={debug}"))
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(g, n) for g in ("trainer", "optimizer", "lr_schedule", "logger", "callbacks") for n in names(g)],
+)
+def test_every_file_of_a_group_is_free_of_mistakes(group, name):
+    if (group, name) == ("logger", "wandb"):
+        pytest.importorskip("wandb")
+    chosen = f"[default,{name}]" if group == "callbacks" and name != "none" else name
+    check_configuration(shipped("+experiment=jets", f"{group}={chosen}"))
+
+
+@pytest.mark.parametrize("name", [n for n in names("trainer") if n != "gpu"])
+def test_every_trainer_is_a_trainer(name, tmp_path):
+    config = shipped("+experiment=jets", f"trainer={name}", f"run_dir='{tmp_path}'")
+    assert isinstance(build_trainer(config, tmp_path, []), Trainer)
+
+
+def test_an_averaging_callback_comes_after_those_that_look_at_the_model(tmp_path):
+    config = shipped("+experiment=jets", "callbacks=[ema,default]", f"run_dir='{tmp_path}'")
+    order = [type(c).__name__ for c in build_trainer(config, tmp_path, []).callbacks]
+    assert order.index("EMAWeightAveraging") > order.index("HistoryWriter")
+    assert order.index("EMAWeightAveraging") < order.index("ModelCheckpoint")

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from omegaconf import OmegaConf
+
+from stablelit.run.table import Row, kl_target_rows, metric_rows
+
+
+def test_a_floor_stands_beside_its_metric():
+    metrics = {"test/w1": 0.02, "test/w1_floor": 0.003, "test/f1": 0.9, "test/f1_baseline": 0.5, "floor": 1.0}
+    assert metric_rows(metrics) == [
+        Row("test/w1", "0.02", "0.003"),
+        Row("test/f1", "0.9", "0.5"),
+        Row("floor", "1"),
+    ]
+
+
+def test_a_floor_without_its_metric_has_its_own_row():
+    assert metric_rows({"test/noise_floor": 0.1}) == [Row("test/noise_floor", "0.1")]
+
+
+def test_a_metric_logged_by_step_and_epoch_has_one_row():
+    assert metric_rows({"loss": 1.0, "loss_step": 2.0, "loss_epoch": 1.0}) == [Row("loss", "1")]
+
+
+def test_what_was_asked_of_the_kl_stands_beside_what_it_is():
+    config = OmegaConf.create({"callbacks": {"kl_cap": {"kl": "kl", "kl_target": 8}, "other": {}, "off": None}})
+    assert kl_target_rows(config, {"val/kl": 8.1}) == [Row("kl_cap: KL", "got 8.1 nats on validation", "asked 8")]
+    assert "not logged" in kl_target_rows(config, {})[0].value
+
+
+def test_a_schedule_without_a_target_has_no_row():
+    assert kl_target_rows(OmegaConf.create({"callbacks": {"kl_cap": {"kl_target": None}}}), {"val/kl": 1.0}) == []
