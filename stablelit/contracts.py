@@ -112,11 +112,12 @@ class Scalar:
         """
         current = getattr(self._holder, self._name)
         if isinstance(current, Tensor):
-            with torch.no_grad():
-                if isinstance(value, Tensor):
-                    current.copy_(value)
-                else:
-                    current.fill_(value)
+            # a buffer asks for no gradient, so no context is needed; `detach` shares its memory
+            in_place = current.detach() if current.requires_grad else current
+            if isinstance(value, Tensor):
+                in_place.copy_(value)
+            else:
+                in_place.fill_(value)
         else:
             setattr(self._holder, self._name, float(value))
 

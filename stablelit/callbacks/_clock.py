@@ -36,6 +36,7 @@ class RampClock:
     ) -> None:
         self.owner = owner
         self.duration_name = duration_name
+        self._over = False
         self.delay = parse_duration(delay, delay_name, owner)
         self.duration = parse_duration(duration, duration_name, owner)
         if self.delay.amount and self.duration.amount and self.delay.unit != self.duration.unit:
@@ -45,11 +46,12 @@ class RampClock:
             )
 
     def resolve(self, trainer: Any) -> None:
-        """Turns shares of the run into optimizer steps; does nothing the second time.
+        """Turns shares of the run into optimizer steps, once; asked at the beginning of every fit.
 
         Raises:
             ConfigurationError: a share of a run whose length nobody knows.
         """
+        self._over = False
         for name in ("delay", "duration"):
             length: Duration = getattr(self, name)
             if length.unit == "dur":
@@ -76,11 +78,14 @@ class RampClock:
 
     def progress(self, trainer: Any) -> float:
         """How much of the ramp has passed: 0 before and during the delay, 1 from its end on."""
+        if self._over:  # a clock does not run backwards, and asking it costs ten times as much as this
+            return 1.0
         unit = self.duration.unit if self.duration.amount else self.delay.unit
         passed = elapsed(trainer, unit) - self.delay.amount
         if passed < 0:
             return 0.0
-        return 1.0 if self.duration.amount == 0 else min(1.0, passed / self.duration.amount)
+        self._over = passed >= self.duration.amount
+        return 1.0 if self._over else passed / self.duration.amount
 
     def state_dict(self) -> dict[str, Any]:
         """The durations as they are in force, plain."""

@@ -192,9 +192,10 @@ class KLCapCallback(ScalarWriter):
         value = self._reader.read(pl_module, outputs, batch) if self._reader is not None else None
         if value is not None:
             self._window.append(value)
-        if trainer.global_step == self._last_step:
+        step = trainer.global_step
+        if step == self._last_step:
             return
-        self._last_step = trainer.global_step
+        self._last_step = step
         if self._window:
             kl = self._window[0] if len(self._window) == 1 else torch.stack(self._window).mean()
             self._window = []
@@ -278,8 +279,10 @@ class KLCapCallback(ScalarWriter):
         assert self._state is not None
         held = self.controller
         values: dict[str, Any] = {} if self._reader is None else {f"{self.log_prefix}/raw": self._state.kl}
-        if held.kl_target is not None:
-            now = held.kl_target if held.mode == "hinge" else self.ramp.value(self.clock.progress(trainer))
+        progress = self.clock.progress(trainer)
+        # a target that stands still is logged once an epoch: a call of `log` costs more than the controller
+        if held.kl_target is not None and (progress < 1.0 or trainer.is_last_batch):
+            now = held.kl_target if held.mode == "hinge" else self.ramp.value(progress)
             values[f"{self.log_prefix}/target"] = now
         pl_module.log_dict(values, batch_size=1)
         pl_module.log(f"{self.log_prefix}/weight", self.scalar.value, prog_bar=True, batch_size=1)

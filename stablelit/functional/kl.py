@@ -163,16 +163,23 @@ def is_finite(value: Number) -> Any:
 
 def _unless_non_finite(old: ControllerState, new: ControllerState, kl: Number) -> ControllerState:
     finite = is_finite(kl)
+    if isinstance(finite, bool):
+        return new if finite else old
     return ControllerState(*(_choose(finite, n, o) for n, o in zip(new, old, strict=True)))
 
 
+# `type(x) is float` first: asking whether something is a Tensor takes longer than the arithmetic on a float
+
+
 def _choose(condition: Any, yes: Number, no: Number) -> Number:
-    if isinstance(condition, Tensor):
-        return torch.where(condition, yes, no)
-    return yes if condition else no
+    if type(condition) is bool:
+        return yes if condition else no
+    return torch.where(condition, yes, no)
 
 
 def _clip(value: Number, low: float, high: float) -> Number:
+    if type(value) is float:
+        return low if value < low else high if value > high else value
     return value.clamp(low, high) if isinstance(value, Tensor) else min(max(value, low), high)
 
 
@@ -181,7 +188,7 @@ def _abs(value: Number) -> Number:
 
 
 def _exp(value: Number) -> Number:
-    return value.exp() if isinstance(value, Tensor) else math.exp(value)
+    return math.exp(value) if type(value) is float else torch.as_tensor(value).exp()
 
 
 @dataclass(frozen=True)
