@@ -45,11 +45,16 @@ class RampClock:
                 f"({CLOCK_UNITS[self.delay.unit]} and {CLOCK_UNITS[self.duration.unit]}). Give both in one unit."
             )
 
-    def resolve(self, trainer: Any) -> None:
-        """Turns shares of the run into optimizer steps, once; asked at the beginning of every fit.
+    def begin(self, trainer: Any, allow_unfinished: bool, allow_name: str) -> None:
+        """At the beginning of every fit: turns shares of the run into optimizer steps, the first time.
+
+        Args:
+            trainer: about to train.
+            allow_unfinished: accept a ramp that the planned run does not finish.
+            allow_name: what the owner calls that argument.
 
         Raises:
-            ConfigurationError: a share of a run whose length nobody knows.
+            ConfigurationError: a share of a run whose length nobody knows, or a ramp longer than the run.
         """
         self._over = False
         for name in ("delay", "duration"):
@@ -62,18 +67,19 @@ class RampClock:
                         f"Set max_steps or max_epochs on the Trainer, or give the duration in steps ('500st')."
                     )
                 setattr(self, name, Duration(float(round(length.amount * total)), "st"))
+        if not allow_unfinished and not trainer.fast_dev_run:
+            self._refuse_overrun(trainer, allow_name)
 
-    def overrun(self, trainer: Any) -> str | None:
-        """A sentence when the planned run ends before the ramp does, else None."""
+    def _refuse_overrun(self, trainer: Any, allow_name: str) -> None:
         unit = self.duration.unit if self.duration.amount else self.delay.unit
         end, length = self.delay.amount + self.duration.amount, planned(trainer, unit)
-        if trainer.fast_dev_run or end <= length:
-            return None
+        if end <= length:
+            return
         fits = math.floor(length) if unit != "ep" else f"{length:g}"
-        return (
+        raise ConfigurationError(
             f"{self.owner}: the ramp ends after {end:g} {CLOCK_UNITS[unit]}, but the run is {length:g} long, so the "
             f"value would never reach its end. Shorten {self.duration_name} to at most '{fits}{unit}', write it as a "
-            f"share ('0.5dur'), or train for longer."
+            f"share ('0.5dur'), or train for longer. To keep it as it is: {allow_name}=True."
         )
 
     def progress(self, trainer: Any) -> float:

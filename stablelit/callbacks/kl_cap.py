@@ -160,10 +160,7 @@ class KLCapCallback(ScalarWriter):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolves the clock, takes up a saved state and sets the weight."""
-        self.clock.resolve(trainer)
-        overrun = self.clock.overrun(trainer)
-        if overrun and not self.allow_unfinished_warmup:
-            raise ConfigurationError(f"{overrun} To keep it as it is: allow_unfinished_warmup=True.")
+        self.clock.begin(trainer, self.allow_unfinished_warmup, "allow_unfinished_warmup")
         device = trainer.strategy.root_device
         if self._saved is not None:
             self._state = ControllerState(*(self._saved[name] for name in ControllerState._fields))

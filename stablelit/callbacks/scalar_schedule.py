@@ -16,7 +16,6 @@ import lightning.pytorch as pl
 
 from stablelit.callbacks._clock import RampClock
 from stablelit.callbacks._scalar_writer import ScalarWriter, log_now
-from stablelit.errors import ConfigurationError
 from stablelit.functional.schedules import Ramp
 
 
@@ -81,10 +80,7 @@ class ScalarSchedule(ScalarWriter):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolves the clock and sets the value: after a resume inside an epoch no epoch start comes."""
-        self.clock.resolve(trainer)
-        overrun = self.clock.overrun(trainer)
-        if overrun and not self.allow_unfinished:
-            raise ConfigurationError(f"{overrun} To keep it as it is: allow_unfinished=True.")
+        self.clock.begin(trainer, self.allow_unfinished, "allow_unfinished")
         self._apply(trainer)
 
     def on_train_batch_start(

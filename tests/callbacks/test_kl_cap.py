@@ -120,6 +120,24 @@ def test_one_line_is_enough_for_a_module_that_only_logs_its_kl(tmp_path):
     assert float(trainer.callback_metrics["train_kl"]) == pytest.approx(0.2, rel=0.5)
 
 
+def test_ranks_steer_by_the_mean_of_their_kl(tmp_path):
+    class ByRank(TinyVAE):
+        def training_step(self, batch, batch_idx):
+            return {**super().training_step(batch, batch_idx), "kl": torch.tensor(1.0 + 2.0 * self.global_rank)}
+
+    class Keep(pl.Callback):
+        def on_train_end(self, trainer, pl_module):
+            (tmp_path / f"rank{trainer.global_rank}").write_text(repr(float(callback.state_dict()["weight"])))
+
+    callback = KLCapCallback(kl_target=1.0)
+    fit(tmp_path, callback, Keep(), module=ByRank(), devices=2, strategy="ddp_fork", max_epochs=1)
+    state = initial_state(0.0, 1.0)
+    for _ in range(BATCHES // 2):
+        state = log_pi_step(state, 2.0, 1.0)
+    for rank in (0, 1):
+        assert float((tmp_path / f"rank{rank}").read_text()) == pytest.approx(state.weight, rel=1e-6)
+
+
 def test_values_are_logged_when_the_loggers_take_them_and_not_at_every_step(tmp_path):
     trainer, _ = fit(tmp_path, KLCapCallback(kl_target=1.0), log_every_n_steps=4)
     steps = [step for step, line in trainer.logger.lines if "kl/weight" in line]

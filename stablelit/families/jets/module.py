@@ -24,7 +24,8 @@ from stablelit.families.jets.features import TWO_PI, rotate_about_axis
 from stablelit.families.jets.losses import set_log_likelihood
 from stablelit.families.jets.metrics import JetMassW1
 from stablelit.families.jets.network import HypergraphVAE
-from stablelit.families.jets.sampling import draw_jets, evaluating
+from stablelit.families.jets.readers import format_of
+from stablelit.families.jets.sampling import draw_jets, evaluating, write_drawn_jets
 from stablelit.functional.kl import LOGVAR_RANGE, gaussian_kl_per_dim
 from stablelit.functional.schedules import check_number
 from stablelit.optim import build_optimizers
@@ -317,27 +318,12 @@ class JetVAE(LightningModule):
         Raises:
             DataError: an unknown suffix.
         """
-        from stablelit.families.jets.jet_arrays import JetArrays
-        from stablelit.families.jets.readers import format_of
-
-        file_format = format_of(path)
-        start = time.perf_counter()
-        drawn = {name: values.cpu().numpy() for name, values in self.sample(n, seed, temperature).items()}
-        seconds = time.perf_counter() - start
-        file_format.write(path, JetArrays(**drawn, classes=("generated",)))
-        ptrel, jet = drawn["particles"][..., 2], drawn["jet"]
-        return {
-            "path": str(path),
-            "format": file_format.name,
-            "n_jets": n,
-            "seed": seed,
-            "temperature": temperature,
-            "sampling_seconds": seconds,
-            "mean_n_particles": float(jet[:, 3].mean()),
-            "mean_ptrel_sum": float(ptrel.sum(axis=1).mean()),
-            "median_relative_mass": float(torch.from_numpy(jet[:, 2] / jet[:, 0]).median()),
-            "jets_with_ptrel_above_1": int((ptrel > 1).any(axis=1).sum()),
-        }
+        format_of(path)  # a wrong suffix is refused before anything is drawn
+        begin = time.perf_counter()
+        drawn = self.sample(n, seed, temperature)
+        seconds = time.perf_counter() - begin
+        written = write_drawn_jets(path, drawn)
+        return {**written, "seed": seed, "temperature": temperature, "sampling_seconds": seconds}
 
     def figures(self) -> dict[str, Figure]:
         """Pictures of the last validation or test epoch; none before the first."""

@@ -1,15 +1,20 @@
-"""Drawing jets from the decoder's density p(X | z)."""
+"""Drawing jets from the decoder's density p(X | z), and writing them down."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.metrics import jet_mass
 from stablelit.families.jets.network import HypergraphVAE
+from stablelit.families.jets.readers import format_of
 
 
 @contextmanager
@@ -56,4 +61,28 @@ def draw_jets(network: HypergraphVAE, z: Tensor, generator: torch.Generator) -> 
         "mask": mask,
         "jet": torch.stack([pt, torch.zeros_like(pt), mass, count.squeeze(1).to(pt.dtype)], dim=1),
         "label": torch.zeros(n_jets, dtype=torch.long, device=z.device),
+    }
+
+
+def write_drawn_jets(path: str | Path, drawn: dict[str, Tensor]) -> dict[str, Any]:
+    """Writes jets of `draw_jets` in the format of the suffix, replacing a file that is there.
+
+    Returns:
+        What was written: path, counts, and means a reader can compare with the training jets.
+
+    Raises:
+        DataError: an unknown suffix.
+    """
+    file_format = format_of(path)
+    arrays = {name: values.cpu().numpy() for name, values in drawn.items()}
+    file_format.write(path, JetArrays(**arrays, classes=("generated",)))
+    ptrel, jet = arrays["particles"][..., 2], arrays["jet"]
+    return {
+        "path": str(path),
+        "format": file_format.name,
+        "n_jets": len(jet),
+        "mean_n_particles": float(jet[:, 3].mean()),
+        "mean_ptrel_sum": float(ptrel.sum(axis=1).mean()),
+        "median_relative_mass": float(np.median(jet[:, 2] / jet[:, 0])),
+        "jets_with_ptrel_above_1": int((ptrel > 1).any(axis=1).sum()),
     }
