@@ -126,8 +126,9 @@ class FigureWriter(pl.Callback):
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axis, panel in zip(axes, panels, strict=True):
             for metric in panel:
-                # a target is a line to compare with, not a measurement
-                style = {"color": "0.4", "linestyle": "--"} if metric.endswith("target") else {"marker": "."}
+                # a target, a floor or a baseline is a line to compare with, not a measurement of the model
+                compared = metric.endswith(("target", "_floor", "_baseline"))
+                style = {"color": "0.4", "linestyle": "--"} if compared else {"marker": "."}
                 axis.plot(columns["step"], columns[metric], label=metric, **style)
             axis.legend(frameon=False, fontsize="small")
             axis.grid(alpha=0.3)

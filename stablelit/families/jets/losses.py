@@ -63,3 +63,22 @@ def set_log_likelihood(
     n_particles = mask.sum(dim=1).clamp_min(1)
     log_count = -F.cross_entropy(count_logits, n_particles - 1, reduction="none")
     return log_count + density.sum(dim=1)
+
+
+def one_gaussian_nll(x: Tensor, mask: Tensor, log_count_prob: Tensor) -> Tensor:
+    """The trivial baseline: n by its training frequency, and every particle from one Gaussian, no latent.
+
+    ``-log p(n) - sum_i log N(x_i; 0, 1)``: in coordinates standardised by the training set, that Gaussian is the
+    standard one.
+
+    Args:
+        x: ``(B, N, 3)`` standardised particles.
+        mask: ``(B, N)`` bool.
+        log_count_prob: ``(N,)`` log p(n) for n = 1 ... N.
+
+    Returns:
+        ``(B,)`` nats.
+    """
+    per_particle = 0.5 * x.square().sum(dim=-1) + x.shape[-1] * _HALF_LOG_TWO_PI
+    n_particles = mask.sum(dim=1).clamp_min(1)
+    return per_particle.masked_fill(~mask, 0.0).sum(dim=1) - log_count_prob[n_particles - 1]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
 from stablelit.families.jets.features import TWO_PI, rotate_about_axis
-from stablelit.families.jets.losses import set_log_likelihood
+from stablelit.families.jets.losses import one_gaussian_nll, set_log_likelihood
 from stablelit.families.jets.metrics import JetMassW1
 from stablelit.families.jets.network import HypergraphVAE
 from stablelit.families.jets.readers import format_of
@@ -238,7 +238,14 @@ class JetVAE(LightningModule):
         recon, kl_per_dim = self.terms(batch["particles"], batch["mask"], batch["jet"], draws)
         kl = kl_per_dim.sum(dim=-1)
         neg_elbo = (recon + kl).mean()
-        values = {"neg_elbo": neg_elbo, "loss": neg_elbo, "recon": recon.mean(), "kl": kl.mean()}
+        x = self.network.standardise(batch["particles"], batch["mask"])
+        values = {
+            "neg_elbo": neg_elbo,
+            "neg_elbo_baseline": one_gaussian_nll(x, batch["mask"], self.network.log_count_prob).mean(),
+            "loss": neg_elbo,
+            "recon": recon.mean(),
+            "kl": kl.mean(),
+        }
         self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(recon), sync_dist=True)
         self.mass_w1.update(batch["particles"], batch["mask"], real=True)
         self._kl_sums.append((kl_per_dim.sum(dim=0), len(kl_per_dim)))

@@ -221,6 +221,7 @@ class HypergraphVAE(nn.Module):
     hyperedge_mean: Tensor
     hyperedge_std: Tensor
     jet_pt_gev: Tensor
+    log_count_prob: Tensor
     scaler_is_fitted: Tensor
 
     SCALER_SHAPES = {  # noqa: RUF012
@@ -231,6 +232,7 @@ class HypergraphVAE(nn.Module):
         "hyperedge_mean": (len(HYPEREDGE_FEATURES),),
         "hyperedge_std": (len(HYPEREDGE_FEATURES),),
         "jet_pt_gev": (),
+        "log_count_prob": None,  # as many as there may be particles
     }
 
     def __init__(
@@ -255,8 +257,8 @@ class HypergraphVAE(nn.Module):
         )
         self.decoder = MixtureDecoder(latent_dim, decoder_hidden, n_components, n_particles, decoder_dropout)
         for name, shape in self.SCALER_SHAPES.items():
-            fill = torch.zeros if name.endswith("mean") else torch.ones
-            self.register_buffer(name, fill(shape))
+            fill = torch.zeros if name.endswith(("mean", "prob")) else torch.ones
+            self.register_buffer(name, fill((n_particles,) if shape is None else shape))
         self.register_buffer("scaler_is_fitted", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()

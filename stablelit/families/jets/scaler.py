@@ -31,6 +31,7 @@ class JetScaler:
         hyperedge_mean: ``(2,)`` of the features of hyperedges.
         hyperedge_std: ``(2,)``.
         jet_pt_gev: ``()`` median pT of the training jets, GeV.
+        log_count_prob: ``(N,)`` log of the share of training jets with 1 ... N particles, half a jet added to each.
     """
 
     particle_mean: Tensor
@@ -40,6 +41,7 @@ class JetScaler:
     hyperedge_mean: Tensor
     hyperedge_std: Tensor
     jet_pt_gev: Tensor
+    log_count_prob: Tensor
 
     @staticmethod
     def fit(particles: Tensor, mask: Tensor, jet: Tensor, n_neighbours: int = 3) -> JetScaler:
@@ -74,6 +76,7 @@ class JetScaler:
         _, hyperedges, hyperedge_mask = knn_hyperedges(particles[few], mask[few], n_neighbours)
         pair_mean, pair_std = _moments(pairs[pair_mask], len(EDGE_FEATURES))
         hyperedge_mean, hyperedge_std = _moments(hyperedges[hyperedge_mask], len(HYPEREDGE_FEATURES))
+        counts = torch.bincount(mask.sum(dim=1), minlength=mask.shape[1] + 1)[1:].double() + 0.5
         zero = torch.zeros((), dtype=torch.double)
         return JetScaler(
             particle_mean=torch.stack([ln_ptrel.mean(), zero, zero]).float(),
@@ -83,6 +86,7 @@ class JetScaler:
             hyperedge_mean=hyperedge_mean,
             hyperedge_std=hyperedge_std,
             jet_pt_gev=jet[:, 0].double().median().float(),
+            log_count_prob=(counts / counts.sum()).log().float(),
         )
 
 

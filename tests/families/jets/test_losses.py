@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from stablelit.families.jets.losses import mixture_log_density, set_log_likelihood
+from stablelit.families.jets.losses import mixture_log_density, one_gaussian_nll, set_log_likelihood
 
 
 def parameters(n_jets: int, k: int, n_max: int = 6):
@@ -64,3 +64,22 @@ def test_padding_gets_no_gradient():
     set_log_likelihood(x, mask, count, log_weight, mean, log_sigma).sum().backward()
     assert not x.grad[~mask].any()
     assert x.grad[mask].all()
+
+
+def test_the_baseline_equals_torchs_normal_and_the_frequency_of_n():
+    x, log_count_prob = torch.randn(7, 6, 3), torch.randn(6).log_softmax(0)
+    mask = torch.arange(6) < torch.tensor([1, 2, 3, 4, 5, 6, 3])[:, None]
+    normal = torch.distributions.Normal(0.0, 1.0)
+    for b, found in enumerate(one_gaussian_nll(x, mask, log_count_prob)):
+        n = int(mask[b].sum())
+        expected = -sum(normal.log_prob(x[b, i]).sum() for i in range(n)) - log_count_prob[n - 1]
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_baseline_is_the_mixture_with_one_standard_component():
+    x = torch.randn(4, 6, 3)
+    mask = torch.arange(6) < torch.tensor([2, 6, 4, 1])[:, None]
+    logits = torch.randn(6)
+    zeros = torch.zeros(4, 1, 3)
+    found = one_gaussian_nll(x, mask, logits.log_softmax(0))
+    torch.testing.assert_close(found, -set_log_likelihood(x, mask, logits.expand(4, 6), zeros[..., 0], zeros, zeros))

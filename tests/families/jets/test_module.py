@@ -147,7 +147,8 @@ def test_validation_ignores_the_kl_weight_and_the_global_random_state(fitted):
 def test_test_logs_the_same_quantities(fitted):
     module, runner, _ = fitted
     scores = runner.test(module, datamodule=data(), verbose=False)[0]
-    assert set(scores) == {f"test/{q}" for q in ("neg_elbo", "loss", "recon", "kl", "mass_w1", "mass_w1_floor")}
+    quantities = ("neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1", "mass_w1_floor")
+    assert set(scores) == {f"test/{quantity}" for quantity in quantities}
 
 
 def test_training_logs_what_a_person_watches(fitted):

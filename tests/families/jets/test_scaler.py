@@ -64,3 +64,10 @@ def test_jets_of_one_particle_still_have_a_scaler():
     particles, mask = torch.rand(20, 2, 3) + 0.1, torch.tensor([True, False]).expand(20, 2)
     scaler = JetScaler.fit(particles, mask, torch.ones(20, 4))
     assert scaler.pair_std.tolist() == [1.0] * 5
+
+
+def test_multiplicities_are_counted_with_half_a_jet_added_to_each():
+    particles = torch.rand(3, 4, 3) + 0.1
+    mask = torch.arange(4) < torch.tensor([2, 2, 4])[:, None]
+    scaler = JetScaler.fit(particles, mask, torch.ones(3, 4))
+    assert (scaler.log_count_prob.exp() * 5).tolist() == pytest.approx([0.5, 2.5, 0.5, 1.5])
