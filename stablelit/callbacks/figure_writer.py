@@ -1,6 +1,6 @@
 """Draws pictures of a run while it runs: the module's own figures, and curves of what it logged.
 
-Runs    on_validation_end every `every_n_epochs` epochs, and on_fit_end
+Runs    on_validation_end and on_train_epoch_end (points, pictures every `every_n_epochs` epochs), on_fit_end
 Reads   `figures()` of the module (and of its metrics), trainer.callback_metrics
 Writes  figures/<name>.png in `directory`, else in the logger's directory; TensorBoard images where there is such a
         logger
@@ -27,7 +27,7 @@ class FigureWriter(pl.Callback):
 
     Args:
         curves: pictures of logged values: a name, and for each a list of panels, each a list of metric names that
-            share an axis. A point is taken after every validation.
+            share an axis. A point is taken at the end of every epoch and after every validation.
         every_n_epochs: epochs between two writings; the last one is always written.
         module_figures: ask the module for `figures()`. A module without it is an error that says so.
         directory: where ``figures/`` goes.
@@ -78,13 +78,13 @@ class FigureWriter(pl.Callback):
             )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes a point of every curve, and draws when it is time."""
-        if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
-            return
-        if self.curves:
-            values = trainer.callback_metrics
-            nan = float("nan")
-            self._points.append([float(trainer.global_step), *(float(values.get(m, nan)) for m in self._metrics)])
+        """Takes a point of every curve, for runs that validate inside an epoch."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._take_point(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes the epoch's point again, now with the means over the epoch's training, and draws when it is time."""
+        self._take_point(trainer)
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._write(trainer, pl_module)
 
@@ -101,6 +101,14 @@ class FigureWriter(pl.Callback):
         """Goes on with the curves; where other metrics are drawn now, they begin anew."""
         if state_dict["metrics"] == self._metrics:
             self._points = [list(point) for point in state_dict["points"]]
+
+    def _take_point(self, trainer: pl.Trainer) -> None:
+        if not self.curves or not trainer.is_global_zero:
+            return
+        step, values, nan = float(trainer.global_step), trainer.callback_metrics, float("nan")
+        if self._points and self._points[-1][0] == step:
+            self._points.pop()
+        self._points.append([step, *(float(values.get(metric, nan)) for metric in self._metrics)])
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]

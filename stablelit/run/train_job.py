@@ -8,10 +8,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, open_dict
 
-from stablelit.errors import ConfigurationError
+from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.run.build import PROVIDED, Parts, build_data, build_module, build_trainer
 from stablelit.run.check import check
 from stablelit.run.compose import write_configuration
@@ -32,6 +33,7 @@ SCHEMA = {
     "resume": str | None,
     "test": bool,
     "compile": bool,
+    "threads": int | None,
     "tune.batch_size": bool,
     "tune.learning_rate": bool,
     "objective.metric": str | None,
@@ -107,6 +109,10 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
 def _build(config: DictConfig, run_dir: Path, keep: bool) -> Parts:
     if config.get("seed") is not None:
         seed_everything(config.seed, workers=True, verbose=False)
+    if config.get("threads") is not None:
+        if config.threads < 1:
+            raise bad_argument("train", "threads", config.threads, "an int of at least 1, or null for torch's choice")
+        torch.set_num_threads(config.threads)
     objective = config.get("objective") or {}
     recorder = RunRecorder(objective.get("metric"), objective.get("mode", "min"), run_dir if keep else None)
     trainer = build_trainer(config, run_dir, [recorder, *([MovedCheckpoints()] if config.get("resume") else [])])

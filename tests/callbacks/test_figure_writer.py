@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import lightning.pytorch as pl
 import pytest
 
 from stablelit.callbacks import FigureWriter
@@ -22,13 +23,31 @@ def test_the_modules_pictures_and_the_curves_are_files(tmp_path):
     assert all(content.startswith(b"\x89PNG") for content in files.values())
 
 
-def test_a_point_is_taken_after_every_validation_but_the_sanity_check(tmp_path):
+def test_a_point_is_taken_at_every_epochs_end_but_not_in_the_sanity_check(tmp_path):
     callback = FigureWriter(curves=CURVES)
     trainer = fit(tmp_path, callback)
     state = callback.state_dict()
     assert state["metrics"] == ["train_kl", "val/loss", "val/weight"]
     assert [point[0] for point in state["points"]] == [6, 12, 18]
     assert state["points"][-1][2] == pytest.approx(float(trainer.callback_metrics["val/loss"]))
+
+
+def test_a_point_has_the_training_mean_of_its_own_epoch(tmp_path):
+    callback = FigureWriter(curves={"loss": [["train/loss_epoch"]]})
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen.append(float(trainer.callback_metrics["train/loss_epoch"]))
+
+    make_trainer(tmp_path, [callback, Watch()]).fit(make_module(), train_loader(), val_loader())
+    assert [point[1] for point in callback.state_dict()["points"]] == seen
+
+
+def test_a_validation_inside_an_epoch_has_a_point_of_its_own(tmp_path):
+    callback = FigureWriter(curves=CURVES)
+    fit(tmp_path, callback, val_check_interval=3)
+    assert [point[0] for point in callback.state_dict()["points"]] == [3, 6, 9, 12, 15, 18]
 
 
 def test_the_panels_show_the_points(tmp_path):
