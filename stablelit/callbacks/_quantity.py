@@ -24,12 +24,14 @@ class QuantityReader:
         source: a key, the name of a logged metric, or a callable of (module, outputs, batch).
         owner: who asks, for the message.
         what: what the quantity is, for the message.
+        way_out: what else the user could do, for the message.
     """
 
-    def __init__(self, source: Quantity, owner: str, what: str) -> None:
+    def __init__(self, source: Quantity, owner: str, what: str, way_out: str = "") -> None:
         self.source = source
         self.owner = owner
         self.what = what
+        self.way_out = way_out
         self._tap: _LogTap | None = None
         self._misses = 0
 
@@ -80,7 +82,7 @@ class QuantityReader:
         return ContractError(
             f"{self.owner}: no {self.what} named {self.source!r}. {module}.training_step returns "
             f"{', '.join(returned) or 'no dictionary'}; it logs {', '.join(logged) or 'nothing'}. {hint} "
-            f"Return it from training_step ({{'loss': loss, {self.source!r}: value}}), log it, or give its name."
+            f"Return it from training_step ({{'loss': loss, {self.source!r}: value}}), log it, or give its name. {self.way_out}".rstrip()
         )
 
 

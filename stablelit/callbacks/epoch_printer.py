@@ -40,10 +40,12 @@ class EpochPrinter(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints the epoch's line."""
+        # every rank asks: the first to ask for a synchronised metric waits for the others
+        metrics = trainer.progress_bar_metrics
         if not trainer.is_global_zero or (sys.stdout.isatty() and not self.always):
             return
         last = f"/{trainer.max_epochs}" if trainer.max_epochs is not None and trainer.max_epochs > 0 else ""
-        shown = {k: v for k, v in trainer.progress_bar_metrics.items() if k != "v_num" and not k.endswith("_step")}
+        shown = {k: v for k, v in metrics.items() if k != "v_num" and not k.endswith("_step")}
         values = "  ".join(f"{name} {float(value):.4g}" for name, value in shown.items())
         seconds = time.monotonic() - self._began
         print(f"epoch {trainer.current_epoch + 1}{last}  {values}  ({seconds:.1f} s)", flush=True)

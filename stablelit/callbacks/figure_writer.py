@@ -103,8 +103,9 @@ class FigureWriter(pl.Callback):
             self._points = [list(point) for point in state_dict["points"]]
 
     def _take_point(self, trainer: pl.Trainer) -> None:
-        if not self.curves or not trainer.is_global_zero:
+        if not self.curves:
             return
+        # every rank asks: the first to ask for a synchronised metric waits for the others
         step, values, nan = float(trainer.global_step), trainer.callback_metrics, float("nan")
         if self._points and self._points[-1][0] == step:
             self._points.pop()

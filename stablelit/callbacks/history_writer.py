@@ -46,6 +46,7 @@ class HistoryWriter(pl.Callback):
         self._path: Path | None = None
         self._pending: dict[str, Any] | None = None
         self._cut_at_step: int | None = None
+        self._last_epoch = -1
         self._began = 0.0
 
     def __repr__(self) -> str:
@@ -67,7 +68,9 @@ class HistoryWriter(pl.Callback):
         """Cuts the file back to the checkpoint that the run goes on from; a new run begins a new file."""
         if self._path is not None:
             step = self._cut_at_step if self._cut_at_step is not None else trainer.global_step
-            self._rewrite([line for line in self._lines() if line["step"] <= step])
+            kept = [line for line in self._lines() if line["step"] <= step]
+            self._rewrite(kept)
+            self._last_epoch = kept[-1]["epoch"] if kept else -1
         self._cut_at_step = None
         self._began = time.monotonic()
 
@@ -112,13 +115,16 @@ class HistoryWriter(pl.Callback):
         if self._pending is None:
             return
         line, self._pending = self._pending, None
+        # every rank asks: the first to ask for a synchronised metric waits for the others
+        metrics = trainer.callback_metrics
         if self._path is None:
             return
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
         line.update({"lr" if i == 0 else f"lr/{i}": _plain(rate) for i, rate in enumerate(rates)})
-        line.update({name: _plain(value) for name, value in sorted(trainer.callback_metrics.items())})
-        if any(old["epoch"] >= line["epoch"] for old in self._lines()[-1:]):
+        line.update({name: _plain(value) for name, value in sorted(metrics.items())})
+        if line["epoch"] <= self._last_epoch:
             self._rewrite([old for old in self._lines() if old["epoch"] < line["epoch"]])
+        self._last_epoch = line["epoch"]
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

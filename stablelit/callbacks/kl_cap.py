@@ -141,7 +141,8 @@ class KLCapCallback(ScalarWriter):
         self.clock = RampClock(delay, warmup, _OWNER, duration_name="warmup")
         self.ramp = Ramp(*self._ends_of_the_warmup(), schedule, cycles, ramp_share, owner=_OWNER)
         self._reporter = FindingReporter(self.state_key, action)
-        self._reader = QuantityReader(kl, _OWNER, "KL") if kl is not None else None
+        way_out = "In mode='weight' it is only logged: kl=None does without." if mode == "weight" else ""
+        self._reader = QuantityReader(kl, _OWNER, "KL", way_out) if kl is not None else None
         self._state: ControllerState | None = None
         self._saved: dict[str, Any] | None = None
         self._window: list[Tensor] = []

@@ -240,6 +240,11 @@ def test_modules_without_the_contract_are_refused_before_training(tmp_path):
 def test_a_kl_that_is_nowhere_is_refused_with_what_is_there(tmp_path):
     with pytest.raises(ContractError, match=r"returns kl, kl_per_dim, loss, recon; it logs .*train_kl.*'train_kl'"):
         fit(tmp_path, KLCapCallback(kl="trainkl", kl_target=1.0))
+    with pytest.raises(ContractError, match=r"In mode='weight' it is only logged: kl=None does without"):
+        fit(tmp_path, KLCapCallback(kl="trainkl"))
+    trainer, module = fit(tmp_path, KLCapCallback(kl=None, max_weight=0.3))
+    assert float(module.kl_weight) == pytest.approx(0.3)
+    assert "kl/raw" not in trainer.callback_metrics
 
 
 def test_two_writers_of_one_weight_are_refused(tmp_path):

@@ -63,7 +63,7 @@ def module_classes(name: str) -> dict[str, type]:
             recon, kl_per_dim = self.terms(batch[0])
             kl = kl_per_dim.sum(-1)
             loss = (recon + self.kl_weight * kl).mean()
-            self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+            self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
             self.log("train_kl", kl.mean(), on_step=True, on_epoch=False)
             return {"loss": loss, "recon": recon, "kl": kl, "kl_per_dim": kl_per_dim}
 
@@ -71,7 +71,7 @@ def module_classes(name: str) -> dict[str, type]:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
                 recon, kl_per_dim = self.terms(batch[0])
-            self.log("val/loss", (recon + kl_per_dim.sum(-1)).mean())
+            self.log("val/loss", (recon + kl_per_dim.sum(-1)).mean(), sync_dist=True)
             self.log("val/weight", float(self.kl_weight))
 
         def test_step(self, batch, batch_idx):
