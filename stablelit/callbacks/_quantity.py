@@ -79,11 +79,12 @@ class QuantityReader:
         returned = sorted(str(k) for k in outputs) if isinstance(outputs, Mapping) else []
         logged = sorted(self._tap.seen) if self._tap is not None else []
         hint = did_you_mean(self.source, [*returned, *logged])
-        return ContractError(
+        message = (
             f"{self.owner}: no {self.what} named {self.source!r}. {module}.training_step returns "
             f"{', '.join(returned) or 'no dictionary'}; it logs {', '.join(logged) or 'nothing'}. {hint} "
-            f"Return it from training_step ({{'loss': loss, {self.source!r}: value}}), log it, or give its name. {self.way_out}".rstrip()
+            f"Return it from training_step ({{'loss': loss, {self.source!r}: value}}), log it, or give its name."
         )
+        return ContractError(f"{message} {self.way_out}".rstrip())
 
 
 class _LogTap:
