@@ -133,8 +133,9 @@ def numbers_of(holder: object) -> list[str]:
 def _nothing_there(asker: str, owner: object, holder: object, path: str, missing: str) -> ContractError:
     found = numbers_of(holder)
     hint = did_you_mean(missing.rsplit(".", 1)[-1], found)
+    asked = "" if missing == path else f" (asked for {path!r})"
     what = f"It has these numbers: {', '.join(found)}." if found else "It has no float attribute and no 0-dim buffer."
     return ContractError(
-        f"{asker}: {type(owner).__name__} has nothing at {missing!r} (asked for {path!r}). {what} {hint} "
+        f"{asker}: {type(owner).__name__} has nothing at {missing!r}{asked}. {what} {hint} "
         f"Set it in __init__, for example: self.{path} = 1.0"
     )

@@ -39,6 +39,8 @@ class RampClock:
         self._over = False
         self.delay = parse_duration(delay, delay_name, owner)
         self.duration = parse_duration(duration, duration_name, owner)
+        self._given = (self.delay, self.duration)
+        self._continued = False
         if self.delay.amount and self.duration.amount and self.delay.unit != self.duration.unit:
             raise ConfigurationError(
                 f"{owner}: {delay_name}={delay!r} and {duration_name}={duration!r} are in different units "
@@ -57,6 +59,9 @@ class RampClock:
             ConfigurationError: a share of a run whose length nobody knows, or a ramp longer than the run.
         """
         self._over = False
+        if trainer.global_step == 0 and not self._continued:
+            self.delay, self.duration = self._given  # a callback that is used again, in a run of another length
+        self._continued = False
         for name in ("delay", "duration"):
             length: Duration = getattr(self, name)
             if length.unit == "dur":
@@ -103,6 +108,7 @@ class RampClock:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what a share of the first run came to; a duration that was changed since is taken as it is now."""
+        self._continued = True
         for name in ("delay", "duration"):
             if getattr(self, name).unit == "dur":
                 amount, unit = state[name]
@@ -110,7 +116,7 @@ class RampClock:
 
 
 def elapsed(trainer: Any, unit: ClockUnit) -> float:
-    """What lies behind the Trainer in `unit`, asked in `on_train_start` or `on_train_batch_start`.
+    """What lies behind the Trainer in `unit`, in any hook of training: at a batch's end the batch counts.
 
     Optimizer steps are counted once where a manually optimised module has several optimizers. Epochs count fractions.
     """
@@ -118,14 +124,14 @@ def elapsed(trainer: Any, unit: ClockUnit) -> float:
         module = trainer.lightning_module
         per_step = 1 if module.automatic_optimization else max(1, len(trainer.optimizers))
         return float(trainer.global_step // per_step)
-    # `processed` is the number of batches behind us both between batches and at on_train_batch_start
+    # `processed` is the number of batches behind us, at a batch's start as at its end
     progress = trainer.fit_loop.epoch_loop.batch_progress
     if unit == "ba":
         return float(progress.total.processed)
-    batches = trainer.num_training_batches
-    share = progress.current.processed / batches if math.isfinite(batches) and batches > 0 else 0.0
-    # at the very start of an epoch the counter still stands at the end of the one before
-    return float(trainer.current_epoch + (share if share < 1.0 else 0.0))
+    epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.num_training_batches
+    # between two epochs the counter of batches still stands at the end of the one before
+    inside = epochs.started > epochs.processed and math.isfinite(batches) and batches > 0
+    return float(epochs.processed) + (progress.current.processed / batches if inside else 0.0)
 
 
 def planned(trainer: Any, unit: ClockUnit) -> float:

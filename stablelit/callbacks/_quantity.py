@@ -34,6 +34,7 @@ class QuantityReader:
         self.way_out = way_out
         self._tap: _LogTap | None = None
         self._misses = 0
+        self._last_read = 0
 
     def attach(self, pl_module: pl.LightningModule) -> None:
         """Begins to listen to `log`."""
@@ -48,12 +49,14 @@ class QuantityReader:
             self._tap = None
 
     def read(self, pl_module: pl.LightningModule, outputs: Any, batch: Any) -> Tensor | None:
-        """The quantity of this batch, or None where it has not been logged yet in the first batch.
+        """The quantity of this batch; None where this batch did not log it, or a first batch has not yet.
 
         Raises:
             ContractError: neither returned nor logged; the message lists what is.
         """
         value = self._find(pl_module, outputs, batch)
+        if value is None and self._last_read:
+            return None
         if value is None:
             self._misses += 1
             # a module may log in on_train_batch_end, which comes after ours: that value is there one batch later
@@ -70,7 +73,12 @@ class QuantityReader:
             return self.source(pl_module, outputs, batch)
         if isinstance(outputs, Mapping) and self.source in outputs:
             return outputs[self.source]
-        return self._tap.values.get(self.source) if self._tap is not None else None
+        if self._tap is None or self.source not in self._tap.values:
+            return None
+        number, value = self._tap.values[self.source]
+        # a value that is logged now and then counts once, not until the next one comes
+        fresh, self._last_read = number != self._last_read, number
+        return value if fresh else None
 
     def _not_found(self, pl_module: pl.LightningModule, outputs: Any) -> ContractError:
         module = type(pl_module).__name__
@@ -78,6 +86,12 @@ class QuantityReader:
             return ContractError(f"{self.owner}: the callable for {self.what} returned None twice for {module}.")
         returned = sorted(str(k) for k in outputs) if isinstance(outputs, Mapping) else []
         logged = sorted(self._tap.seen) if self._tap is not None else []
+        if self._tap is not None and self.source in self._tap.unreadable:
+            kind = self._tap.unreadable[self.source]
+            return ContractError(
+                f"{self.owner}: {module} logs {self.source!r} as a {kind}, which has no value of the step. Call it "
+                f"(metric(value)) rather than update(), log the number itself, or return it from training_step."
+            )
         hint = did_you_mean(self.source, [*returned, *logged])
         message = (
             f"{self.owner}: no {self.what} named {self.source!r}. {module}.training_step returns "
@@ -95,12 +109,20 @@ class _LogTap:
         self.listeners = 0
         self.wanted: set[str] = set()
         self.seen: set[str] = set()
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, tuple[int, Any]] = {}
+        self.unreadable: dict[str, str] = {}
+        self._calls = 0
 
     def __call__(self, name: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         self.seen.add(name)
-        if name in self.wanted and isinstance(value, Tensor | int | float):
-            self.values[name] = value.detach() if isinstance(value, Tensor) else value
+        if name in self.wanted:
+            self._calls += 1
+            # a torchmetrics Metric that was called keeps the value of its step there; `update` leaves none
+            number = value if isinstance(value, Tensor | int | float) else getattr(value, "_forward_cache", None)
+            if number is None:
+                self.unreadable[name] = type(value).__name__
+            else:
+                self.values[name] = (self._calls, number.detach() if isinstance(number, Tensor) else number)
         return self.original(name, value, *args, **kwargs)
 
     @classmethod

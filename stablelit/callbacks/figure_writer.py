@@ -77,6 +77,11 @@ class FigureWriter(pl.Callback):
                 f"dictionary of matplotlib figures, or pass module_figures=False."
             )
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A new run begins new curves, also where the callback is used again."""
+        if trainer.global_step == 0:
+            self._points, self._written_at = [], None
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes a point of every curve, for runs that validate inside an epoch."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":

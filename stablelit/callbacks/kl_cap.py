@@ -21,10 +21,10 @@ from stablelit.callbacks._clock import RampClock
 from stablelit.callbacks._quantity import QuantityReader
 from stablelit.callbacks._scalar_writer import ScalarWriter, log_now
 from stablelit.contracts import Quantity
-from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.findings import Action, Finding, FindingReporter
 from stablelit.functional.kl import ControllerState, KLController, KLMode, is_finite
-from stablelit.functional.schedules import Ramp, check_number
+from stablelit.functional.schedules import PACINGS, Ramp, check_number
 
 _OWNER = "KLCapCallback"
 # the ramp of a target begins at this share of it: a relative error needs a target above 0
@@ -139,6 +139,8 @@ class KLCapCallback(ScalarWriter):
             raise bad_argument(_OWNER, "base_weight", base_weight, f"{self.start:g} (start) to {cap:g} (max_weight)")
         self.allow_unfinished_warmup = allow_unfinished_warmup
         self.clock = RampClock(delay, warmup, _OWNER, duration_name="warmup")
+        if schedule not in PACINGS:
+            raise bad_argument(_OWNER, "schedule", schedule, ", ".join(PACINGS), did_you_mean(str(schedule), PACINGS))
         self.ramp = Ramp(*self._ends_of_the_warmup(), schedule, cycles, ramp_share, owner=_OWNER)
         self._reporter = FindingReporter(self.state_key, action)
         way_out = "In mode='weight' it is only logged: kl=None does without." if mode == "weight" else ""
@@ -167,7 +169,10 @@ class KLCapCallback(ScalarWriter):
             self._state = ControllerState(*(self._saved[name] for name in ControllerState._fields))
             self._skipped = self._saved["skipped"]
             self._saved = None
-        elif self._state is None:
+        elif self._state is None or trainer.global_step == 0:
+            # also where the callback is used again: a new run has nothing to do with the one before
+            self._skipped = 0.0
+            self._reporter.load_state_dict({})
             held_by_ramp = self.controller.mode in ("weight", "hinge")
             first = self.ramp.value(self.clock.progress(trainer)) if held_by_ramp else self.start
             self._state = self.controller.initial(first)
@@ -277,10 +282,8 @@ class KLCapCallback(ScalarWriter):
         assert self._state is not None
         held = self.controller
         values: dict[str, Any] = {} if self._reader is None else {f"{self.log_prefix}/raw": self._state.kl}
-        progress = self.clock.progress(trainer)
-        # a target that stands still is logged once an epoch: a call of `log` costs more than the controller
-        if held.kl_target is not None and (progress < 1.0 or trainer.is_last_batch):
-            now = held.kl_target if held.mode == "hinge" else self.ramp.value(progress)
+        if held.kl_target is not None:
+            now = held.kl_target if held.mode == "hinge" else self.ramp.value(self.clock.progress(trainer))
             values[f"{self.log_prefix}/target"] = now
         pl_module.log_dict(values, batch_size=1)
         pl_module.log(f"{self.log_prefix}/weight", self.scalar.value, prog_bar=True, batch_size=1)
@@ -299,7 +302,7 @@ class KLCapCallback(ScalarWriter):
                 "kl-target-out-of-reach",
                 "warning",
                 f"the KL is {kl:.3g} nats where {held.kl_target:g} were asked for, and the weight is at its limit "
-                f"{limit}={weight:.3g}.",
+                f"{weight:.3g} ({limit}).",
                 {"kl": kl, "kl_target": held.kl_target, "weight": weight},
                 f"{remedy}, or another kl_target",
             ),

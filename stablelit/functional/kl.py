@@ -246,8 +246,9 @@ class KLController:
 
     def initial(self, weight: float, device: torch.device | str = "cpu") -> ControllerState:
         """The state before the first KL, with `weight` in force."""
-        integral = math.log(max(weight, self.min_weight)) if self.mode == "target" else 0.0
-        return initial_state(integral, weight, device)
+        if self.mode == "target":
+            return initial_state(math.log(max(weight, self.min_weight)), weight, device)
+        return initial_state(weight if self.mode == "capacity" else 0.0, weight, device)
 
     def step(self, state: ControllerState, kl: Number, moving: float) -> ControllerState:
         """The state after the KL of one optimizer step.
@@ -287,12 +288,13 @@ class KLController:
         )
 
     def saturated(self, state: ControllerState) -> Literal["max_weight", "min_weight"] | None:
-        """Which limit keeps `target` a quarter or more away from where it should be, if one does."""
-        if self.mode != "target" or self.kl_target is None:
+        """Which limit keeps the KL a quarter or more away from where it should be, if one does."""
+        if self.kl_target is None:
             return None
         kl, weight = float(state.kl), float(state.weight)
         if kl > 1.25 * self.kl_target and weight >= 0.999 * self.max_weight:
             return "max_weight"
-        if kl < 0.75 * self.kl_target and weight <= 1.001 * self.min_weight:
-            return "min_weight"
-        return None
+        if self.mode == "hinge" or kl >= 0.75 * self.kl_target:
+            return None
+        lowest = self.min_weight if self.mode == "target" else -self.max_weight
+        return "min_weight" if weight <= lowest + 0.001 * abs(lowest) else None

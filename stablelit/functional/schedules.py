@@ -63,15 +63,20 @@ def parse_duration(duration: int | str, name: str = "duration", owner: str = "sc
         return Duration(float(duration), "st")
     match = _CLOCK.match(duration)
     if match is None:
-        unit = re.sub(r"[\s0-9.+eE-]*", "", duration, count=1)
-        hint = did_you_mean(unit, [*CLOCK_UNITS, "epochs", "steps", "batches"]) if unit else ""
-        raise bad_argument(owner, name, duration, allowed, hint)
+        raise bad_argument(owner, name, duration, allowed, _unit_in_words(duration))
     amount, unit = float(match[1]), match[2]
     if unit == "dur" and amount > 1:
         raise bad_argument(owner, name, duration, "a share of the run between 0 and 1 ('0.1dur' is a tenth)")
     if unit in ("st", "ba") and amount != int(amount):
         raise bad_argument(owner, name, duration, f"a whole number of {CLOCK_UNITS[unit]}")
     return Duration(amount, unit)  # type: ignore[arg-type]
+
+
+def _unit_in_words(duration: str) -> str:
+    words = {"epoch": "ep", "step": "st", "batch": "ba", "run": "dur", "s": "st", "b": "ba", "e": "ep"}
+    match = re.match(r"^\s*([0-9]*\.?[0-9]+)\s*([a-z]+?)(es|s)?\s*$", duration.lower())
+    unit = words.get(match[2]) or words.get(match[2] + (match[3] or "")) if match else None
+    return f"Did you mean '{match[1]}{unit}'?" if match and unit else ""
 
 
 # --- pacing: [0, 1] -> [0, 1], f(0) = 0 and f(1) = 1 exactly, monotone ------------------------------------------------

@@ -36,9 +36,14 @@ def warmup_schedule(
             unknown decay, or a run without a length.
     """
     owner = "warmup_schedule"
-    if not math.isfinite(total_steps) or total_steps < 1:
+    if not math.isfinite(total_steps) or total_steps < 0:
         raise ConfigurationError(
             f"{owner}: the run has no known length (total_steps={total_steps}); set trainer.max_steps or max_epochs."
+        )
+    if total_steps == 0:
+        raise ConfigurationError(
+            f"{owner}: the run has no optimizer step: an epoch has no batch, or max_epochs is 0. Each rank "
+            f"needs a batch of its own: give more samples, or a smaller batch size."
         )
     length = parse_duration(warmup, "warmup", owner)
     if length.unit not in ("st", "dur"):

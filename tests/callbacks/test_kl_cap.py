@@ -5,6 +5,7 @@ import math
 import lightning.pytorch as pl
 import pytest
 import torch
+import torchmetrics
 
 from stablelit.callbacks import KLCapCallback, ScalarSchedule
 from stablelit.errors import ConfigurationError, ContractError
@@ -120,6 +121,79 @@ def test_one_line_is_enough_for_a_module_that_only_logs_its_kl(tmp_path):
     assert float(trainer.callback_metrics["train_kl"]) == pytest.approx(0.2, rel=0.5)
 
 
+@pytest.mark.parametrize("warmup", ["2ep", "12st", "12ba"])
+def test_every_unit_of_the_clock_gives_the_controller_the_same_target(warmup, tmp_path):
+    trainer, _ = fit(tmp_path, KLCapCallback(kl_target=2.0, warmup=warmup))
+    targets = [line["kl/target"] for _, line in trainer.logger.lines if "kl/target" in line]
+    assert targets == pytest.approx([0.1 + 1.9 * min(1.0, step / 12) for step in range(1, 19)])
+
+
+def test_a_kl_that_is_logged_now_and_then_counts_once(tmp_path):
+    class Sometimes(TinyVAE):
+        def training_step(self, batch, batch_idx):
+            outputs = super().training_step(batch, batch_idx)
+            if batch_idx % 3 == 0:
+                self.log("rare_kl", float(batch_idx + 1))
+            return outputs
+
+    callback = KLCapCallback(kl="rare_kl", kl_target=2.0)
+    fit(tmp_path, callback, module=Sometimes())
+    state = initial_state(0.0, 1.0)
+    for kl in (1.0, 4.0) * 3:
+        state = log_pi_step(state, kl, 2.0)
+    assert callback.state_dict()["weight"] == pytest.approx(state.weight, rel=1e-6)
+
+
+@pytest.mark.parametrize("how", ["forward", "update"])
+def test_a_metric_is_read_by_its_step_or_refused_with_the_way_out(how, tmp_path):
+    class WithMetric(TinyVAE):
+        def __init__(self):
+            super().__init__()
+            self.mean_kl = torchmetrics.MeanMetric()
+
+        def training_step(self, batch, batch_idx):
+            outputs = super().training_step(batch, batch_idx)
+            getattr(self.mean_kl, how)(outputs["kl"].detach().mean())
+            self.log("mean_kl", self.mean_kl)
+            return outputs
+
+    if how == "update":
+        with pytest.raises(ContractError, match=r"logs 'mean_kl' as a MeanMetric, which has no value of the step"):
+            fit(tmp_path, KLCapCallback(kl="mean_kl", kl_target=1.0), module=WithMetric())
+        return
+    pl.seed_everything(0, verbose=False)
+    by_metric = KLCapCallback(kl="mean_kl", kl_target=1.0)
+    fit(tmp_path, by_metric, module=WithMetric())
+    pl.seed_everything(0, verbose=False)
+    by_key = KLCapCallback(kl_target=1.0)
+    fit(tmp_path, by_key, module=WithMetric())
+    assert by_metric.state_dict()["weight"] == pytest.approx(by_key.state_dict()["weight"], rel=1e-6)
+
+
+def test_a_callback_that_is_used_again_begins_anew(tmp_path):
+    used, fresh = KLCapCallback(kl_target=1.0, warmup="0.5dur"), KLCapCallback(kl_target=1.0, warmup="0.5dur")
+    fit(tmp_path, used, max_epochs=1)
+    states = []
+    for callback in (used, fresh):
+        torch.manual_seed(5)
+        fit(tmp_path, callback, max_epochs=6, module=make_module())
+        states.append(callback.state_dict())
+    assert states[0]["clock"]["duration"] == [18.0, "st"]
+    assert states[0] == states[1]
+
+
+def test_capacity_begins_at_the_weight_it_was_given(tmp_path):
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *args):
+            seen.append(float(pl_module.kl_weight))
+
+    fit(tmp_path, KLCapCallback(mode="capacity", kl_target=1.0, start=3.0, gamma=0.0), Watch())
+    assert seen[0] == 3.0
+    assert seen[1] == pytest.approx(3.0, rel=0.05)
+
+
 def test_ranks_steer_by_the_mean_of_their_kl(tmp_path):
     class ByRank(TinyVAE):
         def training_step(self, batch, batch_idx):
@@ -166,13 +240,14 @@ def test_a_non_finite_kl_is_left_out_and_reported(tmp_path):
     assert [finding.name for finding in read_findings(tmp_path)] == ["kl-non-finite"]
 
 
-def test_a_target_that_the_weight_cannot_reach_is_reported_with_its_numbers(tmp_path):
+@pytest.mark.parametrize("mode", ["target", "capacity", "hinge"])
+def test_a_target_that_the_weight_cannot_reach_is_reported_with_its_numbers(mode, tmp_path):
     class Stubborn(TinyVAE):
         def training_step(self, batch, batch_idx):
             return {**super().training_step(batch, batch_idx), "kl": torch.tensor(9.0)}
 
-    with pytest.warns(FindingWarning, match=r"kl-target-out-of-reach.*9 nats where 1 .*max_weight=2"):
-        fit(tmp_path, KLCapCallback(kl_target=1.0, max_weight=2.0), module=Stubborn(), max_epochs=10)
+    with pytest.warns(FindingWarning, match=r"kl-target-out-of-reach.*9 nats where 1 .*2 \(max_weight\)"):
+        fit(tmp_path, KLCapCallback(mode=mode, kl_target=1.0, max_weight=2.0), module=Stubborn(), max_epochs=30)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +263,7 @@ def test_a_target_that_the_weight_cannot_reach_is_reported_with_its_numbers(tmp_
         ({"kl": 3}, r"kl=3"),
         ({"warmup": "100epochs"}, r"warmup='100epochs'"),
         ({"warmup": "5ep", "delay": 10}, r"different units"),
-        ({"schedule": "linaer"}, r"Did you mean 'linear'"),
+        ({"schedule": "linaer"}, r"schedule='linaer'.*Did you mean 'linear'"),
         ({"smoothing": 1.0}, r"smoothing=1.0"),
         ({"max_weight": math.nan}, r"max_weight=nan"),
         ({"kl_target": 3.0, "min_weight": 99.0}, r"min_weight=99.0"),

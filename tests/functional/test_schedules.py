@@ -88,7 +88,9 @@ def test_clock_strings_are_read(text, expected):
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        ("100epochs", "100epochs"),
+        ("100epochs", "Did you mean '100ep'?"),
+        ("20 steps", "Did you mean '20st'?"),
+        ("3batches", "Did you mean '3ba'?"),
         ("-5st", "-5st"),
         (-5, "-5"),
         (True, "True"),
