@@ -27,7 +27,7 @@ from stablelit.run.problems import NO_VALUE, Problem, raise_on_problems
 from stablelit.run.signatures import argument_problems
 from stablelit.run.targets import UnusableTarget, resolve_target
 
-__all__ = ["NO_VALUE", "Problem", "allow_targets_from_overrides", "check", "raise_on_problems"]
+__all__ = ["NO_VALUE", "Problem", "allow_targets_from_overrides", "check", "raise_on_problems", "unknown_keys"]
 
 _HYDRA_KEYS: dict[str, Any] = {
     "_target_": str,
@@ -38,6 +38,7 @@ _HYDRA_KEYS: dict[str, Any] = {
 }
 _DEPTH_READ = 4
 _LATER = ("Unsupported interpolation type hydra", "HydraConfig was not set")
+_REFERENCE = re.compile(r"\$\{\s*([A-Za-z_]\w*)\s*[.}\[]")
 _UNKNOWN_KEY = re.compile(r"Interpolation key '([^']+)' not found")
 
 _Container = DictConfig | ListConfig
@@ -71,6 +72,36 @@ def check(
     checking = _Check(allow_targets, provided or {}, schema or {})
     checking.read(config)
     return checking.found()
+
+
+def unknown_keys(config: DictConfig, known: Mapping[str, Collection[str] | None]) -> list[Problem]:
+    """Keys of the root, and of its plain sections, that nothing reads: a misspelt `seeed: 5` would be lost in silence.
+
+    Args:
+        config: the composed configuration.
+        known: the root's keys; for a plain section, what may be in it, for any other None.
+
+    Returns:
+        The problems. A key of the root that an interpolation refers to (``${width}``) is no problem: it is a variable.
+    """
+    used = set(_REFERENCE.findall(OmegaConf.to_yaml(config, resolve=False)))
+    problems = []
+    for key in map(str, config):
+        if key not in known and key not in used:
+            remedy = f"{did_you_mean(key, known)} Nothing reads this key."
+            problems.append(
+                Problem(key, OmegaConf.select(config, key, default=NO_VALUE), "unknown key", remedy.strip())
+            )
+        section, inside = config._get_node(key), known.get(key)
+        if inside is None or not isinstance(section, DictConfig) or section._is_none():
+            continue
+        for name in map(str, section):
+            if name not in inside:
+                full = f"{key}.{name}"
+                remedy = f"{did_you_mean(name, inside)} It takes: {', '.join(sorted(inside))}."
+                value = OmegaConf.select(config, full, default=NO_VALUE)
+                problems.append(Problem(full, value, "unknown key", remedy.strip()))
+    return problems
 
 
 def allow_targets_from_overrides(overrides: Iterable[str]) -> list[str]:

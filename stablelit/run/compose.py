@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from stablelit.errors import ConfigurationError
 from stablelit.run.directory import CONFIG_FILE, OVERRIDES_FILE
+from stablelit.run.misspelt import forced, telling_misspelt_keys
 
 _HEADER = """\
 # What this run was, complete. To run it again:
@@ -86,8 +87,13 @@ def compose_saved_run(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
     """
     if not (run_dir / CONFIG_FILE).is_file():
         raise ConfigurationError(f"{run_dir} is not a run's directory: it has no {CONFIG_FILE}.")
-    with initialize_config_dir(str(run_dir.absolute()), version_base="1.3"):
-        return compose("config", overrides=["hydra.searchpath=[pkg://stablelit.conf]", *overrides])
+
+    def composed(overrides: Sequence[str]) -> DictConfig:
+        with initialize_config_dir(str(run_dir.absolute()), version_base="1.3"):
+            return compose("config", overrides=["hydra.searchpath=[pkg://stablelit.conf]", *overrides])
+
+    with telling_misspelt_keys(lambda: composed(forced(overrides))):
+        return composed(overrides)
 
 
 def _typed_command() -> SavedCommand | None:

@@ -63,12 +63,12 @@ def conclude(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, 
 def _ended_badly(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, keep: bool) -> float:
     error, swept = outcome.error, sweep_job_directory() is not None
     if outcome.status == "interrupted":
-        raise RunFailure(_interrupted(outcome, run_dir, keep), INTERRUPTED)
+        raise RunFailure(_interrupted(parts, outcome, run_dir, keep), INTERRUPTED)
     out_of_memory = error is not None and is_out_of_memory(error)
     if out_of_memory:
         message = memory_advice(config.data.get("batch_size"))
     elif outcome.status == "diverged":
-        message = _diverged(outcome, run_dir)
+        message = _diverged(outcome, run_dir, parts.recorder.best_value)
     elif isinstance(error, FindingError):
         message = f"The run was stopped by a finding: {error}"
     else:
@@ -81,20 +81,22 @@ def _ended_badly(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Pa
     raise RunFailure(message) from error
 
 
-def _interrupted(outcome: Outcome, run_dir: Path, keep: bool) -> str:
+def _interrupted(parts: Parts, outcome: Outcome, run_dir: Path, keep: bool) -> str:
     if not keep or outcome.last_checkpoint is None:
         return "Interrupted; no checkpoint had been written yet."
     place = shown_path(run_dir)
-    return (
-        f"Interrupted. What was trained is in {shown_path(outcome.last_checkpoint)}\n"
-        f"Go on with: python -m stablelit.train resume={place}"
-    )
+    last = shown_path(outcome.last_checkpoint)
+    saved = any(getattr(callback, "saved_to", None) for callback in parts.trainer.callbacks)  # type: ignore[attr-defined]
+    kept = f"What was trained is in {last}" if saved else f"The last checkpoint is {last}; what came after it is lost."
+    return f"Interrupted. {kept}\nGo on with: python -m stablelit.train resume={place}"
 
 
-def _diverged(outcome: Outcome, run_dir: Path) -> str:
+def _diverged(outcome: Outcome, run_dir: Path, best_value: float | None) -> str:
     first = str(outcome.error).strip().partition("\n")[0] if outcome.error else ""
     what = first or ", ".join(f"{name}={v}" for name, v in outcome.final.items() if not math.isfinite(v))
-    best = f" The best checkpoint before is {shown_path(outcome.best_checkpoint)}." if outcome.best_checkpoint else ""
+    best = ""
+    if outcome.best_checkpoint and best_value is not None:
+        best = f" The best checkpoint before is {shown_path(outcome.best_checkpoint)} ({best_value:.4g})."
     return f"The run diverged: {what}.{best} Its findings and history are in {shown_path(run_dir)}"
 
 

@@ -65,8 +65,18 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
         path.write_text(json.dumps(plain(entries), indent=2) + "\n", encoding="utf-8")
         rows = metric_rows(metrics) + kl_target_rows(config, metrics, "test")
         places = {"checkpoint": shown_path(run.checkpoint), "metrics": shown_path(path)}
-        print_results(rows, places, title=f"{config.name}: test")
+        print_results(rows, places, _which_samples(datamodule), title=f"{config.name}: test")
     return metrics
+
+
+def _which_samples(datamodule: object) -> list[str]:
+    """A note of how much of the data was tested: a share is easily taken for the whole."""
+    splits = getattr(datamodule, "split_indices", None)
+    splits = splits() if callable(splits) else splits
+    if not splits or "test" not in splits:
+        return []
+    whole = sum(len(indices) for indices in splits.values())
+    return [f"Tested on {len(splits['test'])} of {whole} samples: the test share that the data settings say."]
 
 
 def _free_name(directory: Path) -> Path:

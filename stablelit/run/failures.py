@@ -6,10 +6,26 @@ import re
 
 import torch
 
+from stablelit import errors
 from stablelit.findings import FindingError
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can(no|')t allocate memory", re.IGNORECASE)
+_OURS = re.compile(r"^stablelit\.errors\.(\w+): (.*)\Z", re.MULTILINE | re.DOTALL)
 _NOT_FINITE = re.compile(r"\b(nan|inf|non-?finite|not finite|infinite)\b", re.IGNORECASE)
+
+
+def from_child_process(error: BaseException) -> BaseException:
+    """The error of ours that ended a forked or spawned rank, as itself; any other error as it came.
+
+    A launcher hands a rank's exception on as the text of its traceback, and the kind of it is lost.
+    """
+    if type(error).__name__ != "ProcessRaisedException":
+        return error
+    raised = list(_OURS.finditer(str(error)))
+    kind = getattr(errors, raised[-1][1], None) if raised else None
+    if not (isinstance(kind, type) and issubclass(kind, errors.StablelitError)):
+        return error
+    return kind(raised[-1][2].strip())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,13 +13,16 @@ import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.tuner.tuning import Tuner
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.run.build import Parts, compiled
-from stablelit.run.failures import is_divergence, is_out_of_memory
+from stablelit.run.failures import from_child_process, is_divergence, is_out_of_memory
 from stablelit.run.record import numbers
 from stablelit.run.summary import Status
+
+# the finder sweeps the rate over eight decades in 100 steps; half of them do not reach a descent
+_FEWEST_LR_STEPS = 80
 
 
 @dataclass
@@ -63,8 +66,8 @@ def fit(parts: Parts, config: DictConfig, resume: Path | None) -> Outcome:
             raise
         outcome.status, outcome.error = "interrupted", error
         _listen_to_ctrl_c_again()
-    except Exception as error:
-        outcome.error = error
+    except Exception as raised:
+        outcome.error = error = from_child_process(raised)
         diverged = is_divergence(error) and not is_out_of_memory(error)
         outcome.status = "diverged" if diverged else "failed"
     outcome.final = numbers(trainer.callback_metrics)
@@ -102,13 +105,29 @@ def _tune(parts: Parts, config: DictConfig) -> None:
         parts.notes.append(f"data.batch_size={size}, as Lightning's finder suggests.")
         print(parts.notes[-1])
     if wanted.get("learning_rate"):
-        finder = Tuner(parts.trainer).lr_find(parts.module, datamodule=parts.datamodule)
-        suggestion = finder.suggestion() if finder is not None else None
+        finder = Tuner(parts.trainer).lr_find(parts.module, datamodule=parts.datamodule, update_attr=False)
+        tried = len(finder.results.get("loss", [])) if finder is not None else 0
+        suggestion = finder.suggestion() if finder is not None and tried >= _FEWEST_LR_STEPS else None
         if suggestion:
-            parts.notes.append(f"model.learning_rate={suggestion:.3g}, as Lightning's finder suggests.")
+            parts.module.learning_rate = suggestion
+            said = f"{suggestion:.3g}, as Lightning's finder suggests after {tried} steps."
         else:
-            parts.notes.append("Lightning's finder suggests no learning rate; model.learning_rate is left alone.")
+            said = f"unchanged: the finder saw {tried} steps and needs {_FEWEST_LR_STEPS}, or found no descent."
+        parts.notes.append(f"model.learning_rate={said}")
         print(parts.notes[-1])
+    if any(wanted.values()):
+        _take_into(config, parts)
+
+
+def _take_into(config: DictConfig, parts: Parts) -> None:
+    """What a finder has set belongs into the configuration that is saved, which must run the same again."""
+    with open_dict(config):
+        for group, name, holder in (("data", "batch_size", parts.datamodule), ("model", "learning_rate", parts.module)):
+            found = getattr(holder, name, None)
+            if isinstance(found, int | float) and config.get(group) and config[group].get(name) not in (None, found):
+                config[group][name] = found
+        for name in config.tune:
+            config.tune[name] = False
 
 
 def _checkpoints(trainer: pl.Trainer) -> tuple[Path | None, Path | None]:

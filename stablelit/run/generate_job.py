@@ -62,6 +62,8 @@ def _output_path(output: object) -> Path:
     path = Path(output).expanduser().absolute()
     if path.is_dir():
         raise ConfigurationError(f"output={output} is a directory; name a file in it.")
+    if path.exists():
+        raise ConfigurationError(f"output={output} is there already; give another name, or take it away first.")
     if not path.parent.is_dir():
         raise ConfigurationError(f"output={output}: there is no directory {path.parent}.")
     return path

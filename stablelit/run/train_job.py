@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.run.build import PROVIDED, Parts, build_data, build_module, build_trainer
-from stablelit.run.check import check
+from stablelit.run.check import check, unknown_keys
 from stablelit.run.compose import write_configuration
 from stablelit.run.conclude import conclude
 from stablelit.run.directory import claim_run_directory, is_child_process, process_rank
@@ -40,6 +40,18 @@ SCHEMA = {
     "objective.mode": str,
 }
 
+# the root's own keys and, where they are plain, what may be in them
+ROOT_KEYS: dict[str, set[str] | None] = {
+    **{name: None for name in SCHEMA if "." not in name},
+    **{group: None for group in ("data", "model", "optimizer", "lr_schedule", "callbacks", "trainer", "logger")},
+    "objective": {"metric", "mode"},
+    "tune": {"batch_size", "learning_rate"},
+    "model_summary": {"max_depth"},
+    "verdict": {"loss_falls_by", "kl_at_least", "kl_target_times", "kl_per_dim_at_most"},
+    "allow_targets": None,
+    "hydra": None,
+}
+
 
 def check_configuration(config: DictConfig) -> None:
     """Complains of every mistake that can be seen without building anything.
@@ -51,7 +63,8 @@ def check_configuration(config: DictConfig) -> None:
     complete = config.copy()
     with open_dict(complete):
         complete.run_dir = config.get("run_dir") or "runs"
-    raise_on_problems(check(complete, allowed_targets(), provided=PROVIDED, schema=SCHEMA))
+    unknown = unknown_keys(complete, ROOT_KEYS)
+    raise_on_problems([*unknown, *check(complete, allowed_targets(), provided=PROVIDED, schema=SCHEMA)])
 
 
 def train(config: DictConfig) -> float | None:
@@ -100,7 +113,10 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
             if made_here and first_process:
                 _discard(run_dir)
             raise
+        tuned = any((config.get("tune") or {}).values())
         outcome: Outcome = fit(parts, config, resume)
+        if keep and first_process and tuned:
+            write_configuration(run_dir, config)
         if outcome.status == "finished" and config.get("test", True):
             test_best(parts, outcome)
         return conclude(parts, outcome, config, run_dir, keep)

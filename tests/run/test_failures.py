@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stablelit.errors import ConfigurationError
 from stablelit.findings import Finding, FindingError
-from stablelit.run.failures import is_divergence, is_out_of_memory, memory_advice
+from stablelit.run.failures import from_child_process, is_divergence, is_out_of_memory, memory_advice
 
 
 def test_memory_that_really_ran_out_is_recognised():
@@ -42,3 +43,15 @@ def test_other_errors_are_no_divergence(error):
 def test_half_the_batch_is_advised():
     assert "data.batch_size=128" in memory_advice(256)
     assert "data.batch_size" not in memory_advice(None)
+
+
+def test_an_error_of_ours_comes_back_out_of_a_forked_rank():
+    from torch.multiprocessing.spawn import ProcessRaisedException
+
+    text = "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n"
+    wrapped = ProcessRaisedException(f"{text}stablelit.errors.ConfigurationError: too long.\nShorten it.\n", 1, 7)
+    ours = from_child_process(wrapped)
+    assert type(ours) is ConfigurationError
+    assert str(ours) == "too long.\nShorten it."
+    foreign = ProcessRaisedException(f"{text}ValueError: x\n", 1, 7)
+    assert from_child_process(foreign) is foreign

@@ -85,3 +85,16 @@ def test_a_module_that_cannot_generate_says_so(train, door):
     done = door(generate, f"run={first.run_dir}", "n=3", "output=x.pt")
     assert done.code == 2
     assert "SelfReliant cannot generate" in done.err
+
+
+def test_a_file_that_is_there_is_not_written_over(train, door):
+    run = train().run_dir
+    Path("a.pt").write_text("mine")
+    done = door(generate, f"run={run}", "n=7", "output=a.pt")
+    assert done.code == 2
+    assert "output=a.pt is there already" in done.err
+    assert Path("a.pt").read_text() == "mine"
+
+
+def test_an_evaluation_says_how_much_of_the_data_it_was_on(train, door):
+    assert "Tested on 16 of 64 samples" in door(evaluate, f"run={train().run_dir}").out

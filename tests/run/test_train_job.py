@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -191,7 +192,7 @@ def test_an_interrupt_before_the_first_checkpoint_says_that_nothing_was_kept(tra
 def test_an_interrupt_between_checkpoints_names_the_last_one(train):
     done = train("model.fail_with=interrupt", "model.fail_at_step=5", "trainer.max_epochs=9")
     assert done.code == 130
-    assert "checkpoints/last.ckpt" in done.err
+    assert "checkpoints/last.ckpt; what came after it is lost" in done.err
     assert f"resume=runs/tiny/{done.run_dir.name}" in done.err
 
 
@@ -240,6 +241,27 @@ def test_a_finder_says_what_it_suggests(train):
     assert done.code == 0, done.err
     assert "data.batch_size=" in done.out
     assert not list(Path.cwd().rglob(".scale_batch_size*"))
+
+
+def test_a_finder_that_saw_too_little_changes_nothing(train):
+    done = train("tune.learning_rate=true", "data.n=32", "trainer.max_epochs=1")
+    assert done.code == 0, done.err
+    assert "model.learning_rate=unchanged" in done.out
+    assert "learning_rate: 0.01" in (done.run_dir / "config.yaml").read_text()
+
+
+def test_what_a_finder_sets_is_in_the_configuration_that_is_kept(train):
+    done = train("tune.learning_rate=true", "data.n=320", "trainer.max_epochs=30", "model.learning_rate=0.5")
+    assert done.code == 0, done.err
+    found = float(re.search(r"model.learning_rate=(\S+), as", done.out)[1])
+    kept = float(re.search(r"learning_rate: (\S+)", (done.run_dir / "config.yaml").read_text())[1])
+    assert kept == pytest.approx(found, rel=1e-2)
+
+
+def test_a_checkpoint_that_is_not_finite_is_not_recommended(train):
+    done = train("model.fail_with=infinity", "model.fail_at_step=0")
+    assert "diverged" in done.err
+    assert "best checkpoint" not in done.err
 
 
 @pytest.mark.parametrize("logger", ["none", "csv", "[tensorboard,csv]"])

@@ -123,7 +123,7 @@ def test_arguments_are_checked_in_the_constructor(arguments, message):
 
 
 def test_an_unknown_suffix_is_refused_in_the_constructor():
-    with pytest.raises(DataError, match=r"no reader for the suffix '\.csv'"):
+    with pytest.raises(DataError, match=r"no format goes with the suffix '\.csv'"):
         JetDataModule("jets.csv")
 
 

@@ -47,11 +47,13 @@ def format_of(path: str | Path) -> Format:
     Raises:
         DataError: an unknown suffix; the known ones are listed.
     """
+    if Path(path).is_dir():
+        raise DataError(f"{path} is a directory; name a file in it.")
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         known = "; ".join(f"{key} ({entry.name})" for key, entry in FORMATS.items())
         hint = did_you_mean(suffix, FORMATS)
-        raise DataError(f"{path}: no reader for the suffix {suffix!r}. Known: {known}. {hint}".rstrip())
+        raise DataError(f"{path}: no format goes with the suffix {suffix!r}. Known: {known}. {hint}".rstrip())
     return FORMATS[suffix]
 
 
