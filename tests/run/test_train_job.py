@@ -254,7 +254,7 @@ def test_what_a_finder_sets_is_in_the_configuration_that_is_kept(train):
     done = train("tune.learning_rate=true", "data.n=320", "trainer.max_epochs=30", "model.learning_rate=0.5")
     assert done.code == 0, done.err
     found = float(re.search(r"model.learning_rate=(\S+), as", done.out)[1])
-    kept = float(re.search(r"learning_rate: (\S+)", (done.run_dir / "config.yaml").read_text())[1])
+    kept = float(re.search(r"learning_rate: (\d\S*)", (done.run_dir / "config.yaml").read_text())[1])
     assert kept == pytest.approx(found, rel=1e-2)
 
 
