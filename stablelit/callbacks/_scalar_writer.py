@@ -107,5 +107,10 @@ def log_now(trainer: pl.Trainer) -> bool:
     A call of `log` costs some 0.3 ms, thirty times the cost of the controllers here; so values are logged only when
     somebody will see them. The last batch counts, because epoch-end readers take what was logged last.
     """
+    return loggers_listen(trainer) or bool(trainer.is_last_batch)
+
+
+def loggers_listen(trainer: pl.Trainer) -> bool:
+    """Whether Lightning hands the values of the step that just ended to its loggers."""
     interval = int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
-    return trainer.global_step % max(1, interval) == 0 or bool(trainer.is_last_batch)
+    return trainer.global_step % max(1, interval) == 0

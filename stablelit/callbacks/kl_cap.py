@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stablelit.callbacks._clock import RampClock
 from stablelit.callbacks._quantity import QuantityReader
-from stablelit.callbacks._scalar_writer import ScalarWriter, log_now
+from stablelit.callbacks._scalar_writer import ScalarWriter, log_now, loggers_listen
 from stablelit.contracts import Quantity
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.findings import Action, Finding, FindingReporter
@@ -150,6 +150,7 @@ class KLCapCallback(ScalarWriter):
         self._window: list[Tensor] = []
         self._last_step = 0
         self._skipped: Any = 0.0
+        self._target_is_logged = False
 
     def __repr__(self) -> str:
         held = self.controller
@@ -177,7 +178,7 @@ class KLCapCallback(ScalarWriter):
             first = self.ramp.value(self.clock.progress(trainer)) if held_by_ramp else self.start
             self._state = self.controller.initial(first)
         self._state = self._state.on(device)
-        self._window, self._last_step = [], trainer.global_step
+        self._window, self._last_step, self._target_is_logged = [], trainer.global_step, False
         if self._reader is not None:
             self._reader.attach(pl_module)
         self._apply(trainer)
@@ -282,9 +283,13 @@ class KLCapCallback(ScalarWriter):
         assert self._state is not None
         held = self.controller
         values: dict[str, Any] = {} if self._reader is None else {f"{self.log_prefix}/raw": self._state.kl}
-        if held.kl_target is not None:
-            now = held.kl_target if held.mode == "hinge" else self.ramp.value(self.clock.progress(trainer))
+        progress = self.clock.progress(trainer)
+        # a call of `log` costs more than the controller: a target that stands still is logged until the loggers have
+        # it, and then once an epoch for the history
+        if held.kl_target is not None and (progress < 1.0 or not self._target_is_logged or trainer.is_last_batch):
+            now = held.kl_target if held.mode == "hinge" else self.ramp.value(progress)
             values[f"{self.log_prefix}/target"] = now
+            self._target_is_logged = progress >= 1.0 and loggers_listen(trainer)
         pl_module.log_dict(values, batch_size=1)
         pl_module.log(f"{self.log_prefix}/weight", self.scalar.value, prog_bar=True, batch_size=1)
 

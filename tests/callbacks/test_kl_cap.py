@@ -218,6 +218,12 @@ def test_values_are_logged_when_the_loggers_take_them_and_not_at_every_step(tmp_
     assert steps == [3, 7, 11, 15]
 
 
+def test_a_target_that_stands_still_reaches_the_loggers_and_every_epochs_history(tmp_path):
+    trainer, _ = fit(tmp_path, KLCapCallback(kl_target=1.0), log_every_n_steps=4)
+    assert [step for step, line in trainer.logger.lines if "kl/target" in line][:1] == [3]
+    assert float(trainer.callback_metrics["kl/target"]) == 1.0
+
+
 def test_evaluation_has_the_weight_it_was_given_and_training_gets_its_own_back(tmp_path):
     trainer, module = fit(tmp_path, KLCapCallback(max_weight=0.3, eval_weight=1.0))
     assert float(trainer.callback_metrics["val/weight"]) == 1.0
