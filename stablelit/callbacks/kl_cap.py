@@ -168,17 +168,17 @@ class KLCapCallback(ScalarWriter):
         device = trainer.strategy.root_device
         if self._saved is not None:
             self._state = ControllerState(*(self._saved[name] for name in ControllerState._fields))
-            self._skipped = self._saved["skipped"]
+            self._skipped, self._target_is_logged = self._saved["skipped"], self._saved["target_is_logged"]
             self._saved = None
         elif self._state is None or trainer.global_step == 0:
             # also where the callback is used again: a new run has nothing to do with the one before
-            self._skipped = 0.0
+            self._skipped, self._target_is_logged = 0.0, False
             self._reporter.load_state_dict({})
             held_by_ramp = self.controller.mode in ("weight", "hinge")
             first = self.ramp.value(self.clock.progress(trainer)) if held_by_ramp else self.start
             self._state = self.controller.initial(first)
         self._state = self._state.on(device)
-        self._window, self._last_step, self._target_is_logged = [], trainer.global_step, False
+        self._window, self._last_step = [], trainer.global_step
         if self._reader is not None:
             self._reader.attach(pl_module)
         self._apply(trainer)
@@ -246,6 +246,7 @@ class KLCapCallback(ScalarWriter):
         return {
             **controller,
             "skipped": float(self._skipped),
+            "target_is_logged": self._target_is_logged,
             "clock": self.clock.state_dict(),
             "findings": self._reporter.state_dict(),
         }
