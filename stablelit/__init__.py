@@ -25,6 +25,7 @@ _EXPORTS = {
     "EpochPrinter": "callbacks.epoch_printer",
     "FigureWriter": "callbacks.figure_writer",
     "HistoryWriter": "callbacks.history_writer",
+    "InputPipelineMonitor": "callbacks.input_pipeline_monitor",
     "InterruptCheckpoint": "callbacks.interrupt",
     "KLCapCallback": "callbacks.kl_cap",
     "RandomStateCheckpoint": "callbacks.random_state",

@@ -5,6 +5,7 @@ from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
 from stablelit.callbacks.figure_writer import FigureWriter
 from stablelit.callbacks.history_writer import HistoryWriter, read_history
+from stablelit.callbacks.input_pipeline_monitor import InputPipelineMonitor
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.callbacks.kl_cap import KLCapCallback
 from stablelit.callbacks.progress_bar import StableProgressBar
@@ -17,6 +18,7 @@ __all__ = [
     "EpochPrinter",
     "FigureWriter",
     "HistoryWriter",
+    "InputPipelineMonitor",
     "InterruptCheckpoint",
     "KLCapCallback",
     "RandomStateCheckpoint",
