@@ -31,8 +31,11 @@ _EXPORTS = {
     "RandomStateCheckpoint": "callbacks.random_state",
     "ScalarSchedule": "callbacks.scalar_schedule",
     "StableProgressBar": "callbacks.progress_bar",
+    "LengthBucketBatchSampler": "data.buckets",
+    "ShuffleCallback": "callbacks.shuffle_callback",
     "ShuffleDataLoader": "data.loader",
     "ShuffleSampler": "data.shuffle",
+    "shuffle_quality": "functional.shuffle_quality",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]

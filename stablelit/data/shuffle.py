@@ -199,7 +199,7 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
             ConfigurationError: the checkpoint was made with other data or another kind of order, or its position
                 cannot be shared by the present number of ranks.
         """
-        problem = self._mismatch(state)
+        problem = self.mismatch(state)
         if problem and self.strict:
             raise ConfigurationError(
                 f"ShuffleSampler: {problem} Resume with the same, start a new run from the checkpoint's weights, or "
@@ -212,7 +212,8 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
         else:
             self._resume = (self.epoch, int(state.get("samples", 0)))
 
-    def _mismatch(self, state: dict[str, Any]) -> str:
+    def mismatch(self, state: dict[str, Any]) -> str:
+        """What of a state does not fit this sampler, with both values; empty where it fits."""
         mine = self.state_dict()
         if state["n"] != mine["n"]:
             return f"the checkpoint was made with {state['n']} samples, the data now have {mine['n']}."
