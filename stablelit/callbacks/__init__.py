@@ -11,6 +11,7 @@ from stablelit.callbacks.kl_cap import KLCapCallback
 from stablelit.callbacks.progress_bar import StableProgressBar
 from stablelit.callbacks.random_state import RandomStateCheckpoint
 from stablelit.callbacks.scalar_schedule import ScalarSchedule
+from stablelit.callbacks.shuffle_callback import ShuffleCallback
 
 __all__ = [
     "DeviceMemoryMonitor",
@@ -23,6 +24,7 @@ __all__ = [
     "KLCapCallback",
     "RandomStateCheckpoint",
     "ScalarSchedule",
+    "ShuffleCallback",
     "StableProgressBar",
     "read_history",
 ]

@@ -83,7 +83,13 @@ def _again(iterator: Iterator[Any], times: int) -> Iterator[Any]:
     item = next(iterator)
     for _ in range(times):
         yield item
-    yield from iterator
+    # not `yield from`: Lightning's combined loader would begin anew
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        yield item
 
 
 def loader_hint(trainer: Any) -> str:

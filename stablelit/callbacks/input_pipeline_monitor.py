@@ -135,8 +135,7 @@ class InputPipelineMonitor(pl.Callback):
         self._clock, self._lately = StepClock(self.window), StepTotals()
         self._seen, self._samples, self._flops = 0, 0, 0.0
         device = trainer.strategy.root_device
-        on_gpu = device.type == "cuda" and self.device_timing == "auto"
-        self._busy = torch_stream_has_work(device) if on_gpu else _unknown
+        self._busy = stream_has_work(device) if self.device_timing == "auto" else _unknown
         self._tap = FetchTap(trainer, self._clock, self._busy)
         if self.overfit_probe_steps and self._probe is None:
             self._repeater = BatchRepeater(self.overfit_probe_steps)
@@ -285,13 +284,13 @@ class InputPipelineMonitor(pl.Callback):
         self._reporter.report(trainer, Finding(found.limit, "warning", found.sentence + ".", evidence, remedy))
 
 
-def torch_stream_has_work(device: torch.device) -> Callable[[], bool | None]:
-    """A question to the GPU that is answered at once: has the current stream something left to do?"""
-    return lambda: not torch.cuda.current_stream(device).query()
-
-
 def _unknown() -> bool | None:
     return None
+
+
+def stream_has_work(device: torch.device) -> Callable[[], bool | None]:
+    """A question that a GPU answers at once: has its current stream something left to do? None on other devices."""
+    return (lambda: not torch.cuda.current_stream(device).query()) if device.type == "cuda" else _unknown
 
 
 def _compute_dtype(trainer: pl.Trainer) -> torch.dtype:
