@@ -90,7 +90,7 @@ def test_batches_hold_neighbours_in_length(kind):
 def test_ranks_share_neighbours_at_every_step(kind):
     a, b = (_batches(2, rank, **kind) for rank in range(2))
     longest = np.array([[LENGTHS[x].max(), LENGTHS[y].max()] for x, y in zip(a, b, strict=True)])
-    assert np.abs(np.diff(longest, axis=1)).mean() < 0.1 * longest.mean()
+    assert np.abs(np.diff(longest, axis=1)).mean() < 0.2 * longest.mean()
 
 
 @every_kind

@@ -164,6 +164,13 @@ def test_a_window_holds_its_chunks_and_no_others(sizes, window):
     assert max(mixed) - min(mixed) <= 1, "no short last window"
 
 
+def test_windows_of_one_size_are_mixed_differently():
+    order = BlockPermutation(np.full(4, 500), 1, 5)
+    offsets = [order(range(begin, begin + 500)) % 500 for begin in range(0, 2000, 500)]
+    for a, b in itertools.combinations(offsets, 2):
+        assert (a == b).sum() < 12  # Poisson(1)
+
+
 def test_the_same_chunk_probability_is_that_of_all_pairs():
     sizes = np.array([3, 5, 2, 7, 1, 4])
     order = BlockPermutation(sizes, 2, 8)
