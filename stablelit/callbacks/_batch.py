@@ -38,12 +38,13 @@ def tensors_of(batch: Any, depth: int = 4) -> Iterator[Tensor]:
 
 def sample_count(batch: Any) -> int:
     """The length of the first tensor, or the number of graphs; 1 where neither is there."""
-    graphs = getattr(batch, "num_graphs", None)
-    if isinstance(graphs, int):
-        return graphs
     first = batch[0] if isinstance(batch, list | tuple) and batch else batch
-    tensor = first if isinstance(first, Tensor) else next(tensors_of(batch), None)
-    return 1 if tensor is None or tensor.dim() == 0 else tensor.shape[0]
+    if not isinstance(first, Tensor):
+        graphs = getattr(batch, "num_graphs", None)
+        if isinstance(graphs, int):
+            return graphs
+        first = next(tensors_of(batch), None)
+    return 1 if first is None or first.dim() == 0 else first.shape[0]
 
 
 def fingerprint(batch: Any) -> str:

@@ -92,6 +92,16 @@ def _again(iterator: Iterator[Any], times: int) -> Iterator[Any]:
         yield item
 
 
+def chunk_loads(trainer: Any) -> int | None:
+    """Chunks loaded so far, where a data set counts them (`chunk_loads`) and reads in this process."""
+    counts = [
+        loader.dataset.chunk_loads
+        for loader in trainer.fit_loop._combined_loader.flattened
+        if getattr(loader, "num_workers", 1) == 0 and hasattr(loader.dataset, "chunk_loads")
+    ]
+    return sum(counts) if counts else None
+
+
 def loader_hint(trainer: Any) -> str:
     """The setting to try where the loader is what a run waits for."""
     hints = []

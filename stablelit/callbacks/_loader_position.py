@@ -13,8 +13,6 @@ from stablelit.data.shuffle import ShuffleSampler
 from stablelit.errors import ConfigurationError
 from stablelit.functional.permutation import mix
 
-_LARGEST_SEED = 2**63 - 1
-
 
 def train_loaders(trainer: Any) -> list[Any]:
     """The train loaders as Lightning uses them, ranks' samplers and all."""
@@ -32,15 +30,24 @@ def is_plain(loader: Any) -> bool:
     if not isinstance(loader, DataLoader) or keeps_its_own_place(loader):
         return False
     # of an unknown number of batches Lightning has fetched the first already
-    return not isinstance(loader.dataset, IterableDataset) and hasattr(loader.batch_sampler or loader, "__len__")
+    return not isinstance(loader.dataset, IterableDataset) and _has_a_length(loader)
+
+
+def _has_a_length(loader: Any) -> bool:
+    try:
+        return len(loader) >= 0
+    except TypeError:
+        return False
 
 
 def innermost_sampler(loader: Any) -> Any:
-    """What gives the samples' numbers: the batch sampler's sampler, else the loader's own."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    if batch_sampler is None:
-        return getattr(loader, "sampler", None)
-    return getattr(batch_sampler, "sampler", batch_sampler)
+    """What gives the samples' numbers, under as many batch samplers as there are."""
+    sampler: Any = getattr(loader, "batch_sampler", None)
+    if sampler is None:
+        sampler = getattr(loader, "sampler", None)
+    while hasattr(sampler, "sampler"):
+        sampler = sampler.sampler
+    return sampler
 
 
 def global_batch(loader: Any, world_size: int) -> int:
@@ -48,14 +55,21 @@ def global_batch(loader: Any, world_size: int) -> int:
     return int(loader.batch_size or 0) * world_size
 
 
+def epoch_to_train(trainer: Any) -> int:
+    """The epoch of which Lightning tells the samplers."""
+    return int(trainer.fit_loop.epoch_progress.current.processed)
+
+
 def resumed_at(trainer: Any) -> tuple[int, int] | None:
     """The epoch that a resumed run goes on with and its batches already trained on; None for a new run."""
     loop = trainer.fit_loop
     if not loop.is_resuming:
         return None
+    # with reload_dataloaders_every_n_epochs Lightning would build loaders anew that it has built a moment ago
+    loop._last_train_dl_reload_epoch = trainer.current_epoch
     epochs, done = loop.epoch_progress.current, int(loop.epoch_loop.batch_progress.current.ready)
     inside = epochs.processed < epochs.started and done < trainer.num_training_batches
-    return int(epochs.processed), done if inside else 0
+    return epoch_to_train(trainer), done if inside else 0
 
 
 def load_pending_states(trainer: Any) -> bool:
@@ -74,13 +88,13 @@ def load_pending_states(trainer: Any) -> bool:
     return True
 
 
-def own_generator(loader: Any, seed: int, epoch: int) -> bool:
-    """Makes a sampler that draws (RandomSampler and its like) depend on seed and epoch alone; says whether it draws."""
+def own_generator(loader: Any, seed: int, rank: int, epoch: int) -> bool:
+    """Makes a sampler that draws (RandomSampler and its like) a function of these numbers; says whether it draws."""
     sampler = innermost_sampler(loader)
     if not hasattr(sampler, "generator"):
         return False
     # a new one: an iteration that runs keeps the one that it has
-    sampler.generator = torch.Generator().manual_seed(mix(seed, epoch) & _LARGEST_SEED)
+    sampler.generator = torch.Generator().manual_seed(mix(mix(seed, rank), epoch))
     return True
 
 

@@ -5,8 +5,8 @@ Reads   the clock; the batch's size; the module's `flops_per_batch`; on a GPU, w
 Writes  nothing; with `overfit_probe_steps` it gives some batches of the first epoch out again
 Logs    perf/data_wait_frac, perf/host_gap_frac, perf/device_busy_frac, perf/samples_per_s, perf/items_per_s,
         perf/padding_frac, perf/mfu, perf/flops_per_s, perf/step_s_p50, perf/step_s_p95, perf/wait_s_p50,
-        perf/wait_s_p95, perf/overfit_probe: once an epoch; perf/epoch_eta_s and the shares to the loggers alone,
-        every `log_every_n_steps` batches
+        perf/wait_s_p95, perf/loads_per_batch, perf/overfit_probe: once an epoch; perf/epoch_eta_s and the shares to
+        the loggers alone, every `log_every_n_steps` batches
 Resumes timings begin anew: they are not carried over; what was reported, and the probe's result, is in the checkpoint
 Limits  the start of workers at the beginning of an epoch is not counted; the GPU path asks the stream and never waits
         for it, is an estimate from some six moments a step, and was not run by its authors; ranks are averaged, the
@@ -23,9 +23,10 @@ from typing import Any, Literal, get_args
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
+from lightning.pytorch.utilities import rank_zero_info
 
 from stablelit.callbacks._batch import ItemCount, ItemCounter, sample_count
-from stablelit.callbacks._fetching import BatchRepeater, FetchTap, loader_hint
+from stablelit.callbacks._fetching import BatchRepeater, FetchTap, chunk_loads, loader_hint
 from stablelit.callbacks._ranks import gather_from_ranks
 from stablelit.errors import bad_argument
 from stablelit.findings import Action, Finding, FindingReporter
@@ -47,6 +48,7 @@ _OWNER = "InputPipelineMonitor"
 _REMEDIES = {
     "host-bound": "vectorise Python loops in the step, log less often, avoid .item() and .cpu(), torch.compile; "
     "a larger model only hides it",
+    "compute-bound": "a lower precision, torch.compile, a larger batch",
     "padding": "batch samples of like length: LengthBucketBatchSampler",
 }
 
@@ -57,7 +59,8 @@ class InputPipelineMonitor(pl.Callback):
     Validation and checkpoints are not counted. Nothing waits for the device while an epoch runs.
 
     The verdict is `input-bound`, `host-bound`, `padding` or `compute-bound`
-    (:func:`stablelit.functional.throughput.verdict`). The first three are findings; the latest is in `verdict`.
+    (:func:`stablelit.functional.throughput.verdict`). The first three are findings, the last is printed where it is
+    new; the attribute `verdict` has the latest.
 
     Args:
         window: how many batches p50 and p95 look back. Loads of a chunk come rarely: a small window misses them.
@@ -125,6 +128,7 @@ class InputPipelineMonitor(pl.Callback):
         self._repeater: BatchRepeater | None = None
         self._probe: float | None = None
         self._seen, self._samples, self._flops = 0, 0, 0.0
+        self._epoch_began: tuple[int, int | None] = (0, None)
         self._busy: Callable[[], bool | None] = _unknown
 
     def __repr__(self) -> str:
@@ -134,6 +138,7 @@ class InputPipelineMonitor(pl.Callback):
         """Begins to listen to the loader."""
         self._clock, self._lately = StepClock(self.window), StepTotals()
         self._seen, self._samples, self._flops = 0, 0, 0.0
+        self._epoch_began = (0, chunk_loads(trainer))
         device = trainer.strategy.root_device
         self._busy = stream_has_work(device) if self.device_timing == "auto" else _unknown
         self._tap = FetchTap(trainer, self._clock, self._busy)
@@ -197,14 +202,17 @@ class InputPipelineMonitor(pl.Callback):
         """Logs the epoch and says what limits it."""
         self._clock.interrupt()
         values, shares, steps = self._epoch(trainer)
+        (seen, loads), self._epoch_began = self._epoch_began, (self._seen, chunk_loads(trainer))
+        if loads is not None and self._epoch_began[1] is not None and self._seen > seen:
+            values["perf/loads_per_batch"] = (self._epoch_began[1] - loads) / (self._seen - seen)
         if self._repeater is not None and (ratio := self._repeater.ratio(values.get("perf/step_s_p50"))) is not None:
             self._probe, self._repeater = ratio, None
             values["perf/overfit_probe"] = ratio
         if values:
             pl_module.log_dict(values, batch_size=1)
         if shares is not None and steps >= self.min_steps:
-            self.verdict = verdict(shares, values.get("perf/padding_frac"), self.warn_wait_frac)
-            self._report(trainer, self.verdict, values)
+            before, self.verdict = self.verdict, verdict(shares, values.get("perf/padding_frac"), self.warn_wait_frac)
+            self._report(trainer, before, self.verdict, values)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stops listening to the loader."""
@@ -276,12 +284,13 @@ class InputPipelineMonitor(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(values, step=loop._batches_that_stepped)
 
-    def _report(self, trainer: pl.Trainer, found: Verdict, values: dict[str, float]) -> None:
-        if found.limit == "compute-bound":
-            return
+    def _report(self, trainer: pl.Trainer, before: Verdict | None, found: Verdict, values: dict[str, float]) -> None:
         remedy = _REMEDIES.get(found.limit) or loader_hint(trainer)
-        evidence: dict[str, float | int | str] = {name: round(value, 4) for name, value in values.items()}
-        self._reporter.report(trainer, Finding(found.limit, "warning", found.sentence + ".", evidence, remedy))
+        if found.limit != "compute-bound":
+            evidence: dict[str, float | int | str] = {name: round(value, 4) for name, value in values.items()}
+            self._reporter.report(trainer, Finding(found.limit, "warning", found.sentence + ".", evidence, remedy))
+        elif before is None or before.limit != found.limit:
+            rank_zero_info(f"{_OWNER}: {found.limit}: {found.sentence}. To make it faster: {remedy}.")
 
 
 def _unknown() -> bool | None:

@@ -7,7 +7,8 @@ Writes  the place of a plain DataLoader; the `generator` of a sampler that draws
 Logs    shuffle/epoch; shuffle/same_chunk_ratio and shuffle/design_effect of a ShuffleSampler over chunks
 Resumes exactly, in the middle of an epoch too: every sample once, in the order of the uninterrupted run
 Limits  an IterableDataset keeps its own place or none; what workers draw at random in an interrupted epoch is drawn
-        anew; with a sampler that draws, or on a resume, a plain DataLoader's workers start twice
+        anew; with a sampler that draws, or on a resume, a plain DataLoader's workers start twice; Lightning still
+        warns that a plain DataLoader cannot be resumed
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stablelit.callbacks._loader_checks import check_loader, order_description
 from stablelit.callbacks._loader_position import (
     begin_at,
     check_same_data,
+    epoch_to_train,
     global_batch,
     innermost_sampler,
     is_plain,
@@ -94,7 +96,7 @@ class ShuffleCallback(pl.Callback):
         loaders = train_loaders(trainer)
         if len(saved) != len(loaders):
             saved = [{} for _ in loaders]
-        self._choose_seed(loaders)
+        self._choose_seed(trainer, loaders)
         for index, (loader, before) in enumerate(zip(loaders, saved, strict=True)):
             if is_plain(loader):
                 self._continue(trainer, index, loader, before, place)
@@ -112,12 +114,11 @@ class ShuffleCallback(pl.Callback):
         if self._idle:
             return
         self._first = None
-        for loader in train_loaders(trainer):
-            if is_plain(loader):
-                # Lightning tells a sampler, and not a batch sampler
-                set_epoch(loader, trainer.current_epoch)
-                if self._seed is not None:
-                    own_generator(loader, self._seed, trainer.current_epoch)
+        for loader in filter(is_plain, train_loaders(trainer)):
+            # Lightning tells a sampler, and not a batch sampler
+            set_epoch(loader, epoch_to_train(trainer))
+            if self._seed is not None:
+                own_generator(loader, self._seed, trainer.global_rank, epoch_to_train(trainer))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -128,7 +129,7 @@ class ShuffleCallback(pl.Callback):
         if batch_idx == 0:
             self._first = fingerprint(batch)
             return
-        epoch, (first, self._first) = trainer.current_epoch, (self._first, None)
+        epoch, first, self._first = epoch_to_train(trainer), self._first, None
         # batches that are all alike say nothing about their order
         repeats = bool(first) and self._order[1:] == [first] and self._order[0] != epoch and fingerprint(batch) != first
         self._order = [epoch, first or ""]
@@ -149,7 +150,8 @@ class ShuffleCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs which epoch's order it was."""
         epochs = [getattr(innermost_sampler(loader), "epoch", None) for loader in train_loaders(trainer)]
-        epoch = next((e for e in epochs if isinstance(e, int)), trainer.current_epoch)
+        # Lightning has counted the epoch by now
+        epoch = next((e for e in epochs if isinstance(e, int)), epoch_to_train(trainer) - 1)
         pl_module.log_dict({"shuffle/epoch": float(epoch), **self._described}, batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -167,23 +169,26 @@ class ShuffleCallback(pl.Callback):
         self._loaders = self._saved = list(state_dict["loaders"])
         self._reporter.load_state_dict(state_dict["findings"])
 
-    def _choose_seed(self, loaders: list[Any]) -> None:
-        samplers = [innermost_sampler(loader) for loader in loaders if is_plain(loader)]
-        for sampler in samplers:
-            if self._seed is None and hasattr(sampler, "generator"):
-                generator = sampler.generator
-                self._seed = torch.initial_seed() if generator is None else generator.initial_seed()
+    def _choose_seed(self, trainer: pl.Trainer, loaders: list[Any]) -> None:
+        drawing = [s for s in map(innermost_sampler, filter(is_plain, loaders)) if hasattr(s, "generator")]
+        if self._seed is None and drawing:
+            generator = drawing[0].generator
+            seed = torch.initial_seed() if generator is None else generator.initial_seed()
+            # rank zero writes the checkpoint for all
+            self._seed = trainer.strategy.broadcast(seed)
 
     def _continue(
         self, trainer: pl.Trainer, index: int, loader: Any, saved: dict[str, Any], place: tuple[int, int] | None
     ) -> None:
-        epoch, batches = place if place is not None else (trainer.current_epoch, 0)
+        epoch, batches = place if place is not None else (epoch_to_train(trainer), 0)
         sampler = innermost_sampler(loader)
-        if batches and saved:
-            check_same_data(loader, saved, trainer.world_size)
         if isinstance(sampler, ShuffleSampler) and saved.get("sampler"):
             sampler.load_state_dict({**saved["sampler"], "epoch": epoch})
-        draws = self._seed is not None and own_generator(loader, self._seed, epoch)
+            if _settings(sampler) != saved["sampler"]:  # strict=False; it has warned
+                batches, saved = 0, {}
+        if batches and saved:
+            check_same_data(loader, saved, trainer.world_size)
+        draws = self._seed is not None and own_generator(loader, self._seed, trainer.global_rank, epoch)
         known = isinstance(sampler, SequentialSampler) or bool(saved if draws else set_epoch(loader, epoch))
         if batches and not known:
             self._report_unknown_order(trainer, sampler)
@@ -228,5 +233,9 @@ def _about(trainer: pl.Trainer, loader: Any) -> dict[str, Any]:
     }
     sampler = innermost_sampler(loader)
     if isinstance(sampler, ShuffleSampler):
-        about["sampler"] = {**sampler.state_dict(), "epoch": 0}
+        about["sampler"] = _settings(sampler)
     return about
+
+
+def _settings(sampler: ShuffleSampler) -> dict[str, Any]:
+    return {**sampler.state_dict(), "epoch": 0}

@@ -142,8 +142,14 @@ class StepClock:
         self._wait = self._hidden = self._busy = 0.0
         if mark is None or not count:
             return None
-        step = now - self._begin - self._inside
-        self.totals.add(StepTotals(1, now - mark, wait, hidden, step, None if busy is None else device))
+        totals = self.totals
+        totals.steps += 1
+        totals.wall += now - mark
+        totals.wait += wait
+        totals.hidden += hidden
+        totals.step += now - self._begin - self._inside
+        if busy is not None:
+            totals.busy = (totals.busy or 0.0) + device
         self.recent_steps.append(now - mark)
         self.recent_waits.append(wait)
         return now - mark

@@ -236,9 +236,25 @@ def test_a_chunked_source_is_told_of_its_cache(tmp_path, clock):
     assert "ShuffleSampler(mode='block')" in finding.remedy
 
 
-def test_a_run_that_computes_gets_its_verdict_and_no_finding(tmp_path, clock):
-    monitor = InputPipelineMonitor(action="raise")
-    fit(tmp_path, clock, monitor, read=0.01, step=1.0)
+def test_loads_of_chunks_are_logged_where_the_data_set_counts_them(tmp_path, clock):
+    class Counts(Slow):
+        chunk_loads = 7
+
+        def __getitem__(self, index):
+            self.chunk_loads += index % 2 == 0
+            return super().__getitem__(index)
+
+    values, _ = fit(tmp_path, clock, InputPipelineMonitor(), loader=DataLoader(Counts(clock), 4), max_epochs=2)
+    assert values["perf/loads_per_batch"] == pytest.approx(2.0)
+
+
+def test_a_run_that_computes_gets_its_verdict_and_no_finding(tmp_path, clock, monkeypatch):
+    monitor, said = InputPipelineMonitor(action="raise"), []
+    monkeypatch.setattr(input_pipeline_monitor, "rank_zero_info", said.append)
+    fit(tmp_path, clock, monitor, read=0.01, step=1.0, max_epochs=3)
+    (line,) = said
+    assert "compute-bound: 4% of the time" in line
+    assert "larger batch" in line
     assert monitor.verdict.limit == "compute-bound"
     assert "4% of the time" in monitor.verdict.sentence
     assert read_findings(tmp_path) == []

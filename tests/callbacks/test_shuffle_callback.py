@@ -18,13 +18,14 @@ from torch.utils.data import (
 )
 
 from stablelit.callbacks import RandomStateCheckpoint, ShuffleCallback
-from stablelit.data import ShuffleDataLoader, ShuffleSampler
+from stablelit.data import LengthBucketBatchSampler, ShuffleDataLoader, ShuffleSampler
 from stablelit.errors import ConfigurationError
 from stablelit.findings import FindingError, read_findings
 from tests.contract.modules import make_trainer, save_at_class
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 N, BATCH = 26, 4
+LENGTHS = [1 + i % 5 for i in range(N)]
 BATCHES = 7  # the last one is short
 
 
@@ -39,6 +40,13 @@ class Numbers(Dataset):
 
     def __getitem__(self, index):
         return torch.tensor([float(index)])
+
+
+class Lists(Numbers):
+    """Reads a batch at once."""
+
+    def __getitem__(self, indices):
+        return torch.tensor(indices, dtype=torch.float)[:, None]
 
 
 class Chunked(Numbers):
@@ -116,6 +124,14 @@ LOADERS = {
     ),
     "own sampler": lambda **kw: DataLoader(Numbers(), BATCH, sampler=OfAnEpoch(), **kw),
     "own batch sampler": lambda **kw: DataLoader(Numbers(), batch_sampler=OwnBatches(), **kw),
+    "buckets": lambda **kw: DataLoader(
+        Numbers(),
+        batch_sampler=LengthBucketBatchSampler(ShuffleSampler(range(N)), [1 + i % 5 for i in range(N)], BATCH),
+        **kw,
+    ),
+    "lists of samples": lambda **kw: DataLoader(
+        Lists(), batch_size=None, sampler=BatchSampler(OfAnEpoch(), BATCH, False), **kw
+    ),
     "ShuffleDataLoader": lambda **kw: ShuffleDataLoader(Numbers(), sampler=ShuffleSampler(range(N)), batch_size=BATCH),
 }
 
@@ -150,7 +166,7 @@ def test_a_resumed_run_sees_what_the_uninterrupted_one_sees(kind, step, tmp_path
 
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("step", [3, BATCHES, BATCHES + 2])
-@pytest.mark.parametrize("kind", ["RandomSampler", "ShuffleSampler", "own sampler", "own batch sampler"])
+@pytest.mark.parametrize("kind", ["RandomSampler", "ShuffleSampler", "own batch sampler", "lists of samples"])
 def test_also_with_workers(kind, step, persistent, tmp_path):
     def loader():
         return LOADERS[kind](num_workers=2, persistent_workers=persistent)
@@ -185,6 +201,48 @@ def test_from_a_checkpoint_made_after_a_validation(interval, tmp_path):
     )
     # half of seven batches is three: the last validation inside an epoch comes before its last batch
     assert rest.seen == whole.seen[2 * BATCHES - (interval == 0.5) :]
+
+
+@pytest.mark.parametrize("kind", ["RandomSampler", "own sampler"])
+def test_also_with_a_loader_that_is_built_anew_every_epoch(kind, tmp_path):
+    class Rebuilt(Module):
+        def train_dataloader(self):
+            return LOADERS[kind](num_workers=1)
+
+    for step in (BATCHES, BATCHES + 2):
+        saver = save_at_class("lightning.pytorch")(step, tmp_path / "a.ckpt")
+        every = {"reload_dataloaders_every_n_epochs": 1}
+        whole, _ = fit(tmp_path, None, [ShuffleCallback(), saver], module=Rebuilt(), **every)
+        path = str(tmp_path / "a.ckpt")
+        rest, _ = fit(tmp_path, None, [ShuffleCallback()], 9, path, module=Rebuilt(), **every)
+        assert rest.seen == whole.seen[step:]
+
+
+def test_only_a_part_of_each_epoch(tmp_path):
+    make = LOADERS["RandomSampler"]
+    expected, got, _ = resumed(tmp_path, make, 6, limit_train_batches=4)
+    assert got == expected
+    expected, got, _ = resumed(tmp_path, make, 8, limit_train_batches=4)
+    assert got == expected
+
+
+@pytest.mark.parametrize("step", [BATCHES - 1, BATCHES, BATCHES + 2])
+def test_a_run_of_a_number_of_steps(step, tmp_path):
+    def make():
+        return LOADERS["RandomSampler"](num_workers=1)
+
+    expected, got, _ = resumed(tmp_path, make, step, max_steps=3 * BATCHES - 2, max_epochs=-1)
+    # with max_steps Lightning counts the first resumed epoch as one too low; its batches are what matters here
+    assert [batch for _, batch in got] == [batch for _, batch in expected]
+
+
+def test_with_accumulated_gradients(tmp_path):
+    saver = save_at_class("lightning.pytorch")(6, tmp_path / "a.ckpt")
+    make, every = LOADERS["RandomSampler"], {"accumulate_grad_batches": 2}
+    whole, _ = fit(tmp_path, make(), [ShuffleCallback(), saver], **every)
+    rest, _ = fit(tmp_path, make(), [ShuffleCallback()], 9, str(tmp_path / "a.ckpt"), **every)
+    # four steps an epoch: the sixth ends the fourth batch of the second, and the saver saves once more behind the fifth
+    assert rest.seen == whole.seen[BATCHES + 5 :]
 
 
 def test_every_sample_of_every_epoch_comes_once_and_in_another_order(tmp_path):
@@ -275,6 +333,13 @@ def test_other_data_at_an_epochs_end_are_welcome(n, batch, tmp_path):
     path = checkpoint_inside_an_epoch(tmp_path, step=BATCHES)
     module, _ = fit(tmp_path, DataLoader(Numbers(n), batch, sampler=OfAnEpoch(n)), [ShuffleCallback()], ckpt_path=path)
     assert sorted(i for e, batch in module.seen if e == 1 for i in batch) == list(range(n))
+
+
+def test_data_of_which_a_lenient_sampler_takes_no_place_begin_anew(tmp_path):
+    path = checkpoint_inside_an_epoch(tmp_path, LOADERS["ShuffleSampler"]())
+    lenient = ShuffleSampler(range(N), seed=3, mode="sequential", strict=False)
+    module, _ = fit(tmp_path, DataLoader(Numbers(), BATCH, sampler=lenient), [ShuffleCallback()], ckpt_path=path)
+    assert module.seen[0] == (1, [0, 1, 2, 3])
 
 
 def test_another_order_of_the_sampler_is_an_error_too(tmp_path):
