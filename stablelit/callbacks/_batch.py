@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -48,13 +49,17 @@ def sample_count(batch: Any) -> int:
 
 
 def fingerprint(batch: Any) -> str:
-    """A short text that tells batches apart by the beginnings of their first tensors; it waits for the device."""
+    """A short text that tells batches apart by the beginnings of their first tensors; empty where there are none.
+
+    It waits for the device.
+    """
     digest = hashlib.blake2b(digest_size=8)
-    for _, tensor in zip(range(_FINGERPRINT_TENSORS), tensors_of(batch), strict=False):
+    tensors = list(islice(tensors_of(batch), _FINGERPRINT_TENSORS))
+    for tensor in tensors:
         begin = tensor.detach().reshape(-1)[:_FINGERPRINT_NUMBERS].cpu().contiguous()
         digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(begin.view(torch.uint8).numpy().tobytes() if begin.numel() else b"")
-    return digest.hexdigest()
+    return digest.hexdigest() if tensors else ""
 
 
 class ItemCounter:

@@ -91,7 +91,7 @@ class ShuffleCallback(pl.Callback):
         if self._idle:
             return
         place, saved = resumed_at(trainer), self._saved or []
-        self._saved, self._first = None, None
+        self._saved = None
         load_pending_states(trainer)
         loaders = train_loaders(trainer)
         if len(saved) != len(loaders):
@@ -130,7 +130,7 @@ class ShuffleCallback(pl.Callback):
             self._first = fingerprint(batch)
             return
         epoch, first, self._first = epoch_to_train(trainer), self._first, None
-        # batches that are all alike say nothing about their order
+        # batches that are all alike, or of which nothing is known, say nothing about their order
         repeats = bool(first) and self._order[1:] == [first] and self._order[0] != epoch and fingerprint(batch) != first
         self._order = [epoch, first or ""]
         if trainer.world_size > 1:
@@ -160,12 +160,14 @@ class ShuffleCallback(pl.Callback):
             "seed": self._seed,
             "loaders": list(self._loaders),
             "order": list(self._order),
+            "first": self._first,
             "findings": self._reporter.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up; the loaders are there when training begins."""
         self._seed, self._order = state_dict["seed"], list(state_dict["order"])
+        self._first = state_dict["first"]
         self._loaders = self._saved = list(state_dict["loaders"])
         self._reporter.load_state_dict(state_dict["findings"])
 
