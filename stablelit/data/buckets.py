@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from stablelit.data.shuffle import Order, ShuffleSampler
+from stablelit.data._batch_plans import BatchPlan, BudgetPlan, FixedPlan
+from stablelit.data.shuffle import ShuffleSampler
 from stablelit.errors import ConfigurationError, DataError, bad_argument
-from stablelit.functional.length_buckets import cut_by_budget, padded_length, padding_ratio, split_to_count
+from stablelit.functional.length_buckets import padded_length, padding_ratio
 from stablelit.functional.permutation import Permutation, mix
 
 # the stream of keys for the order of batches; the sampler's own windows count up from 0
 _BATCH_ORDER = 0x6C656E677468
-_MANY = 2**17
 
 
 class LengthBucketBatchSampler(Sampler[list[int]]):
@@ -91,6 +89,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         self.drop_last = drop_last
         self.lengths = self._checked(lengths)
         self.start = 0
+        self._plans: dict[tuple[int, bool], BudgetPlan] = {}
 
     @property
     def global_batch(self) -> int:
@@ -98,9 +97,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         return 0 if self.batch_size is None else self.batch_size * self.sampler.num_replicas
 
     def __len__(self) -> int:
-        if self.max_tokens is not None:
-            return self._steps(self.sampler.num_replicas)
-        return len(self.lengths) // self.global_batch + (self._last_batch > 0)
+        return self._plan().steps
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yields this rank's batches from the `start`-th; `start` holds for one epoch."""
@@ -129,100 +126,41 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
     def _fingerprint(self) -> str:
         return hashlib.sha1(self.lengths.tobytes()).hexdigest()
 
-    @property
-    def _last_batch(self) -> int:
-        """Samples of the epoch's last, partial batch that come out (before ranks repeat some)."""
-        left = len(self.lengths) % self.global_batch
-        if self.drop_last:
-            return 0
-        return left - left % self.sampler.num_replicas if self.sampler.drop_last else left
-
     def _global_batches(self, start: int) -> Iterator[NDArray[np.int64]]:
         """The batches of all ranks together from the `start`-th."""
-        n, order, key = len(self.lengths), self.sampler.order(), mix(self.sampler.seed, self.sampler.epoch)
-        size = self._pool_size(self.sampler.num_replicas)
-        # batches of fixed size can be counted without being made; those of a budget cannot
-        pool = start // self.pool_batches if self.batch_size is not None else 0
-        made = pool * self.pool_batches if self.batch_size is not None else 0
-        for begin in range(pool * size, n, size):
-            batches = self._cut(_samples(order, begin, min(begin + size, n)), begin, made)
-            turn = Permutation(len(batches), mix(key, _BATCH_ORDER + begin // size))(range(len(batches)))
-            if not self.sampler.shuffle:
-                turn = np.arange(len(batches))
-            yield from (batches[i] for i in turn[max(start - made, 0) :])
-            made += len(batches)
-
-    def _cut(self, samples: NDArray[np.int64], begin: int, made: int) -> list[NDArray[np.int64]]:
-        """One pool in batches, longest first."""
-        world, n = self.sampler.num_replicas, len(self.lengths)
-        # the pool comes in a random order, which a stable sort keeps among equals
-        samples = samples[np.argsort(-self.lengths[samples], kind="stable")]
-        last = begin + len(samples) == n
-        if self.batch_size is not None:
-            # the partial batch is the shortest, where a repeated sample costs the least
-            kept = len(samples) - (n % self.global_batch - self._last_batch if last else 0)
-            bounds = range(self.global_batch, kept, self.global_batch)
-            batches = np.split(samples[:kept], bounds) if kept else []
-        else:
-            samples = samples[: len(samples) - len(samples) % world] if self.sampler.drop_last else samples
-            sizes = self._budgeted(samples, world)
-            whole, done = self._steps(world), begin + len(samples)
-            left = whole - made
-            wanted = left if last else max(0, whole * done // n - made)
-            sizes = split_to_count(sizes, wanted, world)
-            if len(sizes) > left:
-                unused = sum(sizes[left:])
-                warnings.warn(
-                    f"LengthBucketBatchSampler: {unused} of {n} samples do not fit into the {whole} steps of epoch "
-                    f"{self.sampler.epoch} and are left out of it.",
-                    stacklevel=2,
-                )
-                sizes = sizes[:left]
+        plan, order, key = self._plan(), self.sampler.order(), mix(self.sampler.seed, self.sampler.epoch)
+        pool, made = plan.skip(start)
+        tokens = 0
+        for at in range(pool, len(plan.edges) - 1):
+            samples = np.asarray(order(range(plan.edges[at], plan.edges[at + 1])), dtype=np.int64)
+            # the pool comes in a random order, which a stable sort keeps among equals
+            samples = samples[np.argsort(-self.lengths[samples], kind="stable")]
+            lengths = self.lengths[samples]
+            sizes = plan.sizes(at, lengths, made, tokens)
             batches = np.split(samples, np.cumsum(sizes, dtype=np.int64))[:-1]
-        if batches and len(batches[-1]) % world:
-            short = -len(batches[-1]) % world
-            batches[-1] = np.concatenate([batches[-1], np.resize(batches[-1], short)])
-        return batches
+            turn = np.arange(len(batches))
+            if self.sampler.shuffle:
+                turn = Permutation(len(batches), mix(key, _BATCH_ORDER + at))(range(len(batches)))
+            yield from (self._shared(batches[i]) for i in turn[max(start - made, 0) :])
+            made += len(batches)
+            tokens += int(padded_length(lengths, self.multiple_of).sum(dtype=np.int64))
 
-    def _budgeted(self, samples: NDArray[np.int64], world: int) -> list[int]:
-        assert self.max_tokens is not None
-        return cut_by_budget(padded_length(self.lengths[samples], self.multiple_of), self.max_tokens, world)
+    def _shared(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A batch that the ranks can share, if need be by repeating some of its samples."""
+        short = -len(batch) % self.sampler.num_replicas
+        return np.concatenate([batch, np.resize(batch, short)]) if short else batch
 
-    def _pool_size(self, world: int) -> int:
-        """Samples of a pool, a multiple of the number of ranks."""
+    def _plan(self) -> BatchPlan:
+        world, drop_tail, n = self.sampler.num_replicas, self.sampler.drop_last, len(self.lengths)
         if self.batch_size is not None:
-            return self.pool_batches * self.batch_size * world
+            left = 0 if self.drop_last else n % self.global_batch
+            left -= left % world if drop_tail else 0
+            return FixedPlan(n, self.global_batch, self.pool_batches, left)
         assert self.max_tokens is not None
-        mean = float(padded_length(self.lengths, self.multiple_of).mean())
-        return self.pool_batches * max(1, int(self.max_tokens / mean)) * world
-
-    def _steps(self, world: int) -> int:
-        """Steps of every epoch with a budget, counted on a few orders and with some to spare for the others.
-
-        Lightning asks for the number of steps once, before it says which epoch it is: it must not vary. An epoch that
-        needs fewer gets smaller batches.
-        """
-        if world not in self._counted:
-            n, size = len(self.lengths), self._pool_size(world)
-            pools = -(-n // size)
-            tried = 1 if pools == 1 or n > _MANY else 8
-            count = max(self._count(Permutation(n, key), size, world) for key in range(tried))
-            # the tokens of all pools are the data's, so that only what pools leave in their last batch varies
-            spare = 0 if pools == 1 else 1 + math.ceil(2.5 * math.sqrt(pools))
-            most = n // world if self.sampler.drop_last else -(-n // world)
-            self._counted[world] = min(count + spare, most)
-        return self._counted[world]
-
-    def _count(self, order: Order, size: int, world: int) -> int:
-        n, count = len(self.lengths), 0
-        for begin in range(0, n, size):
-            pool = _samples(order, begin, min(begin + size, n))
-            count += len(self._budgeted(pool[np.argsort(-self.lengths[pool], kind="stable")], world))
-        return count
-
-    @cached_property
-    def _counted(self) -> dict[int, int]:
-        return {}
+        if (world, drop_tail) not in self._plans:
+            plan = BudgetPlan(self.lengths, self.max_tokens, self.multiple_of, self.pool_batches, world, drop_tail)
+            self._plans[world, drop_tail] = plan
+        return self._plans[world, drop_tail]
 
     def _checked(self, lengths: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
         array: NDArray[Any] = np.asarray(lengths)
@@ -252,7 +190,3 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
                 f"LengthBucketBatchSampler: lengths[{at}]={int(lengths[at])} is {what} "
                 f"({int(bad.sum())} of {len(lengths)} are). {remedy}"
             )
-
-
-def _samples(order: Order, begin: int, end: int) -> NDArray[np.int64]:
-    return np.asarray(order(range(begin, end)), dtype=np.int64)

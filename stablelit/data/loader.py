@@ -22,7 +22,9 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
     Lightning saves and restores the state of any train loader that has `state_dict` and `load_state_dict`. The state
     is the epoch and the number of batches *handed out*, counted where they leave the loader: what workers have
     prefetched does not count as trained on. It is the same on every rank and holds on another number of ranks, as long
-    as the global batch (batch size times ranks) stays the same.
+    as the global batch (batch size times ranks) stays the same; where the ranks do not divide the number of samples,
+    the last batch of an epoch is a matter of their number. A batch that is being trained on while a checkpoint is
+    written (only Lightning's OnExceptionCheckpoint does so) counts as seen.
 
     The iterator begins its work at the first batch, not when it is made. Lightning makes it before it calls
     `set_epoch` on a resume (Lightning #21938), and workers would draw the wrong epoch's order.

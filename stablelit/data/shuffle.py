@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -252,14 +253,23 @@ def _check_int(name: str, value: object, least: int) -> None:
 
 
 def _chunk_sizes(data_source: Sized, n: int, mode: str, given: Sequence[int] | None) -> NDArray[np.int64] | None:
-    sizes = given if given is not None else getattr(data_source, "chunk_sizes", None)
-    if sizes is None:
-        if mode == "block":
-            raise ConfigurationError(
-                f"ShuffleSampler: mode='block' needs chunk_sizes (samples in each file or row group, in the data's "
-                f"order); none were given and {type(data_source).__name__} has no `chunk_sizes`."
-            )
+    if given is not None:
+        return _checked_chunk_sizes(given, n)
+    own = getattr(data_source, "chunk_sizes", None)
+    if mode != "block":
+        # only a description would use them: an attribute that merely has this name must not stop a run
+        with contextlib.suppress(ConfigurationError):
+            return None if own is None else _checked_chunk_sizes(own, n)
         return None
+    if own is None:
+        raise ConfigurationError(
+            f"ShuffleSampler: mode='block' needs chunk_sizes (samples in each file or row group, in the data's "
+            f"order); none were given and {type(data_source).__name__} has no `chunk_sizes`."
+        )
+    return _checked_chunk_sizes(own, n)
+
+
+def _checked_chunk_sizes(sizes: Any, n: int) -> NDArray[np.int64]:
     raw = np.asarray(sizes)
     if raw.ndim != 1 or not np.issubdtype(raw.dtype, np.integer):
         raise bad_argument("ShuffleSampler", "chunk_sizes", sizes, "a flat sequence of ints")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_SHARING = 8
+
 
 def padded_length(lengths: NDArray[Any], multiple_of: int) -> NDArray[Any]:
     """Lengths rounded up to a multiple."""
@@ -56,6 +58,33 @@ def split_to_count(sizes: Sequence[int], count: int, multiple: int = 1) -> list[
         heapq.heapreplace(heap, (-half, place, offset))
         heapq.heappush(heap, (half - size, place, offset + half))
     return [-size for size, _, _ in sorted(heap, key=lambda part: part[1:])]
+
+
+def wanted_batches(
+    whole: int, expected: int, made: int, share: float, rest: float, after: int, pools_left: int, ranks: int = 1
+) -> int:
+    """How many batches a pool should be cut into, so that an epoch has `whole` of them in the end.
+
+    What is to spare is kept until the last pools, which share it, the very last one taking what is left.
+
+    Args:
+        whole: batches of an epoch.
+        expected: batches of an epoch that is cut by the budget alone; `whole` - `expected` are to spare.
+        made: batches of the pools before.
+        share: this pool's part of all tokens, 0 to 1: it needs about that part of the batches.
+        rest: the part of the pools behind it.
+        after: samples of the pools behind it.
+        pools_left: pools not yet cut, this one included.
+        ranks: a batch has at least one sample for each.
+    """
+    if pools_left == 1:
+        return whole - made
+    # what the pools behind could not make up for, even with batches of one sample a rank
+    needed = whole - made - after // ranks
+    if pools_left > _SHARING:
+        return needed
+    spare = whole - made - expected * (share + rest)
+    return max(needed, int(expected * share + spare / (pools_left + 1)))
 
 
 def padding_ratio(batches: Iterable[ArrayLike], multiple_of: int = 1) -> float:

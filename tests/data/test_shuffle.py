@@ -144,6 +144,15 @@ def test_blocks_take_the_datas_own_chunks_and_mix_a_window_of_them():
     assert chunk_of[list(sampler)].tolist() != visited.tolist()
 
 
+def test_an_attribute_that_merely_has_the_name_of_the_chunks_matters_to_blocks_only():
+    class Other(Files):
+        chunk_sizes = "4 MiB"
+
+    assert ShuffleSampler(Other()).chunk_sizes is None
+    with pytest.raises(ConfigurationError, match="flat sequence of ints"):
+        ShuffleSampler(Other(), mode="block")
+
+
 def test_the_description_foretells_the_batches_variance():
     sizes, icc = [50] * 40, 0.3
     rng = np.random.default_rng(0)

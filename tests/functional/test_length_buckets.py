@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stablelit.functional.length_buckets import cut_by_budget, padded_length, padding_ratio, split_to_count
+from stablelit.functional.length_buckets import (
+    cut_by_budget,
+    padded_length,
+    padding_ratio,
+    split_to_count,
+    wanted_batches,
+)
 
 
 @given(
@@ -51,3 +57,23 @@ def test_padding_by_hand():
     assert padding_ratio([[3, 5], [2]]) == pytest.approx((2 * 5 + 2) / 10)
     assert padding_ratio([[3, 5], [2]], multiple_of=4) == pytest.approx((2 * 8 + 4) / 10)
     assert padded_length(np.array([1, 8, 9]), 8).tolist() == [8, 8, 16]
+
+
+@given(
+    pools=st.lists(st.integers(1, 40), min_size=1, max_size=20),
+    share=st.floats(0, 1),
+    more=st.floats(0, 1),
+    data=st.data(),
+)
+def test_pools_that_need_no_more_than_they_may_end_at_the_wanted_number(pools, share, more, data):
+    """Each pool needs some batches, any number up to one a sample; the epoch has room for all that they need."""
+    n = sum(pools)
+    needs = [data.draw(st.integers(1, max(1, int(size * share)))) for size in pools]
+    expected = sum(needs)
+    whole = expected + int((n - expected) * more)
+    made = done = 0
+    for i, (size, need) in enumerate(zip(pools, needs, strict=True)):
+        done += size
+        wanted = wanted_batches(whole, expected, made, size / n, 1 - done / n, n - done, len(pools) - i)
+        made += min(max(need, wanted), size)
+    assert made >= whole
