@@ -34,6 +34,7 @@ from benchmarks.order_peers import (
 from benchmarks.pulse_files import PulseFiles, concatenated, pulse_counts, write_files
 from benchmarks.resume_fits import every_batch, other_ranks
 from benchmarks.rows import Row, report
+from benchmarks.shuffle_cost import cost_rows
 from stablelit import LengthBucketBatchSampler, ShuffleDataLoader, ShuffleSampler
 from stablelit.functional.length_buckets import padding_ratio
 from stablelit.functional.shuffle_quality import batch_design_effect, label_icc
@@ -231,6 +232,7 @@ def rows() -> Iterator[Row]:
     yield from variance_rows()
     yield from padding_rows()
     yield from storage_rows()
+    yield from cost_rows()
 
 
 def main() -> int:

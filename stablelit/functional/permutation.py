@@ -47,10 +47,14 @@ def mix(a: int, b: int) -> int:
 
 
 def exact_permutation(n: int, key: int) -> NDArray[np.int32]:
-    """A uniformly drawn permutation of 0 .. n-1 (n < 2^31) from a generator of its own."""
-    generator = torch.Generator().manual_seed(key)
-    # 32 bits: half the memory of the default, the same permutation
-    table: NDArray[np.int32] = torch.randperm(n, generator=generator, dtype=torch.int32).numpy()
+    """A uniformly drawn permutation of 0 .. n-1 (n < 2^31) from a generator of its own.
+
+    It is `torch.randperm`'s, so that it lasts as long as torch draws in the same way.
+    """
+    generator = torch.Generator("cpu").manual_seed(key)
+    # 32 bits: half the memory of the default, the same permutation; on the CPU whatever the default device is
+    drawn = torch.randperm(n, generator=generator, dtype=torch.int32, device="cpu")
+    table: NDArray[np.int32] = drawn.numpy()
     return table
 
 
@@ -185,7 +189,7 @@ class BlockPermutation:
             size = int(self.window_ends[window]) - begin
             self._current = window, Permutation(size, mix(self.key, window + 1), self.exact_below)
         local = range(positions.start - begin, positions.stop - begin, positions.step)
-        place = self._current[1](local) + np.int64(begin)
+        place = self._current[1](local).astype(np.int64) + begin
         first, last = int(self.first_chunk[window]), int(self.first_chunk[window + 1])
         chunk = first + np.searchsorted(self._ends[first:last], place, side="right")
         image: Indices = place + self._shift[chunk]

@@ -104,6 +104,12 @@ def test_exact_permutations_of_three_come_equally_often():
     assert _chi2_per_dof(counts) < 1 + 5 * math.sqrt(2 / 5)
 
 
+def test_another_default_device_changes_nothing():
+    expected = exact_permutation(50, 3).tolist()
+    with torch.device("meta"):
+        assert exact_permutation(50, 3).tolist() == expected
+
+
 def test_keys_of_neighbouring_seeds_and_epochs_differ_and_share_no_bits():
     keys = [mix(seed, epoch) for seed in range(64) for epoch in range(64)]
     assert len(set(keys)) == 64 * 64
