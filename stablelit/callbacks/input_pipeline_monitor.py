@@ -32,13 +32,13 @@ from stablelit.errors import bad_argument
 from stablelit.findings import Action, Finding, FindingReporter
 from stablelit.functional.schedules import check_number
 from stablelit.functional.throughput import (
-    Shares,
+    RankEpoch,
     StepClock,
     StepTotals,
     Verdict,
-    model_flops_utilisation,
-    padding_fraction,
+    named_shares,
     quantiles,
+    summarise,
     time_shares,
     verdict,
 )
@@ -129,6 +129,7 @@ class InputPipelineMonitor(pl.Callback):
         self._probe: float | None = None
         self._seen, self._samples, self._flops = 0, 0, 0.0
         self._epoch_began: tuple[int, int | None] = (0, None)
+        self._flops_of, self._peak = flops, peak_flops_per_s
         self._busy: Callable[[], bool | None] = _unknown
 
     def __repr__(self) -> str:
@@ -144,10 +145,10 @@ class InputPipelineMonitor(pl.Callback):
         self._tap = FetchTap(trainer, self._clock, self._busy)
         if self.overfit_probe_steps and self._probe is None:
             self._repeater = BatchRepeater(self.overfit_probe_steps)
-        if self.flops is None:
-            self.flops = getattr(pl_module, "flops_per_batch", None)
-        if self.peak_flops_per_s is None and device.type == "cuda" and self.flops is not None:
-            self.peak_flops_per_s = get_available_flops(device, _compute_dtype(trainer))
+        self._flops_of = self.flops if self.flops is not None else getattr(pl_module, "flops_per_batch", None)
+        self._peak = self.peak_flops_per_s
+        if self._peak is None and device.type == "cuda" and self._flops_of is not None:
+            self._peak = get_available_flops(device, _compute_dtype(trainer))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What lies between two epochs is not counted."""
@@ -181,8 +182,8 @@ class InputPipelineMonitor(pl.Callback):
         if seconds is not None:
             self._samples += sample_count(batch)
             self._items.add(batch)
-            if self.flops is not None:
-                self._flops += self.flops(batch) if callable(self.flops) else self.flops
+            if self._flops_of is not None:
+                self._flops += self._flops_of(batch) if callable(self._flops_of) else self._flops_of
         if repeater is not None and count:
             repeater.after_step(trainer, time.perf_counter())
         if self._seen % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
@@ -200,18 +201,20 @@ class InputPipelineMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the epoch and says what limits it."""
-        self._clock.interrupt()
-        values, shares, steps = self._epoch(trainer)
+        ranks = gather_from_ranks(trainer, self._this_rank())
         (seen, loads), self._epoch_began = self._epoch_began, (self._seen, chunk_loads(trainer))
-        if loads is not None and self._epoch_began[1] is not None and self._seen > seen:
-            values["perf/loads_per_batch"] = (self._epoch_began[1] - loads) / (self._seen - seen)
-        if self._repeater is not None and (ratio := self._repeater.ratio(values.get("perf/step_s_p50"))) is not None:
+        summary = summarise(ranks, self._peak)
+        if summary is None:
+            return
+        shares, values = summary
+        if loads is not None and self._epoch_began[1] is not None:
+            values["loads_per_batch"] = (self._epoch_began[1] - loads) / (self._seen - seen)
+        if self._repeater is not None and (ratio := self._repeater.ratio(values["step_s_p50"])) is not None:
             self._probe, self._repeater = ratio, None
-            values["perf/overfit_probe"] = ratio
-        if values:
-            pl_module.log_dict(values, batch_size=1)
-        if shares is not None and steps >= self.min_steps:
-            before, self.verdict = self.verdict, verdict(shares, values.get("perf/padding_frac"), self.warn_wait_frac)
+            values["overfit_probe"] = ratio
+        pl_module.log_dict({f"perf/{name}": value for name, value in values.items()}, batch_size=1)
+        if min(rank.totals.steps for rank in ranks) >= self.min_steps:
+            before, self.verdict = self.verdict, verdict(shares, values.get("padding_frac"), self.warn_wait_frac)
             self._report(trainer, before, self.verdict, values)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -236,38 +239,13 @@ class InputPipelineMonitor(pl.Callback):
             self._tap.release()
         self._tap, self._repeater, self._busy = None, None, _unknown
 
-    def _epoch(self, trainer: pl.Trainer) -> tuple[dict[str, float], Shares | None, int]:
-        totals = self._clock.take()
-        totals.add(self._lately)
-        self._lately = StepTotals()
-        mine = [vars(totals), self._samples, *self._items.take(), self._flops]
-        mine += [quantiles(self._clock.recent_steps), quantiles(self._clock.recent_waits)]
+    def _this_rank(self) -> RankEpoch:
+        totals, self._lately = self._lately, StepTotals()
+        totals.add(self._clock.take())
+        steps, waits = quantiles(self._clock.recent_steps), quantiles(self._clock.recent_waits)
+        epoch = RankEpoch(totals, self._samples, *self._items.take(), self._flops, steps, waits)
         self._samples, self._flops = 0, 0.0
-        ranks = gather_from_ranks(trainer, mine)
-        sums = [StepTotals(**rank[0]) for rank in ranks]
-        mean = StepTotals()
-        for rank in sums:
-            mean.add(rank)
-        shares = time_shares(mean)
-        if shares is None:
-            return {}, None, 0
-        worst = max((s for s in map(time_shares, sums) if s is not None), key=lambda s: s.exposed_wait)
-        shares = shares._replace(data_wait=worst.data_wait, exposed_wait=worst.exposed_wait)
-        samples, real, places, flops = (sum(rank[i] for rank in ranks) for i in range(1, 5))
-        seconds = mean.wall / len(ranks)
-        values = {**_shares(shares), "perf/samples_per_s": samples / seconds}
-        if real:
-            values["perf/items_per_s"] = real / seconds
-        if places:
-            values["perf/padding_frac"] = padding_fraction(real, places)
-        if flops:
-            values["perf/flops_per_s"] = flops / seconds
-            if self.peak_flops_per_s is not None:
-                values["perf/mfu"] = model_flops_utilisation(flops, seconds, self.peak_flops_per_s, len(ranks))
-        for name, at in (("step", 5), ("wait", 6)):
-            for i, quantile in enumerate(("p50", "p95")):
-                values[f"perf/{name}_s_{quantile}"] = max(rank[at][i] for rank in ranks)
-        return values, shares, mean.steps // len(ranks)
+        return epoch
 
     def _log_lately(self, trainer: pl.Trainer) -> None:
         totals = self._clock.take()
@@ -277,7 +255,7 @@ class InputPipelineMonitor(pl.Callback):
             return
         loop = trainer.fit_loop.epoch_loop
         left = trainer.num_training_batches - loop.batch_progress.current.ready
-        values = _shares(shares)
+        values = {f"perf/{name}": value for name, value in named_shares(shares).items()}
         if math.isfinite(left):
             values["perf/epoch_eta_s"] = left * totals.wall / totals.steps
         # `log` costs 0.3 ms a value, and what it takes from callbacks is averaged over the epoch
@@ -305,10 +283,3 @@ def stream_has_work(device: torch.device) -> Callable[[], bool | None]:
 def _compute_dtype(trainer: pl.Trainer) -> torch.dtype:
     precision = str(trainer.precision)
     return torch.bfloat16 if "bf16" in precision else torch.float16 if "16" in precision else torch.float32
-
-
-def _shares(shares: Shares) -> dict[str, float]:
-    values = {"perf/data_wait_frac": shares.data_wait, "perf/host_gap_frac": shares.host_gap}
-    if shares.device_busy is not None:
-        values["perf/device_busy_frac"] = shares.device_busy
-    return values

@@ -200,6 +200,75 @@ def model_flops_utilisation(flops: float, seconds: float, peak_flops_per_s: floa
     return flops / (seconds * peak_flops_per_s * devices)
 
 
+@dataclass
+class RankEpoch:
+    """What one rank has counted in an epoch.
+
+    Args:
+        totals: sums over its steps.
+        samples: in those steps.
+        real_items: in those steps; 0 where nobody counted.
+        places: for items, padding included; 0 where nobody counted.
+        flops: of those steps; 0 where nobody knows.
+        step_quantiles: p50 and p95 of a step's wall time, seconds.
+        wait_quantiles: p50 and p95 of a step's wait, seconds.
+    """
+
+    totals: StepTotals
+    samples: int
+    real_items: float
+    places: float
+    flops: float
+    step_quantiles: list[float]
+    wait_quantiles: list[float]
+
+
+def summarise(ranks: Sequence[RankEpoch], peak_flops_per_s: float | None) -> tuple[Shares, dict[str, float]] | None:
+    """An epoch of all ranks: rates are sums over ranks, the wait and the quantiles are the slowest rank's.
+
+    Args:
+        ranks: at least one.
+        peak_flops_per_s: of one device; None gives no `mfu`.
+
+    Returns:
+        The shares, and by name what is known of `data_wait_frac`, `host_gap_frac`, `device_busy_frac`,
+        `samples_per_s`, `items_per_s`, `padding_frac`, `flops_per_s`, `mfu`, `step_s_p50`, `step_s_p95`, `wait_s_p50`,
+        `wait_s_p95`; None where no step was counted.
+    """
+    together = StepTotals()
+    for rank in ranks:
+        together.add(rank.totals)
+    shares = time_shares(together)
+    if shares is None:
+        return None
+    alone = [s for s in (time_shares(rank.totals) for rank in ranks) if s is not None]
+    slowest = max(alone, key=lambda s: s.exposed_wait)
+    shares = shares._replace(data_wait=slowest.data_wait, exposed_wait=slowest.exposed_wait)
+    seconds = together.wall / len(ranks)
+    values = {**named_shares(shares), "samples_per_s": sum(rank.samples for rank in ranks) / seconds}
+    real, places = sum(rank.real_items for rank in ranks), sum(rank.places for rank in ranks)
+    if real:
+        values["items_per_s"] = real / seconds
+    if places:
+        values["padding_frac"] = padding_fraction(real, places)
+    if flops := sum(rank.flops for rank in ranks):
+        values["flops_per_s"] = flops / seconds
+        if peak_flops_per_s is not None:
+            values["mfu"] = model_flops_utilisation(flops, seconds, peak_flops_per_s, len(ranks))
+    for i, quantile in enumerate(("p50", "p95")):
+        values[f"step_s_{quantile}"] = max(rank.step_quantiles[i] for rank in ranks)
+        values[f"wait_s_{quantile}"] = max(rank.wait_quantiles[i] for rank in ranks)
+    return shares, values
+
+
+def named_shares(shares: Shares) -> dict[str, float]:
+    """The shares by the names under which they are logged."""
+    values = {"data_wait_frac": shares.data_wait, "host_gap_frac": shares.host_gap}
+    if shares.device_busy is not None:
+        values["device_busy_frac"] = shares.device_busy
+    return values
+
+
 class Verdict(NamedTuple):
     """What limits a run, and the numbers that say so in one sentence."""
 

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stablelit.functional.throughput import (
+    RankEpoch,
     Shares,
     StepClock,
     StepTotals,
     model_flops_utilisation,
     padding_fraction,
     quantiles,
+    summarise,
     time_shares,
     verdict,
 )
@@ -150,6 +152,39 @@ def test_verdicts(shares, padding, limit):
 def test_the_threshold_of_the_wait_is_the_callers():
     assert verdict(Shares(0.15, 0.15, None, 0.0)).limit == "compute-bound"
     assert verdict(Shares(0.15, 0.15, None, 0.0), too_much_wait=0.1).limit == "input-bound"
+
+
+def rank(wait, samples=8, real=0.0, places=0.0, flops=0.0, p95=1.0, steps=2):
+    totals = StepTotals(steps, wall=10.0, wait=wait, step=10.0 - wait)
+    return RankEpoch(totals, samples, real, places, flops, [0.5, p95], [0.1, p95 / 10])
+
+
+def test_an_epoch_of_two_ranks_sums_rates_and_takes_the_slowest_wait():
+    ranks = [rank(1.0, 8, 30.0, 40.0, 2e9, 1.0), rank(3.0, 6, 20.0, 40.0, 4e9, 2.0)]
+    shares, values = summarise(ranks, peak_flops_per_s=1e9)
+    assert shares.data_wait == pytest.approx(0.3)
+    assert values == pytest.approx(
+        {
+            "data_wait_frac": 0.3,
+            "host_gap_frac": 0.0,
+            "samples_per_s": 14 / 10,
+            "items_per_s": 50 / 10,
+            "padding_frac": 30 / 80,
+            "flops_per_s": 6e9 / 10,
+            "mfu": 6e9 / (10 * 1e9 * 2),
+            "step_s_p50": 0.5,
+            "step_s_p95": 2.0,
+            "wait_s_p50": 0.1,
+            "wait_s_p95": 0.2,
+        }
+    )
+
+
+def test_what_nobody_counted_is_not_in_the_summary():
+    _, values = summarise([rank(1.0)], None)
+    assert not {"items_per_s", "padding_frac", "flops_per_s", "mfu", "device_busy_frac"} & set(values)
+    assert "mfu" not in summarise([rank(1.0, flops=1.0)], None)[1]
+    assert summarise([RankEpoch(StepTotals(), 0, 0.0, 0.0, 0.0, [math.nan] * 2, [math.nan] * 2)], None) is None
 
 
 def test_quantiles_are_those_of_the_sorted_values():
