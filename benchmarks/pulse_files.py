@@ -50,7 +50,8 @@ class PulseFiles:
         events: in each of them.
         cache_size: files kept.
         as_arrays: keeps a file as one array, of which an event is a view. Otherwise it is kept as a table, of which
-            an event is a slice that is converted, as in the post-mortem.
+            an event is a slice, made features of when it is asked for (position of the sensor, time, log charge), as
+            in the post-mortem.
     """
 
     def __init__(self, folder: Path, events: int, cache_size: int, as_arrays: bool = False) -> None:
@@ -60,6 +61,7 @@ class PulseFiles:
         self.cache_size = cache_size
         self.as_arrays = as_arrays
         self.loads = 0
+        self._positions = np.random.default_rng(1).random((5160, 3), dtype=np.float32)
         self._cache: OrderedDict[int, tuple[np.ndarray, Any]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -69,7 +71,7 @@ class PulseFiles:
         file, event = divmod(index, self.events)
         bounds, pulses = self._file(file)
         begin, end = bounds[event], bounds[event + 1]
-        return pulses[begin:end] if self.as_arrays else _columns(pulses.slice(begin, end - begin))
+        return pulses[begin:end] if self.as_arrays else self._features(pulses.slice(begin, end - begin))
 
     def _file(self, file: int) -> tuple[np.ndarray, Any]:
         if file in self._cache:
@@ -82,6 +84,14 @@ class PulseFiles:
         bounds = np.searchsorted(table["event"].to_numpy(), np.arange(self.events + 1))
         self._cache[file] = bounds, _columns(table) if self.as_arrays else table
         return self._cache[file]
+
+    def _features(self, table: Any) -> np.ndarray:
+        sensor, time, charge = (table[name].to_numpy() for name in ("sensor", "time", "charge"))
+        features = np.empty((len(sensor), 5), dtype=np.float32)
+        features[:, :3] = self._positions[sensor]
+        features[:, 3] = (time - time.mean()) / 3e4
+        features[:, 4] = np.log10(charge + 1e-6)
+        return features
 
 
 def _columns(table: Any) -> np.ndarray:

@@ -198,7 +198,7 @@ def padding_rows() -> Iterator[Row]:
     for batch in plain:
         per_pulse = seconds(partial(step, batch)) / lengths[batch].sum()
         bucketed = sum(seconds(partial(step, np.array(b))) for b in pool) / sum(lengths[b].sum() for b in pool)
-        ratios.append(per_pulse / bucketed)
+        ratios.append(float(per_pulse / bucketed))
     yield Row(
         "    an encoder layer, forward and backward: random over bucketed",
         statistics.median(ratios),
