@@ -26,6 +26,7 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch.utilities import rank_zero_info
 
 from stablelit.callbacks._batch import ItemCount, ItemCounter, sample_count
+from stablelit.callbacks._epoch_log import log_epoch
 from stablelit.callbacks._fetching import BatchRepeater, FetchTap, chunk_loads, loader_hint
 from stablelit.callbacks._ranks import gather_from_ranks
 from stablelit.errors import bad_argument
@@ -212,7 +213,7 @@ class InputPipelineMonitor(pl.Callback):
         if self._repeater is not None and (ratio := self._repeater.ratio(values["step_s_p50"])) is not None:
             self._probe, self._repeater = ratio, None
             values["overfit_probe"] = ratio
-        pl_module.log_dict({f"perf/{name}": value for name, value in values.items()}, batch_size=1)
+        log_epoch(trainer, {f"perf/{name}": value for name, value in values.items()})
         if min(rank.totals.steps for rank in ranks) >= self.min_steps:
             before, self.verdict = self.verdict, verdict(shares, values.get("padding_frac"), self.warn_wait_frac)
             self._report(trainer, before, self.verdict, values)

@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from stablelit.callbacks._batch import fingerprint
+from stablelit.callbacks._epoch_log import log_epoch
 from stablelit.callbacks._loader_checks import check_loader, order_description
 from stablelit.callbacks._loader_position import (
     begin_at,
@@ -152,7 +153,7 @@ class ShuffleCallback(pl.Callback):
         epochs = [getattr(innermost_sampler(loader), "epoch", None) for loader in train_loaders(trainer)]
         # Lightning has counted the epoch by now
         epoch = next((e for e in epochs if isinstance(e, int)), epoch_to_train(trainer) - 1)
-        pl_module.log_dict({"shuffle/epoch": float(epoch), **self._described}, batch_size=1)
+        log_epoch(trainer, {"shuffle/epoch": float(epoch), **self._described})
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the orders, what the data are, how the last epoch began, and what was reported."""
