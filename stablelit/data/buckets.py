@@ -33,7 +33,8 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
     weighs samples unequally, and a run continues inside an epoch on the same number of ranks only.
 
     Args:
-        sampler: the order that the pools are taken from; ``mode="block"`` keeps its locality.
+        sampler: the order that the pools are taken from; ``mode="block"`` keeps its locality, and with
+            ``mode="sequential"`` the batches of a pool come longest first.
         lengths: tokens of each sample, by sample index (from metadata: no sample is read), shape (n,).
         batch_size: samples of a batch on one rank; or give
         max_tokens: most tokens of a padded batch on one rank.
@@ -56,7 +57,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
     def __init__(
         self,
         sampler: ShuffleSampler,
-        lengths: Sequence[int] | NDArray[Any],
+        lengths: Sequence[int] | NDArray[Any] = (),
         batch_size: int | None = None,
         max_tokens: int | None = None,
         pool_batches: int = 64,
@@ -64,6 +65,8 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         max_length: int | None = None,
         drop_last: bool = False,
     ) -> None:
+        # under DDP Lightning rebuilds a plain DataLoader's batch sampler as (sampler, batch_size=, drop_last=): `lengths`
+        # has a default so that it meets this error and not a missing argument
         if not isinstance(sampler, ShuffleSampler):
             raise ConfigurationError(
                 f"LengthBucketBatchSampler: sampler is a {type(sampler).__name__}; allowed: a ShuffleSampler. If "

@@ -188,7 +188,11 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
             return ""  # at an epoch's edge nothing depends on how it was cut
         before, now = int(state.get("global_batch", self._global_batch())), self._global_batch()
         mine = self.state_dict()["buckets"]
-        for name, value in state.get("buckets", mine).items():
+        saved = state.get("buckets", mine)
+        if bool(saved) != bool(mine):
+            had = ("length buckets", "none") if saved else ("no length buckets", "some")
+            return f"the checkpoint lies inside an epoch with {had[0]}, now there are {had[1]}."
+        for name, value in saved.items():
             if mine.get(name) != value:
                 return f"the checkpoint's batch sampler had {name}={value!r}, now it has {mine.get(name)!r}."
         if before == now:

@@ -194,7 +194,7 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up the order of a checkpoint; the next iteration of its epoch begins behind `samples`.
+        """Takes up the order of a checkpoint, seed and all; the next iteration of its epoch begins behind `samples`.
 
         Raises:
             ConfigurationError: the checkpoint was made with other data or another kind of order, or its position

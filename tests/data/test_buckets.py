@@ -178,6 +178,7 @@ def test_bad_arguments_are_refused(arguments, says):
         ([1, 2, 9, 4, 5], {"max_tokens": 10, "multiple_of": 8}, r"lengths\[2\]=9 is above max_tokens=10 \(padded to"),
         ([1, 2], {"batch_size": 2}, r"shape \(2,\).*each of the 5 samples"),
         ([1.0, 2, 3, 4, 5], {"batch_size": 2}, "type float64"),
+        ([], {"batch_size": 2}, "one int for each of the 5 samples"),
     ],
 )
 def test_bad_lengths_are_refused_with_their_place(lengths, arguments, says):

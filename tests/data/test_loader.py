@@ -208,6 +208,15 @@ def test_other_buckets_inside_an_epoch_are_refused(change, says):
         after.load_state_dict(before.state_dict())
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_buckets_do_not_continue_what_had_none_nor_the_other_way_round(before):
+    loaders = [ShuffleDataLoader(DATA, batch_sampler=BATCH_SAMPLERS["fixed"]()), _loader()]
+    first, second = loaders if before else loaders[::-1]
+    next(iter(first))
+    with pytest.raises(ConfigurationError, match="length buckets, now there are (none|some)"):
+        second.load_state_dict(first.state_dict())
+
+
 def test_a_budget_continues_on_the_same_number_of_ranks_only():
     before = ShuffleDataLoader(DATA, batch_sampler=BATCH_SAMPLERS["budget"]())
     next(iter(before))

@@ -161,6 +161,13 @@ def test_ranks_share_every_epoch_and_lightning_leaves_the_samplers_alone(kind, t
     assert steps[:STEPS] != steps[STEPS : 2 * STEPS]
 
 
+def test_a_plain_loader_of_length_buckets_on_several_ranks_is_refused_with_what_to_use(tmp_path):
+    buckets = LengthBucketBatchSampler(ShuffleSampler(DATA), LENGTHS, batch_size=4)
+    trainer = make_trainer(tmp_path, [], max_epochs=1, logger=False, devices=2, strategy="ddp_fork")
+    with pytest.raises(Exception, match="DistributedSampler; allowed: a ShuffleSampler.*use a ShuffleDataLoader"):
+        trainer.fit(Recorder(tmp_path), torch.utils.data.DataLoader(DATA, batch_sampler=buckets))
+
+
 def test_ranks_that_do_not_divide_the_global_batch_are_refused_before_a_step(interrupted, tmp_path):
     _, checkpoints = interrupted()
     # batch_size 8 // 3 = 2 on three ranks
