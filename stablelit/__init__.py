@@ -25,13 +25,17 @@ _EXPORTS = {
     "EpochPrinter": "callbacks.epoch_printer",
     "FigureWriter": "callbacks.figure_writer",
     "HistoryWriter": "callbacks.history_writer",
+    "InputPipelineMonitor": "callbacks.input_pipeline_monitor",
     "InterruptCheckpoint": "callbacks.interrupt",
     "KLCapCallback": "callbacks.kl_cap",
     "RandomStateCheckpoint": "callbacks.random_state",
     "ScalarSchedule": "callbacks.scalar_schedule",
     "StableProgressBar": "callbacks.progress_bar",
+    "LengthBucketBatchSampler": "data.buckets",
+    "ShuffleCallback": "callbacks.shuffle_callback",
     "ShuffleDataLoader": "data.loader",
     "ShuffleSampler": "data.shuffle",
+    "shuffle_quality": "functional.shuffle_quality",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]

@@ -5,11 +5,13 @@ from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
 from stablelit.callbacks.figure_writer import FigureWriter
 from stablelit.callbacks.history_writer import HistoryWriter, read_history
+from stablelit.callbacks.input_pipeline_monitor import InputPipelineMonitor
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.callbacks.kl_cap import KLCapCallback
 from stablelit.callbacks.progress_bar import StableProgressBar
 from stablelit.callbacks.random_state import RandomStateCheckpoint
 from stablelit.callbacks.scalar_schedule import ScalarSchedule
+from stablelit.callbacks.shuffle_callback import ShuffleCallback
 
 __all__ = [
     "DeviceMemoryMonitor",
@@ -17,10 +19,12 @@ __all__ = [
     "EpochPrinter",
     "FigureWriter",
     "HistoryWriter",
+    "InputPipelineMonitor",
     "InterruptCheckpoint",
     "KLCapCallback",
     "RandomStateCheckpoint",
     "ScalarSchedule",
+    "ShuffleCallback",
     "StableProgressBar",
     "read_history",
 ]

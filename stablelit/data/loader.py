@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 
+from stablelit.data.buckets import LengthBucketBatchSampler
 from stablelit.data.shuffle import ShuffleSampler
 from stablelit.errors import ConfigurationError
+from stablelit.functional.permutation import mix
 
 
 class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
@@ -17,29 +21,70 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
 
     Lightning saves and restores the state of any train loader that has `state_dict` and `load_state_dict`. The state
     is the epoch and the number of batches *handed out*, counted where they leave the loader: what workers have
-    prefetched does not count as trained on.
+    prefetched does not count as trained on. It is the same on every rank and holds on another number of ranks, as long
+    as the global batch (batch size times ranks) stays the same; where the ranks do not divide the number of samples,
+    the last batch of an epoch is a matter of their number. A batch that is being trained on while a checkpoint is
+    written (only Lightning's OnExceptionCheckpoint does so) counts as seen.
 
     The iterator begins its work at the first batch, not when it is made. Lightning makes it before it calls
     `set_epoch` on a resume (Lightning #21938), and workers would draw the wrong epoch's order.
 
-    Takes every argument of `torch.utils.data.DataLoader`. Workers are seeded from the sampler's seed and epoch, never
-    from the global random state, so that iterating changes no other draw.
+    Takes every argument of `torch.utils.data.DataLoader`. Workers are seeded from the sampler's seed, the epoch, the
+    position and the rank, never from the global random state, so that iterating changes no other draw. What workers
+    draw at random themselves is not continued inside an epoch: derive it from the sample's index and the epoch.
+
+    Args:
+        dataset: a map-style data set.
+        sampler: a `ShuffleSampler`; or give
+        batch_sampler: a `LengthBucketBatchSampler`, or torch's BatchSampler over a `ShuffleSampler`.
+        **kwargs: as in `torch.utils.data.DataLoader`.
+
+    Attributes:
+        wait_seconds: time that this epoch's consumer has waited for batches.
 
     Raises:
-        ConfigurationError: the sampler is neither a `ShuffleSampler` nor a `SequentialSampler` (which Lightning puts
-            in for `overfit_batches`).
+        ConfigurationError: another kind of sampler (a SequentialSampler passes: Lightning puts it in for
+            `overfit_batches`); no batch would come out.
     """
 
-    def __init__(self, dataset: Any, *, sampler: Sampler[int], **kwargs: Any) -> None:
-        if not isinstance(sampler, ShuffleSampler | SequentialSampler):
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        sampler: Sampler[int] | None = None,
+        batch_sampler: Sampler[list[int]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        inner = sampler if batch_sampler is None else getattr(batch_sampler, "sampler", None)
+        if not isinstance(inner, ShuffleSampler | SequentialSampler) or (
+            batch_sampler is not None and not isinstance(batch_sampler, BatchSampler | LengthBucketBatchSampler)
+        ):
+            name, given = ("sampler", sampler) if batch_sampler is None else ("batch_sampler", batch_sampler)
+            around = "" if inner is given or inner is None else f" of a {type(inner).__name__}"
             raise ConfigurationError(
-                f"ShuffleDataLoader: sampler is a {type(sampler).__name__}; allowed: a ShuffleSampler. "
+                f"ShuffleDataLoader: {name} is a {type(given).__name__}{around}; allowed: a ShuffleSampler, or as "
+                f"batch_sampler a LengthBucketBatchSampler or torch's BatchSampler of a ShuffleSampler. "
                 f"Use ShuffleSampler(dataset, seed=...)."
             )
         kwargs.setdefault("generator", torch.Generator())
-        super().__init__(dataset, sampler=sampler, **kwargs)
+        super().__init__(dataset, sampler=sampler, batch_sampler=batch_sampler, **kwargs)  # type: ignore[arg-type]
+        if batch_sampler is not None:
+            # Under DDP Lightning looks at `sampler` to see whether ranks get their shares. torch puts a
+            # SequentialSampler there, whereupon Lightning would rebuild the batch sampler around a sampler of its own.
+            object.__setattr__(self, "sampler", inner)
+        if isinstance(inner, ShuffleSampler) and len(inner.dataset) != len(dataset):  # type: ignore[arg-type]
+            raise ConfigurationError(
+                f"ShuffleDataLoader: the sampler orders {len(inner.dataset)} samples, the data set has {len(dataset)}."  # type: ignore[arg-type]
+            )
+        self._refuse_no_batches()
+        self.wait_seconds = 0.0
         self._batches_out = 0
         self._resume: tuple[int, int] | None = None
+
+    @property
+    def batches_delivered(self) -> int:
+        """Batches of this epoch that have been handed out, those before a resume included."""
+        return self._batches_out
 
     @property
     def _epoch(self) -> int:
@@ -52,22 +97,114 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
         resume, self._resume = self._resume, None
         # a state saved at the end of its epoch meets a later epoch here, which begins at its beginning
         skip = resume[1] if resume is not None and resume[0] == self._epoch and resume[1] < len(self) else 0
+        # the ranks may not have been known when the loader was built
+        self._refuse_no_batches()
         if isinstance(self.sampler, ShuffleSampler):
-            self.sampler.start = skip * (self.batch_size or 1)
+            self._begin_at(skip)
             if self.generator is not None:
-                self.generator.manual_seed(self.sampler.seed * 1_000_003 + self._epoch)
-        self._batches_out = skip
-        for batch in super().__iter__():
+                place = mix(mix(self.sampler.seed, self._epoch), mix(skip, self.sampler.rank))
+                self.generator.manual_seed(place)
+        self._batches_out, self.wait_seconds = skip, 0.0
+        batches = super().__iter__()
+        while True:
+            asked = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker (pid" in str(error):
+                    raise self._worker_died(error) from error
+                raise
+            self.wait_seconds += time.perf_counter() - asked
             self._batches_out += 1
             yield batch
 
+    def _begin_at(self, batch: int) -> None:
+        if isinstance(self.batch_sampler, LengthBucketBatchSampler):
+            self.batch_sampler.start = batch
+        else:
+            self.sampler.start = batch * self._samples_per_batch()  # type: ignore[attr-defined]
+
+    def _samples_per_batch(self) -> int:
+        return int(getattr(self.batch_sampler, "batch_size", None) or self.batch_size or 1)
+
+    def _global_batch(self) -> int:
+        """Samples of one batch of all ranks; 0 where it varies."""
+        if isinstance(self.batch_sampler, LengthBucketBatchSampler):
+            return self.batch_sampler.global_batch
+        return self._samples_per_batch() * int(getattr(self.sampler, "num_replicas", 1))
+
+    def _refuse_no_batches(self) -> None:
+        if len(self) < 1:
+            raise ConfigurationError(
+                f"ShuffleDataLoader: no batch comes out of {len(self.dataset)} samples "  # type: ignore[arg-type]
+                f"({len(self.sampler)} on each rank): "  # type: ignore[arg-type]
+                f"batch_size={self._samples_per_batch()} with drop_last=True. Use a smaller batch or drop_last=False."
+            )
+
+    def _worker_died(self, error: RuntimeError) -> RuntimeError:
+        return RuntimeError(
+            f"ShuffleDataLoader: a worker process died after batch {self._batches_out} of epoch {self._epoch} "
+            f"({error}). Mostly it was killed for want of memory (fewer workers, smaller batches) or by a crash in "
+            f"native code (num_workers=0 shows where). A run resumed from its last checkpoint continues exactly."
+        )
+
     def state_dict(self) -> dict[str, Any]:
-        """Where this epoch stands: the sampler's state and the batches handed out."""
+        """Where this epoch stands: the sampler's state and the batches handed out; the same on every rank."""
         sampler = self.sampler.state_dict() if isinstance(self.sampler, ShuffleSampler) else {}
-        return {"sampler": sampler, "epoch": self._epoch, "batches": self._batches_out}
+        buckets = self.batch_sampler.settings() if isinstance(self.batch_sampler, LengthBucketBatchSampler) else {}
+        return {
+            "sampler": sampler,
+            "epoch": self._epoch,
+            "batches": self._batches_out,
+            "of": len(self),
+            "global_batch": self._global_batch(),
+            "buckets": buckets,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Makes the next iteration of the same epoch begin at the batch after those of the state."""
-        if isinstance(self.sampler, ShuffleSampler) and state["sampler"]:
-            self.sampler.load_state_dict(state["sampler"])
+        """Makes the next iteration of the same epoch begin at the batch after those of the state.
+
+        Raises:
+            ConfigurationError: the state is of other data, of another kind of order, or of another global batch. With
+                ``strict=False`` in the sampler these are warnings, and the epoch begins anew.
+        """
         self._resume = (int(state["epoch"]), int(state["batches"]))
+        if not isinstance(self.sampler, ShuffleSampler) or not state["sampler"]:
+            return
+        other_order = self.sampler.mismatch(state["sampler"])
+        self.sampler.load_state_dict(state["sampler"])  # refuses another order, or warns of it
+        other_batches = self._mismatch(state)
+        if other_batches and self.sampler.strict:
+            raise ConfigurationError(f"ShuffleDataLoader: {other_batches}")
+        if other_batches:
+            warnings.warn(f"ShuffleDataLoader: {other_batches} The epoch begins anew (strict=False).", stacklevel=2)
+        if other_order or other_batches:
+            self._resume = None
+
+    def _mismatch(self, state: dict[str, Any]) -> str:
+        if not 0 < state["batches"] < state.get("of", len(self)):
+            return ""  # at an epoch's edge nothing depends on how it was cut
+        before, now = int(state.get("global_batch", self._global_batch())), self._global_batch()
+        mine = self.state_dict()["buckets"]
+        saved = state.get("buckets", mine)
+        if bool(saved) != bool(mine):
+            had = ("length buckets", "none") if saved else ("no length buckets", "some")
+            return f"the checkpoint lies inside an epoch with {had[0]}, now there are {had[1]}."
+        for name, value in saved.items():
+            if mine.get(name) != value:
+                return f"the checkpoint's batch sampler had {name}={value!r}, now it has {mine.get(name)!r}."
+        if before == now:
+            return ""
+        ranks = int(self.sampler.num_replicas)  # type: ignore[attr-defined]
+        if before % ranks == 0:
+            remedy = f"Set batch_size={before // ranks} on {ranks} ranks"
+        else:
+            good = [w for w in range(1, before + 1) if before % w == 0]
+            remedy = f"{ranks} ranks do not divide it: use {', '.join(map(str, good))} ranks"
+        return (
+            f"the checkpoint lies inside an epoch of global batches of {before} samples, now they have {now} "
+            f"({self._samples_per_batch()} on each of {ranks} ranks). {remedy}, or resume from a checkpoint made at "
+            f"the end of an epoch."
+        )

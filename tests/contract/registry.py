@@ -38,6 +38,8 @@ SETTINGS: dict[str, Setting] = {
     "epoch_printer": Setting(lambda: suite.EpochPrinter(always=True)),
     "progress_bar": Setting(suite.StableProgressBar),
     "device_memory": Setting(suite.DeviceMemoryMonitor),
+    "input_pipeline_monitor": Setting(suite.InputPipelineMonitor),
     "interrupt": Setting(suite.InterruptCheckpoint),
+    "shuffle_callback": Setting(suite.ShuffleCallback),
     "figure_writer": Setting(lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)),
 }

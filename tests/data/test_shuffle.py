@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import random
+import tracemalloc
+from itertools import islice
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import IterableDataset
 
 from stablelit.data import ShuffleSampler
 from stablelit.errors import ConfigurationError
+from stablelit.functional.shuffle_quality import batch_design_effect
 
 
 @given(n=st.integers(1, 200), seed=st.integers(0, 2**40), epoch=st.integers(0, 1000))
@@ -20,9 +27,12 @@ def test_an_epoch_is_a_permutation_and_depends_on_seed_and_epoch_alone(n, seed, 
 
 
 def test_iterating_neither_reads_nor_changes_the_global_random_state():
-    before = torch.get_rng_state()
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     list(ShuffleSampler(range(1000), seed=1))
-    assert torch.equal(torch.get_rng_state(), before)
+    list(islice(ShuffleSampler(range(2**20 + 1), seed=1), 10))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert random.getstate() == before[2]
 
 
 def test_orders_of_different_epochs_and_seeds_have_nothing_in_common():
@@ -63,16 +73,209 @@ def test_resuming_with_other_data_names_both_sizes():
         ShuffleSampler(range(11)).load_state_dict(state)
 
 
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(range(10))
+
+    def __len__(self):
+        return 10
+
+
+class Files:
+    """A data set that knows its files and keeps two of them."""
+
+    chunk_sizes = (7, 9, 4, 11, 5, 8)
+    cache_size = 2
+
+    def __len__(self):
+        return 44
+
+
+@pytest.mark.parametrize("mode", ["full", "block", "sequential"])
+@pytest.mark.parametrize("n", [1, 2, 3, 44])
+def test_every_mode_visits_every_sample_once_on_any_number_of_ranks(n, mode):
+    for ranks in (1, 2, 3, 8):
+        parts = [
+            list(ShuffleSampler(range(n), 1, 0, False, ranks, r, mode, [1] * n, window_chunks=3)) for r in range(ranks)
+        ]
+        assert set().union(*parts) == set(range(n))
+        assert {len(part) for part in parts} == {-(-n // ranks)}
+
+
+def test_ranks_take_turns_in_one_order():
+    for n in (44, 2**20 + 7):
+        whole = list(islice(ShuffleSampler(range(n), seed=2), 40))
+        parts = [list(islice(ShuffleSampler(range(n), seed=2, num_replicas=4, rank=r), 10)) for r in range(4)]
+        assert [i for turn in zip(*parts, strict=True) for i in turn] == whole
+
+
+def test_above_the_exact_sizes_an_epoch_still_visits_every_sample_once():
+    n = 2**20 + 3
+    sampler = ShuffleSampler(range(n), seed=1, epoch=4)
+    order = np.fromiter(sampler, dtype=np.int64)
+    assert np.array_equal(np.sort(order), np.arange(n))
+    sampler.start = n - 5
+    assert list(sampler) == order[-5:].tolist()
+
+
+@pytest.mark.parametrize("n", [2**20, 10**7, 10**9])
+def test_memory_does_not_grow_with_the_data(n):
+    tracemalloc.start()
+    list(
+        islice(ShuffleSampler(range(n)), 200_000, None, 10_000) if n == 2**20 else islice(ShuffleSampler(range(n)), 10)
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * 2**20
+
+
+def test_the_sequential_mode_is_the_datas_own_order():
+    assert list(ShuffleSampler(range(9), mode="sequential", epoch=3)) == list(range(9))
+
+
+def test_blocks_take_the_datas_own_chunks_and_mix_a_window_of_them():
+    sampler = ShuffleSampler(Files(), seed=3, mode="block", window_chunks=2)
+    chunk_of = np.repeat(np.arange(6), Files.chunk_sizes)
+    visited = chunk_of[list(sampler)]
+    for chunk in range(6):
+        places = np.flatnonzero(visited == chunk)
+        assert places[-1] - places[0] < 9 + 11, "a chunk is read within its window"
+    sampler.set_epoch(1)
+    assert chunk_of[list(sampler)].tolist() != visited.tolist()
+
+
+def test_an_attribute_that_merely_has_the_name_of_the_chunks_matters_to_blocks_only():
+    class Other(Files):
+        chunk_sizes = "4 MiB"
+
+    assert ShuffleSampler(Other()).chunk_sizes is None
+    with pytest.raises(ConfigurationError, match="flat sequence of ints"):
+        ShuffleSampler(Other(), mode="block")
+
+
+def test_the_description_foretells_the_batches_variance():
+    sizes, icc = [50] * 40, 0.3
+    rng = np.random.default_rng(0)
+    chunk_of = np.repeat(np.arange(40), sizes)
+    for window in (1, 4, 40):
+        sampler = ShuffleSampler(range(2000), mode="block", chunk_sizes=sizes, window_chunks=window)
+        effects = []
+        for epoch in range(40):
+            sampler.set_epoch(epoch)
+            labels = np.sqrt(icc) * rng.normal(size=40)[chunk_of] + np.sqrt(1 - icc) * rng.normal(size=2000)
+            effects.append(batch_design_effect(labels[list(sampler)], 50))
+        assert np.mean(effects) == pytest.approx(sampler.describe(50, icc).design_effect, rel=0.15)
+
+
+def test_the_description_says_whether_the_cache_holds_the_window():
+    narrow = ShuffleSampler(Files(), mode="block", window_chunks=2).describe(8)
+    assert narrow.cache_holds_window
+    assert narrow.loads_per_batch == 0
+    wide = ShuffleSampler(Files(), mode="block", window_chunks=3).describe(8)
+    assert wide.cache_holds_window is False
+    assert wide.loads_per_batch == pytest.approx(8 * (1 - 2 / 3))
+    # the post-mortem: random access to files of which one is kept
+    full = ShuffleSampler(Files()).describe(8, cache_size=1)
+    assert full.loads_per_batch == pytest.approx(8 * (1 - 1 / 6))
+    assert "NOT hold" in str(full)
+    assert "window_chunks=1" in str(full)
+    unknown = ShuffleSampler(range(10)).describe(8)
+    assert unknown.cache_holds_window is None
+    assert unknown.design_effect == 1
+    assert str(unknown) == "full order of 10 samples; a batch of 8 varies 1.00x as much as a random one"
+    in_order = ShuffleSampler(Files(), mode="sequential").describe(8, 0.5)
+    assert in_order.design_effect > 2
+    assert in_order.cache_holds_window
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [({"batch_size": 0}, "batch_size=0"), ({"cache_size": 0}, "cache_size=0"), ({"label_icc": 2.0}, "label_icc=2")],
+)
+def test_a_description_of_nonsense_is_refused(arguments, says):
+    with pytest.raises(ConfigurationError, match=says):
+        ShuffleSampler(range(10)).describe(**arguments)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 4), (4, 1), (3, 6)])
+def test_a_position_is_taken_up_by_another_number_of_ranks(before, after):
+    whole = list(ShuffleSampler(range(44), seed=6, epoch=1))
+    state = ShuffleSampler(range(44), 6, 1, num_replicas=before, rank=0).state_dict(samples=12)
+    parts = []
+    for rank in range(after):
+        sampler = ShuffleSampler(range(44), 99, num_replicas=after, rank=rank)
+        sampler.load_state_dict(state)
+        parts.append(list(sampler))
+        sampler.set_epoch(2)
+        assert len(list(sampler)) == len(sampler), "the next epoch is whole"
+    rest = [i for turn in zip(*parts, strict=True) for i in turn]
+    assert rest[:32] == whole[12:]
+
+
+def test_a_position_of_another_epoch_is_not_skipped_to():
+    sampler = ShuffleSampler(range(10))
+    sampler.load_state_dict(sampler.state_dict(samples=4))
+    sampler.set_epoch(1)
+    assert len(list(sampler)) == 10
+
+
+def test_a_position_that_the_ranks_cannot_share_is_refused_with_the_numbers_that_can():
+    state = ShuffleSampler(range(44)).state_dict(samples=10)
+    with pytest.raises(ConfigurationError, match="10 samples were trained on.*4 ranks cannot.*Ranks: 1, 2, 5, 10"):
+        ShuffleSampler(range(44), num_replicas=4, rank=0).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"mode": "full"}, "mode='block', the sampler now has 'full'"),
+        ({"window_chunks": 3}, "window_chunks=2, the sampler now has 3"),
+        ({"chunk_sizes": [22, 22]}, "chunk_sizes_sha1='.*', the sampler now has '"),
+    ],
+)
+def test_resuming_another_order_is_refused_or_begins_the_epoch_anew(arguments, says):
+    state = ShuffleSampler(Files(), seed=1, epoch=2, mode="block", window_chunks=2).state_dict(samples=4)
+    settings = {"mode": "block", "window_chunks": 2, **arguments}
+    with pytest.raises(ConfigurationError, match=says):
+        ShuffleSampler(Files(), **settings).load_state_dict(state)
+    lenient = ShuffleSampler(Files(), strict=False, **settings)
+    with pytest.warns(UserWarning, match="begins anew"):
+        lenient.load_state_dict(state)
+    assert lenient.epoch == 2
+    assert len(list(lenient)) == 44
+
+
+def test_a_state_from_before_there_were_modes_is_taken():
+    sampler = ShuffleSampler(range(10))
+    sampler.load_state_dict({"seed": 3, "epoch": 2, "n": 10})
+    assert list(sampler) == list(ShuffleSampler(range(10), 3, 2))
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.0, True])
+def test_an_epoch_that_is_none_is_refused(epoch):
+    with pytest.raises(ConfigurationError, match="epoch="):
+        ShuffleSampler(range(10)).set_epoch(epoch)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ({"data_source": iter([])}, "has no length"),
+        ({"data_source": Stream()}, "Stream has no length or no order"),
         ({"data_source": []}, "empty"),
         ({"seed": -1}, "seed=-1"),
         ({"seed": 1.5}, "seed=1.5"),
         ({"epoch": -1}, "epoch=-1"),
         ({"num_replicas": 2, "rank": 2}, "rank=2.*0 to 1"),
         ({"num_replicas": 2}, "both"),
+        ({"num_replicas": 0, "rank": 0}, "num_replicas=0"),
+        ({"mode": "chunk"}, "mode='chunk'.*'full' or 'block' or 'sequential'"),
+        ({"mode": "block"}, "needs chunk_sizes.*range has no `chunk_sizes`"),
+        ({"mode": "block", "chunk_sizes": [4, 5]}, "2 chunk_sizes sum to 9, but the data have 10"),
+        ({"mode": "block", "chunk_sizes": [10, 0]}, r"chunk_sizes\[1\]=0"),
+        ({"mode": "block", "chunk_sizes": [12, -2]}, r"chunk_sizes\[1\]=-2"),
+        ({"mode": "block", "chunk_sizes": [5.0, 5.0]}, "flat sequence of ints"),
+        ({"mode": "block", "chunk_sizes": [5, 5], "window_chunks": 0}, "window_chunks=0"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, says):
