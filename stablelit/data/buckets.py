@@ -65,8 +65,8 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         max_length: int | None = None,
         drop_last: bool = False,
     ) -> None:
-        # under DDP Lightning rebuilds a plain DataLoader's batch sampler as (sampler, batch_size=, drop_last=): `lengths`
-        # has a default so that it meets this error and not a missing argument
+        # Under DDP Lightning rebuilds a plain DataLoader's batch sampler from (sampler, batch_size, drop_last):
+        # `lengths` has a default so that this error is met, and not a missing argument.
         if not isinstance(sampler, ShuffleSampler):
             raise ConfigurationError(
                 f"LengthBucketBatchSampler: sampler is a {type(sampler).__name__}; allowed: a ShuffleSampler. If "
