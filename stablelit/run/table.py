@@ -67,7 +67,7 @@ def print_results(
         table.add_column("metric")
         table.add_column("value", justify="right")
         if any(row.baseline for row in rows):
-            table.add_column("beside: floor, baseline or target", justify="right")
+            table.add_column("compare with", justify="right")
         for row in rows:
             table.add_row(*[row.metric, row.value, row.baseline][: len(table.columns)])
         console.print(table)
