@@ -97,6 +97,11 @@ class ItemCounter:
         if isinstance(self._real, str):
             inverted = self._real.startswith("~")
             found = self._look_up(batch, self._real.lstrip("~"))
+            if found.dtype != torch.bool and (inverted or (found.dim() > 1 and self._places is None)):
+                raise ContractError(
+                    f"{self.owner}: items={self._real!r} is a tensor of {found.dtype}, shape {tuple(found.shape)}. "
+                    f"A mask must be boolean (mask.bool()); lengths have one dimension and no '~'."
+                )
             count = found.sum()
             if found.dtype == torch.bool:
                 self.real += found.numel() - count if inverted else count
@@ -108,10 +113,25 @@ class ItemCounter:
         if self._places is not None:
             self.places += self._places(batch) if callable(self._places) else self._look_up(batch, self._places).sum()
 
+    def look_at(self, batch: Any) -> None:
+        """Tries a batch without counting it: a wrong key is told at once, and not after the warm-up.
+
+        Raises:
+            ContractError: as `add`.
+        """
+        before = self.real, self.places
+        self.add(batch)
+        self.real, self.places = before
+
     def take(self) -> tuple[float, float]:
         """Real items and places since the last call; waits for the device."""
         real, places = float(self.real), float(self.places)
         self.real = self.places = 0
+        if places and not 0 <= real <= places:
+            raise ContractError(
+                f"{self.owner}: {real:g} items in {places:g} places; allowed: no more items than places. Look at "
+                f"items={self._real!r} and padded_items={self._places!r}."
+            )
         return real, places
 
     def _look_up(self, batch: Any, key: str) -> Tensor:

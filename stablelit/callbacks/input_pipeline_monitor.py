@@ -176,6 +176,8 @@ class InputPipelineMonitor(pl.Callback):
     ) -> None:
         """Adds the step."""
         self._seen += 1
+        if self._seen == 1:
+            self._items.look_at(batch)
         repeater = self._repeater
         normal = repeater is None or not repeater.repeating
         count = self._seen > self.warmup_steps
@@ -187,7 +189,8 @@ class InputPipelineMonitor(pl.Callback):
                 self._flops += self._flops_of(batch) if callable(self._flops_of) else self._flops_of
         if repeater is not None and count:
             repeater.after_step(trainer, time.perf_counter())
-        if self._seen % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
+        interval = int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if interval and self._seen % interval == 0:
             self._log_lately(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -70,7 +70,8 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         if not isinstance(sampler, ShuffleSampler):
             raise ConfigurationError(
                 f"LengthBucketBatchSampler: sampler is a {type(sampler).__name__}; allowed: a ShuffleSampler. If "
-                f"Lightning put another in, use a ShuffleDataLoader, which it leaves alone."
+                f"Lightning put another in: for overfit_batches, use limit_train_batches instead; for DDP, use a "
+                f"ShuffleDataLoader, which it leaves alone."
             )
         if (batch_size is None) == (max_tokens is None):
             raise ConfigurationError("LengthBucketBatchSampler: give either batch_size or max_tokens.")

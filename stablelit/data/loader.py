@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,6 +15,16 @@ from stablelit.data.buckets import LengthBucketBatchSampler
 from stablelit.data.shuffle import ShuffleSampler
 from stablelit.errors import ConfigurationError
 from stablelit.functional.permutation import mix
+
+
+class _Place:
+    """Lives as long as an iterator does, and knows whether it is over."""
+
+    over = False
+
+
+def _nobody() -> None:
+    return None
 
 
 class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
@@ -80,6 +91,8 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
         self.wait_seconds = 0.0
         self._batches_out = 0
         self._resume: tuple[int, int] | None = None
+        # the iterator whose batches count, and its epoch
+        self._lead: tuple[Callable[[], _Place | None], int] = (_nobody, -1)
 
     @property
     def batches_delivered(self) -> int:
@@ -91,10 +104,20 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
         return int(getattr(self.sampler, "epoch", 0))
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        return self._batches()
-
-    def _batches(self) -> Iterator[Any]:
+        # the resume belongs to the iterator that is made next, which is the one that training has
         resume, self._resume = self._resume, None
+        place = _Place()
+        if resume is not None:
+            self._lead = (weakref.ref(place), resume[0])
+        return self._batches(place, resume)
+
+    def _leads(self, place: _Place) -> bool:
+        """Whether this iterator's batches count: another one is a look at the data while an epoch is running."""
+        lead, epoch = self._lead
+        running = lead()
+        return running is None or running is place or running.over or epoch != self._epoch
+
+    def _batches(self, place: _Place, resume: tuple[int, int] | None) -> Iterator[Any]:
         # a state saved at the end of its epoch meets a later epoch here, which begins at its beginning
         skip = resume[1] if resume is not None and resume[0] == self._epoch and resume[1] < len(self) else 0
         # the ranks may not have been known when the loader was built
@@ -102,22 +125,28 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
         if isinstance(self.sampler, ShuffleSampler):
             self._begin_at(skip)
             if self.generator is not None:
-                place = mix(mix(self.sampler.seed, self._epoch), mix(skip, self.sampler.rank))
-                self.generator.manual_seed(place)
-        self._batches_out, self.wait_seconds = skip, 0.0
+                of_workers = mix(mix(self.sampler.seed, self._epoch), mix(skip, self.sampler.rank))
+                self.generator.manual_seed(of_workers)
+        out = skip
+        if self._leads(place):
+            self._lead = (weakref.ref(place), self._epoch)
+            self._batches_out, self.wait_seconds = skip, 0.0
         batches = super().__iter__()
         while True:
             asked = time.perf_counter()
             try:
                 batch = next(batches)
             except StopIteration:
+                place.over = True
                 return
             except RuntimeError as error:
                 if "DataLoader worker (pid" in str(error):
                     raise self._worker_died(error) from error
                 raise
-            self.wait_seconds += time.perf_counter() - asked
-            self._batches_out += 1
+            out += 1
+            if self._lead[0]() is place:
+                self.wait_seconds += time.perf_counter() - asked
+                self._batches_out = out
             yield batch
 
     def _begin_at(self, batch: int) -> None:
@@ -171,6 +200,8 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
                 ``strict=False`` in the sampler these are warnings, and the epoch begins anew.
         """
         self._resume = (int(state["epoch"]), int(state["batches"]))
+        # a checkpoint written before the first batch after a resume keeps the place too
+        self._batches_out = self._resume[1]
         if not isinstance(self.sampler, ShuffleSampler) or not state["sampler"]:
             return
         other_order = self.sampler.mismatch(state["sampler"])
@@ -181,7 +212,7 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
         if other_batches:
             warnings.warn(f"ShuffleDataLoader: {other_batches} The epoch begins anew (strict=False).", stacklevel=2)
         if other_order or other_batches:
-            self._resume = None
+            self._resume, self._batches_out = None, 0
 
     def _mismatch(self, state: dict[str, Any]) -> str:
         if not 0 < state["batches"] < state.get("of", len(self)):

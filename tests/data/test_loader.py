@@ -320,3 +320,33 @@ def test_workers_draw_other_random_numbers_at_another_epoch_rank_and_position():
 def test_a_plain_loader_takes_the_samplers_too():
     batches = list(DataLoader(DATA, batch_sampler=BATCH_SAMPLERS["fixed"]()))
     assert sorted(i for batch in batches for i in batch[0].tolist()) == list(range(23))
+
+
+def test_a_state_taken_before_the_first_batch_after_a_resume_keeps_the_place():
+    first, second = _loader(), _loader()
+    batches = iter(first)
+    for _ in range(3):
+        next(batches)
+    second.load_state_dict(first.state_dict())
+    assert second.state_dict() == first.state_dict()
+
+
+def test_a_look_at_the_data_while_an_epoch_is_running_neither_counts_nor_takes_the_place():
+    whole = _run(_loader(), 0)
+    first, second = _loader(), _loader()
+    batches = iter(first)
+    seen = [next(batches)[0].tolist() for _ in range(3)]
+    assert next(iter(first))[0].tolist() == whole[0]
+    assert first.batches_delivered == 3
+    second.load_state_dict(first.state_dict())
+    training = iter(second)
+    assert next(iter(second))[0].tolist() == whole[0]
+    assert seen + [batch[0].tolist() for batch in training] == whole
+
+
+def test_an_epoch_that_was_left_early_gives_its_count_to_the_next():
+    loader = _loader()
+    for _ in loader:
+        break
+    assert len(list(loader)) == 6
+    assert loader.batches_delivered == 6
