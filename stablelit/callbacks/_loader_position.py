@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -108,15 +109,21 @@ def set_epoch(loader: Any, epoch: int) -> bool:
     return bool(takers)
 
 
-def begin_at(trainer: Any, index: int, loader: Any, batches: int) -> None:
-    """Makes the loader's running iteration one that begins behind so many batches, without reading them."""
+def begin_at(trainer: Any, index: int, loader: Any, batches: int, prepare: Callable[[], object] | None = None) -> None:
+    """Makes the loader's running iteration one that begins behind so many batches, without reading them.
+
+    `prepare` is called when an iteration really begins, at its first batch: a sampler that draws would give another
+    order if somebody had looked at the loader in between.
+    """
     name = "sampler" if loader.batch_sampler is None else "batch_sampler"
     sampler = getattr(loader, name)
     inner = innermost_sampler(loader)
-    if isinstance(inner, ShuffleSampler) and isinstance(sampler, BatchSampler) and loader.batch_size:
-        inner.start, batches = batches * loader.batch_size, 0
+    first = None
+    if batches and isinstance(inner, ShuffleSampler) and isinstance(sampler, BatchSampler) and loader.batch_size:
+        first, batches = partial(setattr, inner, "start", batches * loader.batch_size), 0
     # a DataLoader guards these attributes; an iterator takes its own reference to what stands there
-    object.__setattr__(loader, name, _Behind(sampler, batches) if batches else sampler)
+    changed = batches or prepare or first
+    object.__setattr__(loader, name, _Behind(sampler, batches, prepare, first) if changed else sampler)
     try:
         _iterate_anew(trainer, index, loader)
     finally:
@@ -146,12 +153,19 @@ def check_same_data(loader: Any, saved: dict[str, Any], world_size: int) -> None
 class _Behind:
     """A sampler of which the first iteration that is begun leaves out its beginning."""
 
-    def __init__(self, sampler: Any, skip: int) -> None:
-        self._sampler, self._skip = sampler, skip
+    def __init__(
+        self, sampler: Any, skip: int, prepare: Callable[[], object] | None, first: Callable[[], object] | None
+    ) -> None:
+        self._sampler, self._skip, self._prepare, self._first = sampler, skip, prepare, first
 
     def __iter__(self) -> Iterator[Any]:
         # a generator: a DataLoader with workers makes two iterators as it begins, and uses the second
         skip, self._skip = self._skip, 0
+        first, self._first = self._first, None
+        # persistent workers come here in every epoch: `prepare` holds for all of them, `first` for this one
+        for due in (self._prepare, first):
+            if due is not None:
+                due()
         yield from islice(self._sampler, skip, None)
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ Limits  an IterableDataset keeps its own place or none; what workers draw at ran
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -196,7 +197,16 @@ class ShuffleCallback(pl.Callback):
         if batches and not known:
             self._report_unknown_order(trainer, sampler)
         if place is not None or draws:
-            begin_at(trainer, index, loader, batches if known else 0)
+            begin_at(
+                trainer,
+                index,
+                loader,
+                batches if known else 0,
+                partial(self._draw_anew, trainer, loader) if draws else None,
+            )
+
+    def _draw_anew(self, trainer: pl.Trainer, loader: Any) -> None:
+        own_generator(loader, self._seed or 0, trainer.global_rank, epoch_to_train(trainer))
 
     def _report_lost_place(self, trainer: pl.Trainer, loader: Any, batches: int) -> None:
         kind = type(getattr(loader, "dataset", loader)).__name__

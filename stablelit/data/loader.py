@@ -40,6 +40,9 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
     The iterator begins its work at the first batch, not when it is made. Lightning makes it before it calls
     `set_epoch` on a resume (Lightning #21938), and workers would draw the wrong epoch's order.
 
+    Somebody whose `configure_optimizers` asks for `trainer.estimated_stepping_batches` (OneCycleLR) adds
+    `ShuffleCallback`: Lightning then builds the loader before it reads the checkpoint, and does not give it its state.
+
     Takes every argument of `torch.utils.data.DataLoader`. Workers are seeded from the sampler's seed, the epoch, the
     position and the rank, never from the global random state, so that iterating changes no other draw. What workers
     draw at random themselves is not continued inside an epoch: derive it from the sample's index and the epoch.

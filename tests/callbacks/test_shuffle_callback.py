@@ -164,6 +164,22 @@ def test_a_resumed_run_sees_what_the_uninterrupted_one_sees(kind, step, tmp_path
     assert read_findings(tmp_path) == []
 
 
+class Look(pl.Callback):
+    """Somebody who shows a batch before training goes on."""
+
+    def on_train_start(self, trainer, pl_module):
+        next(iter(trainer.train_dataloader))
+
+
+@pytest.mark.parametrize("kind", ["ShuffleDataLoader", "RandomSampler", "ShuffleSampler"])
+def test_a_look_at_the_data_does_not_take_the_place_of_a_resumed_run(kind, tmp_path):
+    saver = save_at_class("lightning.pytorch")(BATCHES + 3, tmp_path / "a.ckpt")
+    whole, _ = fit(tmp_path, LOADERS[kind](), [ShuffleCallback(), RandomStateCheckpoint(), saver])
+    callbacks = [ShuffleCallback(), RandomStateCheckpoint(), Look()]
+    rest, _ = fit(tmp_path, LOADERS[kind](), callbacks, 99, str(tmp_path / "a.ckpt"))
+    assert rest.seen == whole.seen[BATCHES + 3 :]
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("step", [3, BATCHES, BATCHES + 2])
 @pytest.mark.parametrize("kind", ["RandomSampler", "ShuffleSampler", "own batch sampler", "lists of samples"])
