@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -60,3 +65,14 @@ def report(name: str, rows: Iterator[Row]) -> int:
     if path:
         Path(path).write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
     return 0 if all(row["ok"] for row in done) else 1
+
+
+def run(name: str, rows: Iterator[Row]) -> int:
+    """Runs a benchmark as a command: one thread, libraries silent, Ctrl-C is exit code 130."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    with contextlib.suppress(KeyboardInterrupt):
+        return report(name, rows)
+    return 130

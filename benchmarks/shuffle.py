@@ -6,11 +6,8 @@ numbers: toy data, no statement about neutrinos.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import statistics
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -33,7 +30,7 @@ from benchmarks.order_peers import (
 )
 from benchmarks.pulse_files import PulseFiles, concatenated, pulse_counts, write_files
 from benchmarks.resume_fits import every_batch, other_ranks
-from benchmarks.rows import Row, report
+from benchmarks.rows import Row, run
 from benchmarks.shuffle_cost import cost_rows
 from stablelit import LengthBucketBatchSampler, ShuffleDataLoader, ShuffleSampler
 from stablelit.functional.length_buckets import padding_ratio
@@ -235,15 +232,5 @@ def rows() -> Iterator[Row]:
     yield from cost_rows()
 
 
-def main() -> int:
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with contextlib.suppress(KeyboardInterrupt):
-        return report("shuffle", rows())
-    return 130
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run("shuffle", rows()))

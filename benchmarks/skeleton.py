@@ -6,14 +6,11 @@ toy shower: toy data, no statement about jets.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.rows import Row, report
+from benchmarks.rows import Row, run
 from stablelit.callbacks import EpochMeanCheckpoint, KLCapCallback, RandomStateCheckpoint
 from stablelit.families.jets import JetDataModule, JetVAE
 from stablelit.optim import warmup_schedule
@@ -267,15 +264,5 @@ def rows() -> Iterator[Row]:
     yield from kl_rows()
 
 
-def main() -> int:
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with contextlib.suppress(KeyboardInterrupt):
-        return report("skeleton", rows())
-    return 130
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run("skeleton", rows()))
