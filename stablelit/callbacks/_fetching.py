@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stablelit.functional.throughput import StepClock
+from stablelit.functional.step_clock import StepClock
 
 _HOOKS = ("_on_before_fetch", "_on_after_fetch")
 

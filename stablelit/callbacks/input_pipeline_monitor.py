@@ -32,17 +32,8 @@ from stablelit.callbacks._ranks import gather_from_ranks
 from stablelit.errors import bad_argument
 from stablelit.findings import Action, Finding, FindingReporter
 from stablelit.functional.schedules import check_number
-from stablelit.functional.throughput import (
-    RankEpoch,
-    StepClock,
-    StepTotals,
-    Verdict,
-    named_shares,
-    quantiles,
-    summarise,
-    time_shares,
-    verdict,
-)
+from stablelit.functional.step_clock import StepClock, StepTotals, quantiles
+from stablelit.functional.throughput import RankEpoch, Verdict, named_shares, summarise, time_shares, verdict
 
 DeviceTiming = Literal["auto", "off"]
 _OWNER = "InputPipelineMonitor"
