@@ -67,7 +67,8 @@ class FindingReporter:
 
     Args:
         source: who reports, for the record.
-        action: `warn` goes on, `stop` ends the run cleanly after this batch, `raise` raises `FindingError`.
+        action: `warn` goes on, `stop` ends the run cleanly after this batch, `raise` raises `FindingError`. A finding
+            that only informs does neither.
 
     Raises:
         ConfigurationError: unknown action.
@@ -91,6 +92,8 @@ class FindingReporter:
             if not getattr(trainer, "fast_dev_run", False):
                 append_finding(findings_directory(trainer), finding)
             warnings.warn(str(finding), FindingWarning, stacklevel=3)
+        if finding.severity == "info":
+            return True
         if self.action == "stop":
             trainer.should_stop = True
         elif self.action == "raise":

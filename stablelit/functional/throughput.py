@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -94,6 +95,15 @@ class RankEpoch:
     step_quantiles: list[float]
     wait_quantiles: list[float]
 
+    def add(self, later: RankEpoch) -> None:
+        """Adds what the same rank counted later; the quantiles are the later ones, whose window looks back."""
+        self.totals.add(later.totals)
+        self.samples += later.samples
+        self.real_items += later.real_items
+        self.places += later.places
+        self.flops += later.flops
+        self.step_quantiles, self.wait_quantiles = later.step_quantiles, later.wait_quantiles
+
 
 def summarise(ranks: Sequence[RankEpoch], peak_flops_per_s: float | None) -> tuple[Shares, dict[str, float]] | None:
     """An epoch of all ranks: rates are sums over ranks, the wait and the quantiles are the slowest rank's.
@@ -139,6 +149,42 @@ def named_shares(shares: Shares) -> dict[str, float]:
     if shares.device_busy is not None:
         values["device_busy_frac"] = shares.device_busy
     return values
+
+
+class EpochsTogether:
+    """Adds up what ranks have counted until it is enough to judge by.
+
+    Args:
+        min_steps: counted on every rank, that are enough.
+    """
+
+    def __init__(self, min_steps: int) -> None:
+        self.min_steps = min_steps
+        self.ranks: list[RankEpoch] = []
+        self.epochs = 0
+
+    @property
+    def steps(self) -> int:
+        """Counted so far, on the rank that counted the fewest."""
+        return min((rank.totals.steps for rank in self.ranks), default=0)
+
+    def add(self, ranks: Sequence[RankEpoch]) -> list[RankEpoch]:
+        """Takes another epoch; returns the sums of all since the last return where they are enough, else nothing."""
+        if not self.ranks:
+            self.ranks, self.epochs = deepcopy(list(ranks)), 0
+        else:
+            for mine, later in zip(self.ranks, ranks, strict=True):
+                mine.add(later)
+        self.epochs += 1
+        if self.steps < self.min_steps:
+            return []
+        enough, self.ranks = self.ranks, []
+        return enough
+
+
+def seconds_waited(ranks: Sequence[RankEpoch]) -> float:
+    """For a batch, on average, on the rank that waits longest; 0 where no step was counted."""
+    return max((rank.totals.wait / rank.totals.steps for rank in ranks if rank.totals.steps), default=0.0)
 
 
 class Verdict(NamedTuple):

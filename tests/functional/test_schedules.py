@@ -2,12 +2,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stablelit.errors import ConfigurationError
-from stablelit.functional.schedules import PACINGS, Duration, Ramp, check_number, cyclical, parse_duration, step
+from stablelit.functional.schedules import (
+    PACINGS,
+    Duration,
+    Ramp,
+    check_count,
+    check_number,
+    cyclical,
+    parse_duration,
+    step,
+)
 
 MONOTONE = [name for name in PACINGS if name != "cyclical"]
 finite = st.floats(-1e6, 1e6, allow_nan=False)
@@ -129,3 +140,15 @@ def test_a_ramp_checks_its_arguments(arguments):
 def test_check_number_names_owner_argument_value_and_range(bad):
     with pytest.raises(ConfigurationError, match=r"Thing: rate=.*at least 0 and at most 2"):
         check_number("Thing", "rate", bad, at_least=0, at_most=2)
+
+
+@pytest.mark.parametrize("value", [3, np.int32(3), np.uint8(3), torch.tensor(3)])
+def test_integers_of_any_make_are_counts(value):
+    count = check_count("Owner", "n", value, 1)
+    assert (count, type(count)) == (3, int)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 3.0, np.float64(3), "3", None, [3], 0, np.int64(-1)])
+def test_what_is_no_count_is_refused(value):
+    with pytest.raises(ConfigurationError, match=r"Owner: n=.* is not allowed\. Allowed: an int of 1 or more"):
+        check_count("Owner", "n", value, 1)

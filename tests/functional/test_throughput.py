@@ -6,10 +6,12 @@ import pytest
 
 from stablelit.functional.step_clock import StepTotals
 from stablelit.functional.throughput import (
+    EpochsTogether,
     RankEpoch,
     Shares,
     model_flops_utilisation,
     padding_fraction,
+    seconds_waited,
     summarise,
     time_shares,
     verdict,
@@ -80,6 +82,32 @@ def test_an_epoch_of_two_ranks_sums_rates_and_takes_the_slowest_wait():
             "wait_s_p95": 0.2,
         }
     )
+
+
+def test_epochs_are_added_until_every_rank_has_counted_enough():
+    together, epochs = EpochsTogether(min_steps=7), []
+    for steps in ((2, 9), (4, 1), (1, 1), (9, 9), (3, 3)):
+        ranks = [rank(float(n), samples=n, real=n, places=2 * n, flops=n, p95=n, steps=n) for n in steps]
+        epochs.append((steps, together.add(ranks), together.epochs, together.steps))
+        assert [r.totals.steps for r in ranks] == list(steps), "what was given is not changed"
+    assert [(bool(sums), n, left) for _, sums, n, left in epochs] == [
+        (False, 1, 2),
+        (False, 2, 6),
+        (True, 3, 0),
+        (True, 1, 0),
+        (False, 1, 3),
+    ]
+    for i, counted in enumerate((2 + 4 + 1, 9 + 1 + 1)):
+        sums = epochs[2][1][i]
+        assert (sums.totals.steps, sums.totals.wait, sums.totals.wall) == (counted, counted, 30.0)
+        assert (sums.samples, sums.real_items, sums.places, sums.flops) == (counted, counted, 2 * counted, counted)
+        assert sums.step_quantiles == [0.5, 1], "the window of the last epoch"
+
+
+def test_the_wait_for_a_batch_is_that_of_the_rank_that_waits_longest():
+    nothing = RankEpoch(StepTotals(), 0, 0.0, 0.0, 0.0, [], [])
+    assert seconds_waited([rank(2.0, steps=4), rank(1.0, steps=1), nothing]) == 1.0
+    assert seconds_waited([nothing]) == 0.0
 
 
 def test_what_nobody_counted_is_not_in_the_summary():
