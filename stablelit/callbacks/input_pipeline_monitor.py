@@ -26,8 +26,8 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch.utilities import rank_zero_info
 
 from stablelit.callbacks._batch import ItemCount, ItemCounter, sample_count
-from stablelit.callbacks._epoch_log import log_epoch
 from stablelit.callbacks._device_work import nobody_knows, stream_has_work
+from stablelit.callbacks._epoch_log import log_epoch
 from stablelit.callbacks._fetching import BatchRepeater, FetchTap, chunk_loads
 from stablelit.callbacks._limit_findings import limit_finding, no_verdict
 from stablelit.callbacks._ranks import gather_from_ranks
