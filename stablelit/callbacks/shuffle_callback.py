@@ -188,7 +188,7 @@ class ShuffleCallback(pl.Callback):
         sampler = innermost_sampler(loader)
         if isinstance(sampler, ShuffleSampler) and saved.get("sampler"):
             sampler.load_state_dict({**saved["sampler"], "epoch": epoch})
-            if _settings(sampler) != saved["sampler"]:  # strict=False; it has warned
+            if sampler.mismatch(saved["sampler"]):  # strict=False; it has warned
                 batches, saved = 0, {}
         if batches and saved:
             check_same_data(loader, saved, trainer.world_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,10 +11,14 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from stablelit.data._batch_plans import BatchPlan, BudgetPlan, FixedPlan
+from stablelit.data._saved_state import extent, extents_in_words, sha1
 from stablelit.data.shuffle import ShuffleSampler
-from stablelit.errors import ConfigurationError, DataError, bad_argument
+from stablelit.errors import ConfigurationError, DataError
 from stablelit.functional.length_buckets import padded_length, padding_ratio
 from stablelit.functional.permutation import Permutation, mix
+from stablelit.functional.schedules import check_count
+
+_OWNER = "LengthBucketBatchSampler"
 
 # the stream of keys for the order of batches; the sampler's own windows count up from 0
 _BATCH_ORDER = 0x6C656E677468
@@ -75,21 +78,12 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
             )
         if (batch_size is None) == (max_tokens is None):
             raise ConfigurationError("LengthBucketBatchSampler: give either batch_size or max_tokens.")
-        for name, value in (
-            ("batch_size", batch_size),
-            ("max_tokens", max_tokens),
-            ("pool_batches", pool_batches),
-            ("multiple_of", multiple_of),
-            ("max_length", max_length),
-        ):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise bad_argument("LengthBucketBatchSampler", name, value, "an int of 1 or more")
         self.sampler = sampler
-        self.batch_size = batch_size
-        self.max_tokens = max_tokens
-        self.pool_batches = pool_batches
-        self.multiple_of = multiple_of
-        self.max_length = max_length
+        self.batch_size = None if batch_size is None else check_count(_OWNER, "batch_size", batch_size, 1)
+        self.max_tokens = None if max_tokens is None else check_count(_OWNER, "max_tokens", max_tokens, 1)
+        self.pool_batches = check_count(_OWNER, "pool_batches", pool_batches, 1)
+        self.multiple_of = check_count(_OWNER, "multiple_of", multiple_of, 1)
+        self.max_length = None if max_length is None else check_count(_OWNER, "max_length", max_length, 1)
         self.drop_last = drop_last
         self.lengths = self._checked(lengths)
         self.start = 0
@@ -124,11 +118,23 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
             "multiple_of": self.multiple_of if self.max_tokens else 1,
             "ranks": self.sampler.num_replicas if self.max_tokens else 0,
             "lengths_sha1": self._fingerprint,
+            "lengths": extent(self.lengths),
         }
+
+    def mismatch(self, saved: dict[str, Any]) -> str:
+        """What of saved settings does not fit these, with both values; empty where they fit."""
+        mine = self.settings()
+        for name in ("pool_batches", "drop_last", "max_tokens", "multiple_of", "ranks"):
+            if saved.get(name, mine[name]) != mine[name]:
+                return f"the checkpoint's batch sampler had {name}={saved[name]!r}, now it has {mine[name]!r}."
+        if saved.get("lengths_sha1") != mine["lengths_sha1"]:
+            told = extents_in_words("lengths", "tokens", saved.get("lengths"), mine["lengths"])
+            return f"the checkpoint's batch sampler had {told}."
+        return ""
 
     @cached_property
     def _fingerprint(self) -> str:
-        return hashlib.sha1(self.lengths.tobytes()).hexdigest()
+        return sha1(self.lengths)
 
     def _global_batches(self, start: int) -> Iterator[NDArray[np.int64]]:
         """The batches of all ranks together from the `start`-th."""

@@ -4,12 +4,15 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import RandomSampler
+from lightning.pytorch.demos.boring_classes import BoringModel
+from torch.utils.data import RandomSampler, TensorDataset
 
-from stablelit.data import LengthBucketBatchSampler, ShuffleSampler
+from stablelit.data import LengthBucketBatchSampler, ShuffleDataLoader, ShuffleSampler
 from stablelit.errors import ConfigurationError, DataError
+from tests.contract.modules import make_trainer
 
 N = 230
 LENGTHS = np.random.default_rng(0).lognormal(3, 1, N).astype(int).clip(1, 200)
@@ -167,6 +170,22 @@ def test_tiny_data_and_batches_larger_than_the_data_make_one_batch():
 def test_bad_arguments_are_refused(arguments, says):
     with pytest.raises(ConfigurationError, match=says):
         LengthBucketBatchSampler(**{"sampler": ShuffleSampler(range(5)), "lengths": [1, 2, 3, 4, 5], **arguments})
+
+
+def test_numpys_integers_are_numbers_too_and_the_settings_stay_plain():
+    names = ("batch_size", "pool_batches", "multiple_of", "max_length")
+    buckets = LengthBucketBatchSampler(ShuffleSampler(range(N)), LENGTHS, **{name: np.int64(8) for name in names})
+    assert list(buckets) == list(LengthBucketBatchSampler(ShuffleSampler(range(N)), LENGTHS, **dict.fromkeys(names, 8)))
+    assert {type(value) for value in (*buckets.settings().values(), buckets.global_batch)} <= {int, str, bool, list}
+
+
+def test_overfit_batches_is_told_what_to_use_instead(tmp_path):
+    """Lightning builds the batch sampler anew around a SequentialSampler of its own."""
+    data = TensorDataset(torch.zeros(N, 1))
+    buckets = LengthBucketBatchSampler(ShuffleSampler(data), LENGTHS, batch_size=8)
+    trainer = make_trainer(tmp_path, [], overfit_batches=2)
+    with pytest.raises(ConfigurationError, match="SequentialSampler.*overfit_batches, use limit_train_batches instead"):
+        trainer.fit(BoringModel(), ShuffleDataLoader(data, batch_sampler=buckets))
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    Dataset,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -194,7 +196,11 @@ def test_another_order_begins_the_epoch_anew_where_that_is_allowed():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"lengths": [1] * 23}, "lengths_sha1"),
+        ({"lengths": [1] * 23}, "had 23 lengths of 1 to 10 tokens, now there are 23 lengths of 1 to 1 tokens"),
+        (
+            {"lengths": LENGTHS[1:] + LENGTHS[:1]},
+            "now there are as many of other sizes or in another order",
+        ),
         ({"pool_batches": 3}, "pool_batches=2, now it has 3"),
         ({"max_tokens": 50}, "max_tokens=33, now it has 50"),
     ],
@@ -250,8 +256,44 @@ def test_an_iterable_data_set_is_refused():
         def __iter__(self):
             return iter(range(23))
 
-    with pytest.raises(ConfigurationError, match="map-style"):
-        ShuffleDataLoader(Stream(), sampler=ShuffleSampler(Stream()))
+    class NoLength(Dataset):
+        def __getitem__(self, index):
+            return index
+
+    for data in (Stream(), NoLength()):
+        kind = type(data).__name__
+        with pytest.raises(ConfigurationError, match=f"ShuffleSampler: {kind} has no length.*map-style"):
+            ShuffleDataLoader(data, sampler=ShuffleSampler(data))
+        # before torch's own message, and before one of the sampler
+        for sampler in (_ordered(), None):
+            with pytest.raises(ConfigurationError, match=f"ShuffleDataLoader: {kind} has no length.*map-style"):
+                ShuffleDataLoader(data, sampler=sampler, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({}, "has no sampler, epoch, batches; it has nothing"),
+        ({"epoch": 0, "batches": 1}, "has no sampler; it has epoch, batches"),
+        ({"sampler": {"seed": 4}, "epoch": 0, "batches": 1}, "ShuffleSampler.load_state_dict.*has no epoch, n"),
+        ([], r"\(a list\)"),
+    ],
+)
+def test_a_state_that_is_none_is_refused_and_changes_nothing(state, says):
+    loader = _loader()
+    with pytest.raises(ConfigurationError, match=says):
+        loader.load_state_dict(state)
+    assert _run(loader, 0) == _run(_loader(), 0)
+
+
+@pytest.mark.parametrize("size", [0, True, 2.5, "4", np.int64(-1)])
+def test_a_batch_size_that_is_none_is_refused(size):
+    with pytest.raises(ConfigurationError, match="ShuffleDataLoader: batch_size="):
+        _loader(batch_size=size)
+
+
+def test_numpys_integers_are_batch_sizes_too():
+    assert _run(_loader(batch_size=np.int64(5)), 2) == _run(_loader(batch_size=5), 2)
 
 
 @pytest.mark.parametrize(

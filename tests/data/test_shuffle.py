@@ -230,7 +230,8 @@ def test_a_position_that_the_ranks_cannot_share_is_refused_with_the_numbers_that
     [
         ({"mode": "full"}, "mode='block', the sampler now has 'full'"),
         ({"window_chunks": 3}, "window_chunks=2, the sampler now has 3"),
-        ({"chunk_sizes": [22, 22]}, "chunk_sizes_sha1='.*', the sampler now has '"),
+        ({"chunk_sizes": [22, 22]}, "6 chunks of 4 to 11 samples, now there are 2 chunks of 22 to 22 samples"),
+        ({"chunk_sizes": [9, 7, 4, 11, 5, 8]}, "6 chunks of 4 to 11 samples, now there are as many of other sizes or"),
     ],
 )
 def test_resuming_another_order_is_refused_or_begins_the_epoch_anew(arguments, says):
@@ -243,6 +244,63 @@ def test_resuming_another_order_is_refused_or_begins_the_epoch_anew(arguments, s
         lenient.load_state_dict(state)
     assert lenient.epoch == 2
     assert len(list(lenient)) == 44
+
+
+def test_a_state_that_has_no_extent_of_its_chunks_is_compared_all_the_same():
+    sampler = ShuffleSampler(Files(), mode="block")
+    state = {name: value for name, value in sampler.state_dict().items() if name != "chunks"}
+    assert sampler.mismatch(state) == ""
+    assert "other chunks, now there are 6 chunks of 4 to 11" in sampler.mismatch({**state, "chunk_sizes_sha1": "a"})
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({}, "no seed, epoch, n; it has nothing"),
+        ({"seed": 1, "n": 10, "what": 0}, "no epoch; it has seed, n, what"),
+        (None, r"\(a NoneType\) has no seed"),
+    ],
+)
+def test_a_state_that_is_none_is_refused_with_what_is_missing(state, says):
+    sampler = ShuffleSampler(range(10), seed=7)
+    with pytest.raises(ConfigurationError, match=rf"ShuffleSampler\.load_state_dict: the state.*{says}"):
+        sampler.load_state_dict(state)
+    assert (sampler.seed, list(sampler)) == (7, list(ShuffleSampler(range(10), seed=7)))
+
+
+def test_numpys_integers_are_numbers_too_and_the_state_stays_plain():
+    i = np.int64
+    sampler = ShuffleSampler(range(10), i(3), i(1), num_replicas=i(2), rank=i(1), window_chunks=i(4))
+    assert list(sampler) == list(ShuffleSampler(range(10), 3, 1, num_replicas=2, rank=1))
+    sampler.set_epoch(i(5))
+    numbers = (sampler.seed, sampler.epoch, sampler.num_replicas, sampler.rank, sampler.window_chunks)
+    assert numbers == (3, 5, 2, 1, 4)
+    assert {type(number) for number in (*numbers, *sampler.state_dict().values())} <= {int, str, list}
+
+
+@pytest.mark.parametrize(
+    ("kept", "known"), [(np.int64(2), 2), (2, 2), ("4 GiB", None), (2.5, None), (True, None), (0, None)]
+)
+def test_a_cache_size_that_is_no_number_of_chunks_is_not_known(kept, known):
+    class Keeps(Files):
+        cache_size = kept
+
+    described = ShuffleSampler(Keeps()).describe(8)
+    assert described.cache_size == known
+    assert described.loads_per_batch == (None if known is None else pytest.approx(8 * (1 - known / 6)))
+
+
+@pytest.mark.parametrize("mode", ["full", "block", "sequential"])
+def test_a_batch_larger_than_the_data_is_described_as_all_of_them(mode):
+    sampler = ShuffleSampler(Files(), mode=mode, window_chunks=2)
+    assert sampler.describe(256, 0.5, cache_size=1) == sampler.describe(44, 0.5, cache_size=1)
+    assert sampler.describe(256).batch_size == 44
+
+
+def test_a_long_value_is_not_shown_whole():
+    with pytest.raises(ConfigurationError, match=r"chunk_sizes=\[0\.5, 0\.5,.* \.\.\. \(100000 in all\)") as error:
+        ShuffleSampler(range(10), mode="block", chunk_sizes=[0.5] * 100_000)
+    assert len(str(error.value)) < 300
 
 
 def test_a_state_from_before_there_were_modes_is_taken():
@@ -275,6 +333,11 @@ def test_an_epoch_that_is_none_is_refused(epoch):
         ({"mode": "block", "chunk_sizes": [10, 0]}, r"chunk_sizes\[1\]=0"),
         ({"mode": "block", "chunk_sizes": [12, -2]}, r"chunk_sizes\[1\]=-2"),
         ({"mode": "block", "chunk_sizes": [5.0, 5.0]}, "flat sequence of ints"),
+        ({"mode": "block", "chunk_sizes": [[1], [2, 3]]}, r"chunk_sizes=\[\[1\], \[2, 3\]\].*flat sequence of ints"),
+        ({"num_replicas": 2, "rank": "0"}, "rank='0'.*an int of 0 or more"),
+        ({"num_replicas": "2", "rank": 0}, "num_replicas='2'"),
+        ({"num_replicas": 2, "rank": True}, "rank=True"),
+        ({"seed": True}, "seed=True"),
         ({"mode": "block", "chunk_sizes": [5, 5], "window_chunks": 0}, "window_chunks=0"),
     ],
 )
