@@ -16,7 +16,7 @@ from stablelit.data.shuffle import ShuffleSampler
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.functional.length_buckets import padded_length, padding_ratio
 from stablelit.functional.permutation import Permutation, mix
-from stablelit.functional.schedules import check_count
+from stablelit.functional.schedules import check_count, check_flag
 
 _OWNER = "LengthBucketBatchSampler"
 
@@ -72,8 +72,8 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         # `lengths` has a default so that this error is met, and not a missing argument.
         if not isinstance(sampler, ShuffleSampler):
             raise ConfigurationError(
-                f"LengthBucketBatchSampler: sampler is a {type(sampler).__name__}; allowed: a ShuffleSampler. If "
-                f"Lightning put another in: for overfit_batches, use limit_train_batches instead; for DDP, use a "
+                f"LengthBucketBatchSampler: sampler is a {type(sampler).__name__}; allowed: a ShuffleSampler(dataset). "
+                f"If Lightning put another in: for overfit_batches, use limit_train_batches instead; for DDP, use a "
                 f"ShuffleDataLoader, which it leaves alone."
             )
         if (batch_size is None) == (max_tokens is None):
@@ -84,7 +84,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         self.pool_batches = check_count(_OWNER, "pool_batches", pool_batches, 1)
         self.multiple_of = check_count(_OWNER, "multiple_of", multiple_of, 1)
         self.max_length = None if max_length is None else check_count(_OWNER, "max_length", max_length, 1)
-        self.drop_last = drop_last
+        self.drop_last = check_flag(_OWNER, "drop_last", drop_last)
         self.lengths = self._checked(lengths)
         self.start = 0
         self._plans: dict[tuple[int, bool], BudgetPlan] = {}
@@ -173,7 +173,10 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         return self._plans[world, drop_tail]
 
     def _checked(self, lengths: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
-        array: NDArray[Any] = np.asarray(lengths)
+        try:
+            array: NDArray[Any] = np.asarray(lengths)
+        except ValueError:  # rows of different lengths
+            raise DataError(f"{_OWNER}: lengths are rows of different lengths; it needs one int a sample.") from None
         n = len(self.sampler.dataset)  # type: ignore[arg-type]
         if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
             raise DataError(

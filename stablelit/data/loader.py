@@ -15,7 +15,7 @@ from stablelit.data._chunk_sizes import length_of
 from stablelit.data._saved_state import require_keys
 from stablelit.data.buckets import LengthBucketBatchSampler
 from stablelit.data.shuffle import ShuffleSampler
-from stablelit.errors import ConfigurationError
+from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.functional.permutation import mix
 from stablelit.functional.schedules import check_count
 
@@ -73,6 +73,14 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
         **kwargs: Any,
     ) -> None:
         samples = length_of(dataset, "ShuffleDataLoader")
+        if kwargs.get("shuffle"):
+            raise bad_argument(
+                "ShuffleDataLoader",
+                "shuffle",
+                kwargs["shuffle"],
+                "nothing: the sampler shuffles",
+                "Leave it out, and give sampler=ShuffleSampler(dataset, seed=...).",
+            )
         if kwargs.get("batch_size") is not None:
             kwargs["batch_size"] = check_count("ShuffleDataLoader", "batch_size", kwargs["batch_size"], 1)
         inner = sampler if batch_sampler is None else getattr(batch_sampler, "sampler", None)

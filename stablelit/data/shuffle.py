@@ -15,7 +15,7 @@ from stablelit.data._saved_state import extent, extents_in_words, require_keys, 
 from stablelit.data.shuffle_description import ShuffleDescription, describe_order
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.functional.permutation import EXACT_BELOW, BlockPermutation, Indices, Permutation, mix
-from stablelit.functional.schedules import check_count
+from stablelit.functional.schedules import check_count, check_flag
 
 _OWNER = "ShuffleSampler"
 Mode = Literal["full", "block", "sequential"]
@@ -85,11 +85,11 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
             if rank >= num_replicas:
                 raise bad_argument(_OWNER, "rank", rank, f"0 to {num_replicas - 1}")
         self.dataset = data_source  # type: ignore[assignment]
-        self.drop_last = drop_last
+        self.drop_last = check_flag(_OWNER, "drop_last", drop_last)
         self.shuffle = mode != "sequential"
         self.mode = mode
         self.chunk_sizes = chunk_sizes_of(data_source, n, mode == "block", chunk_sizes)
-        self.strict = strict
+        self.strict = check_flag(_OWNER, "strict", strict)
         self._ranks = (num_replicas, rank)
         self.start = 0
         self._resume: tuple[int, int] | None = None

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stablelit.errors import bad_argument
 from stablelit.functional.permutation import BlockPermutation
-from stablelit.functional.schedules import check_count
+from stablelit.functional.schedules import check_count, check_number
 from stablelit.functional.shuffle_quality import expected_design_effect
 
 
@@ -83,8 +82,7 @@ def describe_order(
     batch_size = min(check_count("ShuffleSampler.describe", "batch_size", batch_size, 1), n)
     if cache_size is not None:
         cache_size = check_count("ShuffleSampler.describe", "cache_size", cache_size, 1)
-    if not -1.0 <= label_icc <= 1.0:
-        raise bad_argument("ShuffleSampler.describe", "label_icc", label_icc, "a correlation, -1 to 1")
+    label_icc = check_number("ShuffleSampler.describe", "label_icc", label_icc, at_least=-1.0, at_most=1.0)
     if chunk_sizes is None:
         effect = None if mode == "sequential" else 1.0
         ratio = None if mode == "sequential" else 1.0

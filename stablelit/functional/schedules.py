@@ -227,6 +227,17 @@ def check_count(owner: str, name: str, value: object, least: int) -> int:
     return count
 
 
+def check_flag(owner: str, name: str, value: object) -> bool:
+    """Returns True or False, or raises naming owner, argument and value: "no" is true, and nobody means it.
+
+    Raises:
+        ConfigurationError: neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise bad_argument(owner, name, value, "True or False")
+    return value
+
+
 def check_number(
     owner: str,
     name: str,

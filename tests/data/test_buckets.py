@@ -161,6 +161,7 @@ def test_tiny_data_and_batches_larger_than_the_data_make_one_batch():
         ({"batch_size": 4, "max_tokens": 4}, "either batch_size or max_tokens"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"max_tokens": 2.5}, "max_tokens=2.5"),
+        ({"batch_size": 4, "drop_last": "no"}, "drop_last='no'.*True or False"),
         ({"batch_size": 4, "pool_batches": 0}, "pool_batches=0"),
         ({"batch_size": 4, "multiple_of": 0}, "multiple_of=0"),
         ({"batch_size": 4, "max_length": 0}, "max_length=0"),
@@ -197,6 +198,7 @@ def test_overfit_batches_is_told_what_to_use_instead(tmp_path):
         ([1, 2, 9, 4, 5], {"max_tokens": 10, "multiple_of": 8}, r"lengths\[2\]=9 is above max_tokens=10 \(padded to"),
         ([1, 2], {"batch_size": 2}, r"shape \(2,\).*each of the 5 samples"),
         ([1.0, 2, 3, 4, 5], {"batch_size": 2}, "type float64"),
+        ([[1], [2, 3], [4], [5], [6]], {"batch_size": 2}, "rows of different lengths; it needs one int a sample"),
         ([], {"batch_size": 2}, "one int for each of the 5 samples"),
     ],
 )

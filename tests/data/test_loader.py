@@ -177,6 +177,8 @@ def test_numpys_integers_are_batch_sizes_too():
     ("arguments", "says"),
     [
         ({}, "sampler is a NoneType"),
+        ({"shuffle": True}, "shuffle=True.*the sampler shuffles.*give sampler=ShuffleSampler"),
+        ({"shuffle": True, "sampler": ordered()}, "shuffle=True.*Leave it out"),
         ({"batch_sampler": BatchSampler(RandomSampler(DATA), 4, False)}, "BatchSampler of a RandomSampler"),
         ({"batch_sampler": [[0, 1], [2, 3]]}, "batch_sampler is a list"),
     ],

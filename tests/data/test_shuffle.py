@@ -182,6 +182,8 @@ def test_an_epoch_that_is_none_is_refused(epoch):
         ({"num_replicas": "2", "rank": 0}, "num_replicas='2'"),
         ({"num_replicas": 2, "rank": True}, "rank=True"),
         ({"seed": True}, "seed=True"),
+        ({"drop_last": "no"}, "drop_last='no'.*True or False"),
+        ({"strict": 1}, "strict=1"),
         ({"mode": "block", "chunk_sizes": [5, 5], "window_chunks": 0}, "window_chunks=0"),
     ],
 )

@@ -46,7 +46,12 @@ def test_the_description_says_whether_the_cache_holds_the_window():
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [({"batch_size": 0}, "batch_size=0"), ({"cache_size": 0}, "cache_size=0"), ({"label_icc": 2.0}, "label_icc=2")],
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"cache_size": 0}, "cache_size=0"),
+        ({"label_icc": 2.0}, "label_icc=2"),
+        ({"label_icc": "a"}, "label_icc='a'"),
+    ],
 )
 def test_a_description_of_nonsense_is_refused(arguments, says):
     with pytest.raises(ConfigurationError, match=says):

@@ -14,6 +14,7 @@ from stablelit.functional.schedules import (
     Duration,
     Ramp,
     check_count,
+    check_flag,
     check_number,
     cyclical,
     parse_duration,
@@ -152,3 +153,10 @@ def test_integers_of_any_make_are_counts(value):
 def test_what_is_no_count_is_refused(value):
     with pytest.raises(ConfigurationError, match=r"Owner: n=.* is not allowed\. Allowed: an int of 1 or more"):
         check_count("Owner", "n", value, 1)
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_what_is_neither_true_nor_false_is_refused(value):
+    assert check_flag("Owner", "strict", False) is False
+    with pytest.raises(ConfigurationError, match=r"Owner: strict=.* Allowed: True or False"):
+        check_flag("Owner", "strict", value)
