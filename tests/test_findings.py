@@ -47,11 +47,13 @@ def test_stop_ends_the_run_and_raise_raises(tmp_path):
     assert caught.value.finding.name == "cap-ineffective"
 
 
-@pytest.mark.parametrize("action", ["stop", "raise"])
-def test_what_only_informs_ends_no_run(action, tmp_path):
+@pytest.mark.parametrize("action", ["warn", "stop", "raise"])
+def test_what_only_informs_ends_no_run_and_is_no_warning(action, tmp_path, caplog):
     trainer = _trainer(tmp_path)
-    with pytest.warns(FindingWarning, match=r"\[info\]"):
+    with warnings.catch_warnings(), caplog.at_level("INFO", "lightning.pytorch"):
+        warnings.simplefilter("error")
         assert FindingReporter("a", action).report(trainer, replace(FINDING, severity="info"))
+    assert "[info] cap-ineffective" in caplog.text
     assert not hasattr(trainer, "should_stop")
     assert [finding.severity for finding in read_findings(tmp_path)] == ["info"]
 
