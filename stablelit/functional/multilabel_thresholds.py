@@ -99,15 +99,16 @@ def cross_fit(halves: tuple[Sequence[ScoreGroups], Sequence[ScoreGroups]], fit: 
     """
     first, second = halves
     there, back = counts_of(second, fit(first)), counts_of(first, fit(second))
-    sums = []
-    for a, b in zip(there, back, strict=True):
-        total = a.total + b.total
-        if math.isnan(a.threshold) or math.isnan(b.threshold):
-            sums.append(Counts(math.nan, 0, 0, 0, total))
-        else:
-            predicted, right = a.predicted + b.predicted, a.true_positives + b.true_positives
-            sums.append(Counts((a.threshold + b.threshold) / 2, predicted, right, a.positives + b.positives, total))
-    return sums
+    return [add_counts(a, b) for a, b in zip(there, back, strict=True)]
+
+
+def add_counts(a: Counts, b: Counts) -> Counts:
+    """The counts of two parts together, at the mean of their thresholds; nothing where one has no threshold."""
+    total = a.total + b.total
+    if math.isnan(a.threshold) or math.isnan(b.threshold):
+        return Counts(math.nan, 0, 0, 0, total)
+    predicted, right = a.predicted + b.predicted, a.true_positives + b.true_positives
+    return Counts((a.threshold + b.threshold) / 2, predicted, right, a.positives + b.positives, total)
 
 
 def in_first_half(units: Array) -> Array:
