@@ -19,6 +19,7 @@ from stablelit.functional.multilabel_thresholds import in_first_half
 from stablelit.functional.score_groups import Array, ScoreGroups, group_scores, merge_groups, thin_groups
 
 Activation = Literal["none", "sigmoid", "softmax"]
+_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,14 @@ class _Chunk:
 
 
 class SampleCollector:
-    """Keeps the scores of an evaluation: as they are up to `exact_max`, beyond that as `bins` groups.
+    """Keeps the scores of an evaluation: as they are up to `exact_max`, beyond that as groups.
 
     Args:
         sources: where they are.
         choice: how a threshold is chosen.
         exact_max: how many scores of all ranks are kept as they are.
-        bins: how many groups what came before is thinned to whenever there are more; each time, a threshold's counts
-            are off by at most one part in `bins` of what had come.
+        bins: how many groups every `exact_max` scores are thinned to, in each half: a threshold's counts are then off
+            by at most one part in `bins`, and once more for every 64 times `exact_max`.
     """
 
     def __init__(self, sources: SampleSources, choice: ThresholdChoice, exact_max: int, bins: int) -> None:
@@ -137,7 +138,7 @@ class SampleCollector:
         self._stride, self._rank = world_size, rank
         self._chunks: list[_Chunk] = []
         self._rows = self._kept = 0
-        self._thinned: Samples | None = None
+        self._thinned: list[Samples] = []
 
     def add(self, pl_module: Any, outputs: Any, batch: Any, step: str) -> None:
         """Takes a batch; nothing waits for the device until `exact_max` is reached."""
@@ -164,10 +165,11 @@ class SampleCollector:
         """What all ranks have collected; None where nothing was. Every rank must call it."""
         if self._chunks and _last_is_a_copy(loader, self._rows):
             self._chunks[-1].without_last_row()
+            self._rows -= 1
         split = self.choice.needs_truth
-        if any(gather_from_ranks(trainer, self._thinned is not None)):
+        if any(gather_from_ranks(trainer, bool(self._thinned))):
             self._thin()
-            found = Samples.of_parts([part for part in gather_from_ranks(trainer, self._thinned) if part is not None])
+            found = Samples.of_parts([part for rank in gather_from_ranks(trainer, self._thinned) for part in rank])
         else:
             rows = [part for part in gather_from_ranks(trainer, self._all_rows()) if part is not None]
             found = Samples.of_rows(rows, self.choice.owner, split) if rows else None
@@ -188,12 +190,16 @@ class SampleCollector:
         rows = self._all_rows()
         if rows is None:
             return
-        new = Samples.of_rows([rows], self.choice.owner, split=True)
-        both = new if self._thinned is None else Samples.of_parts([self._thinned, new])
-        assert both is not None
-        first, second = ([thin_groups(g, self.bins // 2) for g in half] for half in (both.first, both.second))
-        self._thinned = Samples([], first, second)
+        self._thinned.append(self._thin_halves(Samples.of_rows([rows], self.choice.owner, split=True)))
+        if len(self._thinned) > _MOST_PARTS:
+            together = Samples.of_parts(self._thinned)
+            assert together is not None
+            self._thinned = [self._thin_halves(together)]
         self._chunks, self._kept = [], 0
+
+    def _thin_halves(self, samples: Samples) -> Samples:
+        halves = [[thin_groups(groups, self.bins) for groups in half] for half in (samples.first, samples.second)]
+        return Samples([], halves[0], halves[1])
 
 
 Rows = tuple[Tensor, Tensor, Array]

@@ -84,7 +84,8 @@ class ThresholdSweepValidation(pl.Callback):
         allow_cyclic_truth: take a true graph that has a cycle.
         dataloader_idx: which of several validation (and test) loaders.
         exact_max: how many scores are kept as they are, over all ranks.
-        bins: groups that more scores are thinned to.
+        bins: groups that each `exact_max` scores are thinned to where there are more; a threshold's counts are then off
+            by at most one part in `bins`.
         target: dotted path of where the threshold is written; None is `decision_threshold` where the module has it and
             this instance has no name.
         report_test: measure the kept threshold when testing; `test_step` must return what `validation_step` does.
@@ -200,8 +201,6 @@ class ThresholdSweepValidation(pl.Callback):
                     f"{_OWNER}: {type(other).__name__} in the same Trainer writes {type(pl_module).__name__}."
                     f"{self.writes_scalar} too, so the last one would win. Give one of them another target."
                 )
-            if isinstance(other, ThresholdSweepValidation) and other.log_prefix == self.log_prefix:
-                raise ConfigurationError(f"{_OWNER}: two of them log {self.log_prefix}/best. Give one a name.")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes a restored threshold, and looks at who follows the numbers of this callback."""

@@ -88,7 +88,7 @@ def merge_groups(parts: Iterable[ScoreGroups]) -> ScoreGroups:
 
 
 def thin_groups(groups: ScoreGroups, bins: int) -> ScoreGroups:
-    """At most `bins` groups of about as many samples each; a group stands at the lowest score that is in it.
+    """At most `bins` groups of about as many samples each; a group stands at the middle one of its scores.
 
     What a threshold counts on the thinned groups and on the samples differs by at most ``total / bins`` samples, or by
     the largest tie where that is larger.
@@ -99,7 +99,8 @@ def thin_groups(groups: ScoreGroups, bins: int) -> ScoreGroups:
     # the last group of each bin of equal mass
     last = np.flatnonzero(np.diff((ends - 1) * bins // ends[-1], append=bins))
     kept = np.concatenate([[0], last + 1])
-    return ScoreGroups(groups.scores[last], groups.predicted[kept], groups.true_positives[kept], groups.dtype)
+    middle = (kept[:-1] + last) // 2
+    return ScoreGroups(groups.scores[middle], groups.predicted[kept], groups.true_positives[kept], groups.dtype)
 
 
 def _checked(scores: Tensor | Array, targets: Tensor | Array, owner: str) -> tuple[Array, Array, torch.dtype]:
