@@ -29,16 +29,18 @@ def draw_curve(outcome: Outcome, choice: ThresholdChoice) -> Any:
             above.plot(x, curve.values("fbeta", choice.beta)[places], label=name.upper(), color="C3", linewidth=2)
     if positives and f"{name}_null" in outcome.values:
         null, q95 = outcome.values[f"{name}_null"], outcome.values[f"{name}_null_q95"]
-        above.axhspan(0.0, q95, color="0.85", label=f"chance, chosen alike: {null:.3f}, 95 % below {q95:.3f}")
+        above.axhspan(0.0, q95, color="0.8", label=f"95 % of noise, chosen alike (mean {null:.3f})")
     for axis in (above, below):
         axis.axvline(outcome.thresholds[0], color="black", linestyle="--", linewidth=1)
         axis.grid(alpha=0.3)
     above.set_ylim(0.0, 1.02)
     above.set_title(f"{choice.select}: threshold {outcome.thresholds[0]:.4g}")
     if positives:
-        above.legend(frameon=False, fontsize="small")
+        above.legend(loc="lower left", fontsize="small", framealpha=0.9)
     below.step(x, predicted, where="post", color="C1")
-    below.axhline(positives, color="0.4", linestyle="--", linewidth=1) if positives else None
+    if positives:
+        below.axhline(positives, color="0.4", linestyle=":", linewidth=1, label="true")
+        below.legend(loc="upper right", fontsize="small", frameon=False)
     below.set_ylabel("predicted" if outcome.graphs is None else "edges")
     below.set_xlabel("threshold")
     return figure

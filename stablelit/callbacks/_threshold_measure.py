@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stablelit.callbacks._threshold_choice import Outcome, ThresholdChoice
-from stablelit.callbacks._threshold_samples import Samples
+from stablelit.callbacks._threshold_samples import Rows, Samples
 from stablelit.functional.multilabel_thresholds import (
     average_f_beta,
     average_of,
@@ -86,17 +86,17 @@ def _beside(choice: ThresholdChoice, labels: Sequence[ScoreGroups], counts: Sequ
 def _interval(
     choice: ThresholdChoice, samples: Samples, counts: Sequence[Counts], pair: tuple[Sequence[float], Sequence[float]]
 ) -> dict[str, float]:
-    """The interval over units of the score, where there is one label: `pair` judges the first and the second half."""
+    """The interval over units of the score, where there is one label: `pair` judges the first and the second half.
+
+    Of groups of samples it needs every sample: where they were thinned, it is NaN.
+    """
     if len(counts) != 1:
         return {}
     low = high = math.nan
-    units = None if samples.rows is None else _counts_of_units(samples.rows, pair)
-    if not counts[0].positives:
-        pass
-    elif units is None:
+    if counts[0].positives and not samples.clustered:
         low, high = bootstrap_interval(*_four_kinds(counts[0]), choice.beta)
-    else:
-        low, high = bootstrap_interval(units, None, choice.beta)
+    elif counts[0].positives and samples.rows is not None:
+        low, high = bootstrap_interval(_counts_of_units(samples.rows, pair), None, choice.beta)
     return {f"{choice.score_name}_low": low, f"{choice.score_name}_high": high}
 
 
@@ -108,11 +108,9 @@ def _four_kinds(counts: Counts) -> tuple[Array, Array]:
     return kinds, np.array([right, false, missed, counts.total - right - false - missed])
 
 
-def _counts_of_units(rows: tuple[torch.Tensor, torch.Tensor, Array], pair: tuple[Sequence[float], ...]) -> Array | None:
-    scores, targets, units = rows
+def _counts_of_units(rows: Rows, pair: tuple[Sequence[float], ...]) -> Array:
+    scores, targets, units, _ = rows
     distinct, places = np.unique(units, return_inverse=True)
-    if len(distinct) == len(units):
-        return None
     first, (there, back) = torch.from_numpy(in_first_half(units)), (p[0] for p in pair)
     predicted = torch.where(first, scores[:, 0] >= there, scores[:, 0] >= back).numpy()
     labels = targets[:, 0].bool().numpy()

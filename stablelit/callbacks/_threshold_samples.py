@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -118,6 +118,15 @@ class _Chunk:
         self.groups = None if self.groups is None else self.groups[:-1]
 
 
+class Rows(NamedTuple):
+    """Scores (M, L), targets (M, L), the unit of each row (M,), and whether one unit may have several rows."""
+
+    scores: Tensor
+    targets: Tensor
+    units: Array
+    clustered: bool
+
+
 class SampleCollector:
     """Keeps the scores of an evaluation: as they are up to `exact_max`, beyond that as groups.
 
@@ -184,7 +193,8 @@ class SampleCollector:
             units.append(chunk.units(self._rank + self._stride * first, self._stride))
             first += chunk.rows
         scores, targets = (torch.cat([getattr(c, name) for c in self._chunks]).cpu() for name in ("scores", "targets"))
-        return scores, targets, np.concatenate(units)
+        clustered = any(chunk.groups is not None or chunk.of_a_row > 1 for chunk in self._chunks)
+        return Rows(scores, targets, np.concatenate(units), clustered)
 
     def _thin(self) -> None:
         rows = self._all_rows()
@@ -199,11 +209,7 @@ class SampleCollector:
 
     def _thin_halves(self, samples: Samples) -> Samples:
         halves = [[thin_groups(groups, self.bins) for groups in half] for half in (samples.first, samples.second)]
-        return Samples([], halves[0], halves[1])
-
-
-Rows = tuple[Tensor, Tensor, Array]
-"""Scores (M, L), targets (M, L), and the unit of each row, (M,)."""
+        return Samples([], halves[0], halves[1], None, samples.clustered)
 
 
 @dataclass
@@ -215,12 +221,14 @@ class Samples:
         first: those of one half; empty where nobody asks for halves.
         second: those of the other half.
         rows: the scores themselves, where they are still there.
+        clustered: whether several scores belong to one unit.
     """
 
     labels: list[ScoreGroups]
     first: list[ScoreGroups]
     second: list[ScoreGroups]
     rows: Rows | None = None
+    clustered: bool = False
 
     @classmethod
     def of_rows(cls, parts: Sequence[Rows], owner: str, split: bool) -> Samples:
@@ -229,8 +237,8 @@ class Samples:
         Raises:
             DataError: NaN scores, targets other than 0 and 1.
         """
-        scores, targets = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-        units = np.concatenate([part[2] for part in parts])
+        scores, targets = torch.cat([part.scores for part in parts]), torch.cat([part.targets for part in parts])
+        units, clustered = np.concatenate([part.units for part in parts]), any(part.clustered for part in parts)
         labels = [group_scores(s, t, owner) for s, t in zip(scores.T, targets.T, strict=True)]
         halves: list[list[ScoreGroups]] = [[], []]
         if split:
@@ -238,7 +246,7 @@ class Samples:
             for half, chosen in zip(halves, (coin, ~coin), strict=True):
                 for s, t, whole in zip(scores.T, targets.T, labels, strict=True):
                     half.append(group_scores(s[chosen], t[chosen], owner) if chosen.any() else _none_of(whole))
-        return cls(labels, halves[0], halves[1], (scores, targets, units))
+        return cls(labels, halves[0], halves[1], Rows(scores, targets, units, clustered), clustered)
 
     @classmethod
     def of_parts(cls, parts: Sequence[Samples]) -> Samples | None:
@@ -249,7 +257,8 @@ class Samples:
             [merge_groups(label) for label in zip(*(getattr(part, half) for part in parts), strict=True)]
             for half in ("first", "second")
         )
-        return cls([merge_groups(pair) for pair in zip(first, second, strict=True)], first, second)
+        clustered = any(part.clustered for part in parts)
+        return cls([merge_groups(p) for p in zip(first, second, strict=True)], first, second, None, clustered)
 
 
 def _none_of(groups: ScoreGroups) -> ScoreGroups:

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from stablelit.callbacks import ThresholdSweepValidation
+from stablelit.callbacks import FigureWriter, ThresholdSweepValidation
 from stablelit.callbacks._threshold_figure import draw_curve
 from stablelit.errors import ConfigurationError, ContractError, DataError
 from stablelit.findings import FindingError, FindingWarning, read_findings
@@ -290,6 +290,18 @@ def test_more_scores_than_fit_are_thinned_and_little_is_lost(tmp_path):
     for name in ("oracle_f1", "f1", "auprc", "f1_fixed", "f1_null"):
         assert thinned[f"threshold/{name}"] == pytest.approx(exact[f"threshold/{name}"], abs=0.02)
     assert f1_at(scores, labels, callback.thresholds[0]) == pytest.approx(best_of_all(scores, labels), abs=0.02)
+
+
+def test_many_thinned_parts_are_thinned_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("stablelit.callbacks._threshold_samples._MOST_PARTS", 2)
+    scores, labels = samples(600, seed=6)
+    callback = ThresholdSweepValidation(exact_max=50, bins=64)
+    thinned = validate(tmp_path, Scored(), loader(scores, labels, batch_size=25), callback)
+    assert thinned["threshold/prevalence"] == pytest.approx(labels.float().mean().item())
+    assert thinned["threshold/oracle_f1"] == pytest.approx(best_of_all(scores, labels), abs=0.04)
+    both = torch.stack([scores, scores], 1), torch.stack([labels, labels], 1)
+    twice = validate(tmp_path, Scored(), loader(*both, batch_size=25), ThresholdSweepValidation(exact_max=50, bins=64))
+    assert np.isnan(twice["threshold/f1_low"]), "two scores a sample: single scores are no units to draw again"
 
 
 @pytest.mark.parametrize("average", ["micro", "macro", "per-label"])
@@ -756,6 +768,9 @@ def test_the_picture_shows_the_choice(tmp_path):
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert max(lines["F1"].get_ydata()) == pytest.approx(callback.outcome.values["oracle_f1"])
     figure.savefig(tmp_path / "curve.png")
+    trainer = make_trainer(tmp_path, [callback, FigureWriter(module_figures=False)], max_epochs=1)
+    trainer.fit(Scored(), loader(torch.zeros(1)), loader(*samples()))
+    assert (tmp_path / "figures" / "threshold.png").is_file()
     edges = ThresholdSweepValidation(select="min_dag")
     validate(tmp_path, Graph(graphs()[0]), one, edges)
     assert draw_curve(edges.outcome, edges.choice).axes[1].get_ylabel() == "edges"
