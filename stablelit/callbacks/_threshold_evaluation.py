@@ -69,12 +69,21 @@ class ThresholdEvaluation:
         self.truth = edges.truth_digest
         return edges.measure()
 
-    def measure(self, trainer: Any, pl_module: Any, thresholds: Sequence[float]) -> Outcome:
-        """Measures thresholds on what was collected. Every rank must call it."""
+    def measure(self, trainer: Any, pl_module: Any, thresholds: Sequence[float] | None) -> Outcome:
+        """Measures thresholds on what was collected; None are those of `fixed`. Every rank must call it."""
         if not self.of_edges:
-            return measure_at(self.choice, self._collected(trainer, trainer.test_dataloaders), thresholds)
+            samples = self._collected(trainer, trainer.test_dataloaders)
+            given = self.choice.fit(samples.labels) if thresholds is None else thresholds
+            if len(given) != len(samples.labels):
+                raise ContractError(
+                    f"{self.choice.owner}: {len(given)} thresholds were chosen, and test_step returns scores of "
+                    f"{len(samples.labels)} labels."
+                )
+            return measure_at(self.choice, samples, given)
         edges = self._edges(trainer, pl_module)
-        return edges.measure_at(thresholds[0], self.choice.needs_truth and edges.truth_digest == self.truth)
+        return edges.measure_at(
+            (thresholds or [self.choice.fixed])[0], self.choice.needs_truth and edges.truth_digest == self.truth
+        )
 
     def _edges(self, trainer: Any, pl_module: Any) -> EdgeEvaluation:
         return self._seen if self._seen is not None else self._edge_reader.read(trainer, pl_module)

@@ -36,7 +36,7 @@ def draw_curve(outcome: Outcome, choice: ThresholdChoice) -> Any:
     above.set_ylim(0.0, 1.02)
     above.set_title(f"{choice.select}: threshold {outcome.thresholds[0]:.4g}")
     if positives:
-        above.legend(loc="lower left", fontsize="small", framealpha=0.9)
+        figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
     below.step(x, predicted, where="post", color="C1")
     if positives:
         below.axhline(positives, color="0.4", linestyle=":", linewidth=1, label="true")

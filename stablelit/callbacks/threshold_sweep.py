@@ -13,6 +13,7 @@ Limits  more scores than `exact_max` are thinned to groups; edges are the module
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
 import lightning.pytorch as pl
@@ -165,6 +166,8 @@ class ThresholdSweepValidation(pl.Callback):
         self._reporter = FindingReporter(self.state_key, action)
         self._reports = PatientReports(self._reporter, patience)
         self._place: ThresholdTarget | None = None
+        # what a threshold is in units of: one of another kind is of no use after a resume with other settings
+        self._units = [kind, activation, average]
         self.thresholds: list[float] | None = [fixed] if select == "fixed" and average == "micro" else None
         self.outcome: Outcome | None = None
 
@@ -236,9 +239,10 @@ class ThresholdSweepValidation(pl.Callback):
             self._evaluation.begin(trainer)
             return
         self.outcome = outcome = self._evaluation.choose(trainer, pl_module)
-        before = self.thresholds or [float("nan")] * len(outcome.thresholds)
-        kept = [old if new != new else new for old, new in zip(before, outcome.thresholds, strict=True)]
-        self.thresholds = kept if any(t == t for t in kept) else self.thresholds
+        # what could not be chosen stays as it was
+        before = self.thresholds or outcome.thresholds
+        kept = [old if math.isnan(new) else new for old, new in zip(before, outcome.thresholds, strict=True)]
+        self.thresholds = None if all(map(math.isnan, kept)) else kept
         self._write()
         self._log(trainer, pl_module, outcome, "")
         if outcome.facts["positives"] == 0 and self.choice.needs_truth:
@@ -261,7 +265,7 @@ class ThresholdSweepValidation(pl.Callback):
         Raises:
             ConfigurationError: there is none.
         """
-        if self.report_test and self.thresholds is None:
+        if self.report_test and self.thresholds is None and self.choice.select != "fixed":
             raise ConfigurationError(
                 f"{_OWNER}: no threshold was chosen yet, and testing never chooses one. Pass the checkpoint that has "
                 f"it (trainer.test(ckpt_path='best')), run trainer.validate first, or give select='fixed'."
@@ -284,7 +288,7 @@ class ThresholdSweepValidation(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measures the kept threshold."""
-        if self.report_test and self.thresholds is not None:
+        if self.report_test:
             outcome = self._evaluation.measure(trainer, pl_module, self.thresholds)
             self._log(trainer, pl_module, outcome, "test_")
 
@@ -300,15 +304,18 @@ class ThresholdSweepValidation(pl.Callback):
         """The thresholds, on which graph they were chosen, and what was seen."""
         return {
             "thresholds": None if self.thresholds is None else list(self.thresholds),
+            "units": list(self._units),
             "truth": self._evaluation.truth,
             "held": dict(self._reports.held),
             "findings": self._reporter.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes them up."""
+        """Takes them up; a threshold of other scores than these, or for other labels, is left behind."""
         thresholds = state_dict["thresholds"]
-        self.thresholds = None if thresholds is None else list(thresholds)
+        if self.choice.select != "fixed":
+            usable = thresholds is not None and state_dict["units"] == self._units
+            self.thresholds = list(thresholds) if usable else None
         self._evaluation.truth, self._reports.held = state_dict["truth"], dict(state_dict["held"])
         self._reporter.load_state_dict(state_dict["findings"])
 

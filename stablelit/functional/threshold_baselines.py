@@ -14,7 +14,7 @@ import numpy as np
 
 from stablelit.functional.score_groups import Array, ScoreGroups
 
-_DRAWS, _CUTS = 200, 1024
+_DRAWS, _CUTS = 200, 512
 
 
 class Null(NamedTuple):
@@ -43,7 +43,7 @@ def all_positive_f_beta(positives: int, total: int, beta: float = 1.0) -> float:
 def tuned_null(labels: Sequence[ScoreGroups], beta: float = 1.0) -> Null:
     """The tuned F-beta of the same scores (ties included) when the labels are shuffled, over 200 shuffles.
 
-    With the labels shuffled, the positives of the groups are a multivariate hypergeometric draw. Above 1,024 groups
+    With the labels shuffled, the positives of the groups are a multivariate hypergeometric draw. Above 512 groups
     only so many cuts are looked at, half of them even and half geometric: the maximum over fewer cuts is a little
     lower. Nothing is drawn twice for the same validation set.
 

@@ -485,6 +485,32 @@ def test_a_state_loaded_inside_a_fit_takes_effect(tmp_path):
     assert module.decision_threshold.item() == kept
 
 
+def test_a_threshold_of_other_scores_is_left_behind():
+    callback = ThresholdSweepValidation()
+    callback.thresholds = [2.5]
+    state = callback.state_dict()
+    for other in ({"activation": "sigmoid"}, {"average": "per-label"}, {"select": "fixed", "average": "macro"}):
+        fresh = ThresholdSweepValidation(**other)
+        fresh.load_state_dict(state)
+        assert fresh.thresholds is None
+    other = ThresholdSweepValidation(select="youden", grid=21, patience=9)
+    other.load_state_dict(state)
+    assert other.thresholds == [2.5]
+
+
+def test_labels_that_change_between_validation_and_test(tmp_path):
+    callback, data = ThresholdSweepValidation(average="macro"), (torch.rand(9, 2), torch.ones(9, 2))
+    trainer = make_trainer(tmp_path, [callback])
+    trainer.validate(Scored(), loader(*data), verbose=False)
+    with pytest.raises(ContractError, match="2 thresholds were chosen.*scores of 1 labels"):
+        trainer.test(Scored(), loader(data[0][:, :1], data[1][:, :1]), verbose=False)
+    (logged,) = make_trainer(tmp_path, [ThresholdSweepValidation(average="macro", select="fixed")]).test(
+        Scored(), loader(*data), verbose=False
+    )
+    f1 = [f1_at(data[0][:, c], data[1][:, c], 0.5) for c in (0, 1)]
+    assert logged["threshold/test_f1"] == pytest.approx(np.mean(f1))
+
+
 def findings(tmp_path, module, data, epochs=2, callbacks=(), **arguments):
     callback = ThresholdSweepValidation(patience=arguments.pop("patience", 2), **arguments)
     trainer = make_trainer(tmp_path, [*callbacks, callback], max_epochs=epochs, num_sanity_val_steps=0)
