@@ -43,11 +43,7 @@ SETTINGS: dict[str, Setting] = {
     "shuffle_callback": Setting(suite.ShuffleCallback),
     "threshold_sweep": Setting(
         lambda: suite.ThresholdSweepValidation(kind="samples", patience=2),
-        lambda: suite.ThresholdSweepValidation(kind="samples", select="fbeta", beta=2.0, grid=21, name="other"),
-    ),
-    "threshold_sweep_edges": Setting(
-        lambda: suite.ThresholdSweepValidation(select="shd"),
-        lambda: suite.ThresholdSweepValidation(select="min_dag", name="other"),
+        lambda: suite.ThresholdSweepValidation(select="shd", name="edges"),
     ),
     "figure_writer": Setting(lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)),
 }
