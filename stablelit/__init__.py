@@ -35,6 +35,7 @@ _EXPORTS = {
     "ShuffleCallback": "callbacks.shuffle_callback",
     "ShuffleDataLoader": "data.loader",
     "ShuffleSampler": "data.shuffle",
+    "ThresholdSweepValidation": "callbacks.threshold_sweep",
     "shuffle_quality": "functional.shuffle_quality",
 }
 

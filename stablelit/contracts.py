@@ -43,6 +43,42 @@ class HasFigures(Protocol):
 
 
 @runtime_checkable
+class HasEdgeScores(Protocol):
+    """A module that learns a directed graph."""
+
+    def edge_scores(self) -> Tensor:
+        """Scores (d, d) or (B, d, d), larger where the edge row -> column is likelier; the diagonal means nothing."""
+        ...
+
+
+@runtime_checkable
+class HasEdgeTruth(Protocol):
+    """A module that knows the true graph."""
+
+    def edge_truth(self) -> Tensor | None:
+        """0 and 1 in the shape of `edge_scores()`, 1 at [i, j] for the edge i -> j; None where it is not known."""
+        ...
+
+
+@runtime_checkable
+class HasEdgeStatistics(Protocol):
+    """A graph-learning module that can say how well a graph fits its data."""
+
+    def edge_statistics(self) -> tuple[Tensor, float]:
+        """The covariance (d, d) of the data and their effective number of samples."""
+        ...
+
+
+@runtime_checkable
+class HasHalfSampleScores(Protocol):
+    """A graph-learning module that was fitted to several halves of its data."""
+
+    def half_sample_scores(self) -> Tensor:
+        """Edge scores (B, d, d), each fitted to another half of the samples."""
+        ...
+
+
+@runtime_checkable
 class GeneratesToFile(Protocol):
     """A generative module that the `generate` door can run."""
 

@@ -12,6 +12,7 @@ from stablelit.callbacks.progress_bar import StableProgressBar
 from stablelit.callbacks.random_state import RandomStateCheckpoint
 from stablelit.callbacks.scalar_schedule import ScalarSchedule
 from stablelit.callbacks.shuffle_callback import ShuffleCallback
+from stablelit.callbacks.threshold_sweep import ThresholdSweepValidation
 
 __all__ = [
     "DeviceMemoryMonitor",
@@ -26,5 +27,6 @@ __all__ = [
     "ScalarSchedule",
     "ShuffleCallback",
     "StableProgressBar",
+    "ThresholdSweepValidation",
     "read_history",
 ]

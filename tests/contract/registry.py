@@ -41,5 +41,9 @@ SETTINGS: dict[str, Setting] = {
     "input_pipeline_monitor": Setting(suite.InputPipelineMonitor),
     "interrupt": Setting(suite.InterruptCheckpoint),
     "shuffle_callback": Setting(suite.ShuffleCallback),
+    "threshold_sweep": Setting(
+        lambda: suite.ThresholdSweepValidation(kind="samples", patience=2),
+        lambda: suite.ThresholdSweepValidation(select="shd", name="edges"),
+    ),
     "figure_writer": Setting(lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)),
 }

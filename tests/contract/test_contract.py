@@ -40,7 +40,8 @@ def plain(state):
 
 def unmeasured(lines):
     """What was logged, without the timings: those begin anew in a resumed run."""
-    kept = [(step, {k: v for k, v in line.items() if not k.startswith("perf/")}) for step, line in lines]
+    # as text: an undefined value is NaN, which equals nothing
+    kept = [(step, {k: repr(v) for k, v in line.items() if not k.startswith("perf/")}) for step, line in lines]
     return [line for line in kept if line[1]]
 
 
