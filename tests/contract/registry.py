@@ -32,6 +32,10 @@ SETTINGS: dict[str, Setting] = {
     ),
     "kl_cap_capacity": Setting(lambda: suite.KLCapCallback(mode="capacity", kl_target=1.0, warmup="1ep")),
     "kl_cap_hinge": Setting(lambda: suite.KLCapCallback(mode="hinge", kl_target=0.1, kl="train_kl")),
+    "gradient_reach_check": Setting(
+        lambda: suite.GradientReachCheck({"recon": ["encoder", "decoder.weight"], "kl": "encoder"}, {"kl": "decoder"}),
+        lambda: suite.GradientReachCheck({"loss": "decoder"}, name="second"),
+    ),
     "history_writer": Setting(suite.HistoryWriter, lambda: suite.HistoryWriter("second")),
     "random_state": Setting(suite.RandomStateCheckpoint),
     "epoch_mean": Setting(suite.EpochMeanCheckpoint),
