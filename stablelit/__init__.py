@@ -29,6 +29,7 @@ _EXPORTS = {
     "InputPipelineMonitor": "callbacks.input_pipeline_monitor",
     "InterruptCheckpoint": "callbacks.interrupt",
     "KLCapCallback": "callbacks.kl_cap",
+    "NonFiniteGuard": "callbacks.non_finite_guard",
     "RandomStateCheckpoint": "callbacks.random_state",
     "ScalarSchedule": "callbacks.scalar_schedule",
     "StableProgressBar": "callbacks.progress_bar",

@@ -9,6 +9,7 @@ from stablelit.callbacks.history_writer import HistoryWriter, read_history
 from stablelit.callbacks.input_pipeline_monitor import InputPipelineMonitor
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.callbacks.kl_cap import KLCapCallback
+from stablelit.callbacks.non_finite_guard import NonFiniteGuard
 from stablelit.callbacks.progress_bar import StableProgressBar
 from stablelit.callbacks.random_state import RandomStateCheckpoint
 from stablelit.callbacks.scalar_schedule import ScalarSchedule
@@ -24,6 +25,7 @@ __all__ = [
     "InputPipelineMonitor",
     "InterruptCheckpoint",
     "KLCapCallback",
+    "NonFiniteGuard",
     "RandomStateCheckpoint",
     "ScalarSchedule",
     "ShuffleCallback",
