@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# elements; batch norm changes its statistics, one number a channel, without torch counting a change
+_SMALL = 2**16
+
 
 class BufferKeeper:
-    """Copies buffers that have changed since the last copy, and puts them back.
+    """Copies buffers that may have changed since the last copy, and puts them back.
 
-    Batch-norm statistics that a NaN has entered stay NaN for ever, whatever becomes of the optimizer step. A table or a
-    mask that never changes is copied once. A buffer that holds infinities on purpose (a mask) is not looked at, but is
-    put back like the others. A change through `.data` is not noticed: that is how weight averaging swaps models.
+    Batch-norm statistics that a NaN has entered stay NaN for ever, whatever becomes of the optimizer step. Small
+    buffers are copied every time, large ones (a table, a queue of negatives) where torch has counted a change in place.
+    A buffer that holds infinities on purpose (a mask) is not looked at, but is put back like the others.
 
     Args:
         module: its buffers, those of its submodules too, that are there now.
@@ -65,14 +68,13 @@ class BufferKeeper:
         found: list[tuple[int, Tensor]] = []
         for place, (buffers, name) in enumerate(self._places):
             value: Any = buffers.get(name)
-            if value is not None and _version(value) != self._seen[place]:
+            if value is not None and (value.numel() <= _SMALL or _version(value) != self._seen[place]):
                 found.append((place, value))
         return found
 
 
 def _version(value: Tensor) -> tuple[int, int]:
-    # an inference tensor does not count its changes: -1 never equals what it is compared with
-    return id(value), value._version if not value.is_inference() else -2
+    return id(value), -2 if value.is_inference() else value._version
 
 
 def _is_finite_number(value: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +47,8 @@ class SkipLog:
         if ids is not None and not callable(ids) and (not isinstance(ids, str) or not ids):
             raise bad_argument(owner, "ids", ids, "a key of the batch, a callable of it, or None")
         self._ids, self._owner = ids, owner
-        self._window: list[_Seen] = []
+        # where no step ever comes, nothing must grow
+        self._window: deque[_Seen] = deque(maxlen=1000)
 
     def see(self, trainer: Any, batch: Any, batch_idx: int, outputs: Any, guilty: bool, closer: bool) -> None:
         """Remembers a batch.
@@ -69,11 +71,12 @@ class SkipLog:
 
     def forget(self) -> None:
         """The step was taken."""
-        self._window = []
+        self._window.clear()
 
     def write(self, trainer: Any, reason: str, quantity: str, step: int) -> bool:
         """Appends the lines of all ranks; every rank calls it. Returns whether the samples' numbers are known."""
-        window, self._window = self._window, []
+        window = list(self._window)
+        self._window.clear()
         for seen in window:
             if not seen.ids and self._ids is None:
                 seen.ids = self._sample_ids(trainer, None, seen.batch)
@@ -108,9 +111,10 @@ class SkipLog:
         if callable(self._ids):
             found = self._ids(batch)
         else:
-            found = batch.get(self._ids) if isinstance(batch, Mapping) else getattr(batch, self._ids, None)
-        if found is None:
-            keys = [str(k) for k in batch] if isinstance(batch, Mapping) else sorted(getattr(batch, "__dict__", {}))
+            named = batch if isinstance(batch, Mapping) else getattr(batch, "__dict__", {})
+            found = named.get(self._ids, getattr(batch, self._ids, None))
+        if found is None or callable(found):  # a list has a method `index`
+            keys = sorted(str(key) for key in named) if isinstance(self._ids, str) else []
             raise ContractError(
                 f"{self._owner}: ids={self._ids!r} is not in the batch, a {type(batch).__name__}. It has "
                 f"{', '.join(keys) or 'no named parts'}. {did_you_mean(str(self._ids), keys)}"

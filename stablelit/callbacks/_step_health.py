@@ -47,6 +47,7 @@ class StepMeter:
         self._loss: Tensor | None = None
         self._last: Tensor | None = None
         self._count = 0
+        self._is_read = False
 
     def add(self, trainer: Any, loss: Tensor) -> None:
         """A backward pass is about to begin from `loss`."""
@@ -54,14 +55,16 @@ class StepMeter:
         scaler = gradient_scaler(trainer)
         if scaler is not None and scaler._scale is not None:
             loss = loss / scaler._scale
+        if self._is_read:  # not before: two optimizers may step after one backward pass
+            self._loss, self._count, self._is_read = None, 0, False
         self._last = loss
         self._loss = loss if self._loss is None else self._loss + loss
         self._count += 1
 
     def read(self, trainer: Any, norm: Tensor, buffers: BufferKeeper) -> StepHealth:
-        """What the ranks have together; begins the next step. One small reduction, one wait."""
+        """What the ranks have together; the next loss begins a new step. One small reduction, one wait."""
         device = trainer.strategy.root_device
-        loss, count, self._loss, self._count = self._loss, self._count, None, 0
+        loss, count, self._is_read = self._loss, self._count, True
         nothing = torch.zeros((), device=device)
         loss = nothing if loss is None else loss.to(device).reshape(())
         finite = loss.isfinite()

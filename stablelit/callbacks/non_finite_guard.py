@@ -85,7 +85,7 @@ class NonFiniteGuard(pl.Callback):
             `stablelit.data.leave_out` makes the next run do without them.
         action: what a critical finding does: `stop` ends the run cleanly, `raise` raises, `warn` goes on skipping.
             Findings: `non-finite-step`, `non-finite-persists`, `loss-does-not-recover`, `rolled-back`,
-            `rollbacks-exhausted`, `scaler-finds-no-scale`.
+            `rollbacks-exhausted`, `scaler-finds-no-scale`, `no-step-to-guard`.
 
     Raises:
         ConfigurationError: an argument out of range; a second guard, DeepSpeed, or `rollback` with a strategy whose
@@ -159,7 +159,7 @@ class NonFiniteGuard(pl.Callback):
             for reporter in (self._notes, self._verdicts):
                 reporter.load_state_dict({})
         self._buffers, self._means, self._meter = BufferKeeper(pl_module), RunningMeans(), StepMeter()
-        self._window_is_open = False
+        self._window_is_open = self._saw_a_step = False
         self._begin_step()
         if self.policy == "rollback":
             self._rollbacks.begin(trainer)
@@ -207,6 +207,9 @@ class NonFiniteGuard(pl.Callback):
         """Logs the epoch's counts."""
         names = COUNTS if gradient_scaler(trainer) is not None else COUNTS[:-1]
         log_epoch(trainer, {f"guard/{name}": float(self._books.counts[name]) for name in names})
+        if not self._saw_a_step:
+            message = "an epoch went by, and no optimizer step went through Lightning: none was guarded."
+            self._note(trainer, "no-step-to-guard", message, {}, "step the optimizers that self.optimizers() returns")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Lets go of the clip and of the snapshots."""
@@ -244,7 +247,7 @@ class NonFiniteGuard(pl.Callback):
         assert self._fit is not None
         trainer, books, scaler = self._fit[0], self._books, gradient_scaler(self._fit[0])
         health = self._meter.read(trainer, event.norm, self._buffers)
-        self._decided, self._window_is_open = True, False
+        self._decided, self._saw_a_step, self._window_is_open = True, True, False
         if scaler is not None and health.quantity == "gradient":
             self._count_scaler_skip(scaler)
         elif health.quantity is not None:
