@@ -63,28 +63,18 @@ class StepMeter:
 
     def read(self, trainer: Any, norm: Tensor, buffers: BufferKeeper) -> StepHealth:
         """What the ranks have together; the next loss begins a new step. One small reduction, one wait."""
-        device = trainer.strategy.root_device
         loss, count, self._is_read = self._loss, self._count, True
-        nothing = torch.zeros((), device=device)
-        loss = nothing if loss is None else loss.to(device).reshape(())
-        finite = loss.isfinite()
         bad_buffer = buffers.has_nonfinite()
-        mine = torch.stack(
-            [
-                ~finite,
-                ~norm.to(device).reshape(()).isfinite(),
-                nothing if bad_buffer is None else bad_buffer.to(device),
-                finite if count else nothing,
-                torch.where(finite, loss, nothing),
-            ]
-        ).float()
+        nothing = norm.new_zeros(())
+        parts = [nothing if part is None else part.reshape(()).float() for part in (loss, norm, bad_buffer)]
+        mine = torch.stack(parts)
+        # a sum is not finite where one of its terms is not, so that a sum is all that the ranks need
         ours = trainer.strategy.reduce(mine, reduce_op="sum") if trainer.world_size > 1 else mine
-        bad_losses, bad_norms, bad_buffers, known, total = ours.tolist()
+        total, norms, bad_buffers = ours.tolist()
         # automatic optimisation divides by the number of batches that a whole window has
-        parts = count / trainer.accumulate_grad_batches if trainer.lightning_module.automatic_optimization else count
-        mean = total / known / parts if known else math.nan
-        known_loss = mean if math.isfinite(mean) else None
-        return StepHealth(known_loss, bad_losses > 0, bad_norms > 0, bad_buffers > 0)
+        whole = trainer.accumulate_grad_batches if trainer.lightning_module.automatic_optimization else 1
+        mean = total * whole / count / trainer.world_size if count and math.isfinite(total) else None
+        return StepHealth(mean, not math.isfinite(total), not math.isfinite(norms), bad_buffers > 0)
 
     def last_was_bad(self) -> bool:
         """Whether this rank's last batch had a loss that is not finite; waits for the device."""

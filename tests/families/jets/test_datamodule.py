@@ -159,7 +159,7 @@ def test_jets_that_an_earlier_run_skipped_are_left_out_of_training_alone(tmp_pat
         tensors = {name: values[kept] for name, values in whole.training_jets.tensors.items()}
         assert {tuple(row) for row in seen.tolist()} == {tuple(row) for row in tensors["jet"].tolist()}
         expected = JetScaler.fit(tensors["particles"], tensors["mask"], tensors["jet"])
-        assert torch.equal(expected.jet_mean, made.scaler.jet_mean)
+        assert torch.equal(expected.particle_mean, made.scaler.particle_mean)
         assert sum(len(batch["label"]) for batch in made.val_dataloader()) == 15
 
 
