@@ -24,6 +24,7 @@ _EXPORTS = {
     "EpochMeanCheckpoint": "callbacks.epoch_mean",
     "EpochPrinter": "callbacks.epoch_printer",
     "FigureWriter": "callbacks.figure_writer",
+    "GradClipMonitor": "callbacks.grad_clip_monitor",
     "HistoryWriter": "callbacks.history_writer",
     "InputPipelineMonitor": "callbacks.input_pipeline_monitor",
     "InterruptCheckpoint": "callbacks.interrupt",

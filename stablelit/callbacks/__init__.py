@@ -4,6 +4,7 @@ from stablelit.callbacks.device_memory import DeviceMemoryMonitor
 from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
 from stablelit.callbacks.figure_writer import FigureWriter
+from stablelit.callbacks.grad_clip_monitor import GradClipMonitor
 from stablelit.callbacks.history_writer import HistoryWriter, read_history
 from stablelit.callbacks.input_pipeline_monitor import InputPipelineMonitor
 from stablelit.callbacks.interrupt import InterruptCheckpoint
@@ -18,6 +19,7 @@ __all__ = [
     "EpochMeanCheckpoint",
     "EpochPrinter",
     "FigureWriter",
+    "GradClipMonitor",
     "HistoryWriter",
     "InputPipelineMonitor",
     "InterruptCheckpoint",

@@ -39,6 +39,10 @@ SETTINGS: dict[str, Setting] = {
     "progress_bar": Setting(suite.StableProgressBar),
     "device_memory": Setting(suite.DeviceMemoryMonitor),
     "input_pipeline_monitor": Setting(suite.InputPipelineMonitor),
+    "grad_clip_monitor": Setting(
+        lambda: suite.GradClipMonitor("module", components_every_n_steps=0, min_steps=4),
+        lambda: suite.GradClipMonitor(dead_parameters=False, capacity=4, name="second"),
+    ),
     "interrupt": Setting(suite.InterruptCheckpoint),
     "shuffle_callback": Setting(suite.ShuffleCallback),
     "figure_writer": Setting(lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)),
