@@ -20,6 +20,7 @@ if not (_here / "conf").is_dir() and (_here.parent / "conf" / "train.yaml").is_f
     __path__.append(str(_here.parent))
 
 _EXPORTS = {
+    "AdaptiveGradClip": "callbacks.adaptive_grad_clip",
     "DeviceMemoryMonitor": "callbacks.device_memory",
     "EpochMeanCheckpoint": "callbacks.epoch_mean",
     "EpochPrinter": "callbacks.epoch_printer",

@@ -1,5 +1,6 @@
 """The reusable suite: callbacks for anybody's Lightning Trainer, one idea each."""
 
+from stablelit.callbacks.adaptive_grad_clip import AdaptiveGradClip
 from stablelit.callbacks.device_memory import DeviceMemoryMonitor
 from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
@@ -15,6 +16,7 @@ from stablelit.callbacks.scalar_schedule import ScalarSchedule
 from stablelit.callbacks.shuffle_callback import ShuffleCallback
 
 __all__ = [
+    "AdaptiveGradClip",
     "DeviceMemoryMonitor",
     "EpochMeanCheckpoint",
     "EpochPrinter",
