@@ -1,9 +1,11 @@
 """The reusable suite: callbacks for anybody's Lightning Trainer, one idea each."""
 
+from stablelit.callbacks.adaptive_grad_clip import AdaptiveGradClip
 from stablelit.callbacks.device_memory import DeviceMemoryMonitor
 from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
 from stablelit.callbacks.figure_writer import FigureWriter
+from stablelit.callbacks.grad_clip_monitor import GradClipMonitor
 from stablelit.callbacks.gradient_reach_check import GradientReachCheck
 from stablelit.callbacks.history_writer import HistoryWriter, read_history
 from stablelit.callbacks.input_pipeline_monitor import InputPipelineMonitor
@@ -16,10 +18,12 @@ from stablelit.callbacks.scalar_schedule import ScalarSchedule
 from stablelit.callbacks.shuffle_callback import ShuffleCallback
 
 __all__ = [
+    "AdaptiveGradClip",
     "DeviceMemoryMonitor",
     "EpochMeanCheckpoint",
     "EpochPrinter",
     "FigureWriter",
+    "GradClipMonitor",
     "GradientReachCheck",
     "HistoryWriter",
     "InputPipelineMonitor",

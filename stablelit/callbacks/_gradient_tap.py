@@ -3,59 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from stablelit.callbacks._clip_event import ClipEvent
 from stablelit.errors import ConfigurationError
 from stablelit.functional.gradients import clip_coefficient, share_above, total_norm
 
-ClipKind = Literal["norm", "value", "adaptive", "custom"]
-Listener = Callable[["ClipEvent"], None]
+Listener = Callable[[ClipEvent], None]
 
 _HOOKED = ("clip_grad_by_norm", "clip_grad_by_value", "_clip_gradients")
 _MARK = "_stablelit_gradient_tap"
 _SHARE_EVERY = 10
-
-
-@dataclass(frozen=True, eq=False)
-class ClipEvent:
-    """What became of the gradients of one optimizer step.
-
-    Args:
-        optimizer: the torch optimizer.
-        index: its place in `trainer.optimizers`.
-        norm: before the first clip that the tap saw, without a scaler's factor; shape (), float32.
-        gradients: how many parameters had a gradient; with 0 the norm is 0 and says nothing.
-        max_norm: the clip's threshold in the units of `norm`; None where there is none or nobody knows it.
-        coefficient: what the gradients were multiplied with, shape (); None for `value`, and where nothing clips. For
-            `custom`, and for an adaptive clip by layers, it is the norm after over the norm before.
-        kind: who clips: Lightning by `norm` or by `value`, an `adaptive` clip of ours, the module's own
-            `configure_gradient_clipping` (`custom`); None where nobody does.
-        clipped_share: of `value`, the share of elements that it changed; every tenth step, else None.
-        own_norm: the norm that a clip by norm worked with, in its own precision and with the scaler's factor.
-        scaled: whether the clip worked on gradients that still carried the scaler's factor.
-    """
-
-    optimizer: Any
-    index: int
-    norm: Tensor
-    gradients: int = 0
-    max_norm: float | Tensor | None = None
-    coefficient: Tensor | None = None
-    kind: ClipKind | None = None
-    clipped_share: Tensor | None = None
-    own_norm: Tensor | None = None
-    scaled: bool = False
-
-    @property
-    def clipped(self) -> Tensor | None:
-        """Whether the clip made the gradients smaller, a 0-dim bool tensor; None where that is no question."""
-        if self.max_norm is not None:
-            return self.norm > self.max_norm
-        return None if self.coefficient is None else self.coefficient < 1.0
 
 
 class GradientTap:
@@ -75,7 +37,7 @@ class GradientTap:
     """
 
     def __init__(self, trainer: Any, pl_module: Any) -> None:
-        self._trainer, self._module = trainer, pl_module
+        self.trainer, self._module = trainer, pl_module
         self._plugin = plugin = trainer.precision_plugin
         self._listeners: list[Listener] = []
         self._holders = 0
@@ -142,6 +104,11 @@ class GradientTap:
             return event.norm
         return self._unscaled(optimizer, self._measure(_gradients(self._parameters(event.optimizer))))
 
+    def applied(self, optimizer: Any) -> Tensor | None:
+        """What the running step's gradients have been multiplied with so far, shape (); None where nothing has."""
+        event = self._known(_inner(optimizer))
+        return None if event is None else event.coefficient
+
     def will_clip(self, optimizer: Any) -> bool:
         """Whether a clip by norm is to come that will tell the norm for nothing, so that :meth:`norm` can wait.
 
@@ -151,8 +118,8 @@ class GradientTap:
             return False
         if self._overridden:
             return self._clips.get(id(_inner(optimizer)), False)
-        algorithm = self._trainer.gradient_clip_algorithm
-        return bool(self._trainer.gradient_clip_val) and (algorithm is None or algorithm == "norm")
+        algorithm = self.trainer.gradient_clip_algorithm
+        return bool(self.trainer.gradient_clip_val) and (algorithm is None or algorithm == "norm")
 
     def scale_left(self, optimizer: Any) -> Tensor | None:
         """The factor of the gradient scaler that the gradients still carry, shape (); None where they carry none."""
@@ -181,17 +148,17 @@ class GradientTap:
     def index(self, optimizer: Any) -> int:
         """The place of an optimizer in `trainer.optimizers`."""
         inner = _inner(optimizer)
-        return next((i for i, other in enumerate(self._trainer.optimizers) if _inner(other) is inner), 0)
+        return next((i for i, other in enumerate(self.trainer.optimizers) if _inner(other) is inner), 0)
 
     def _refuse(self) -> None:
-        plugin, clip = self._plugin, self._trainer.gradient_clip_val
+        plugin, clip = self._plugin, self.trainer.gradient_clip_val
         if _is_a("DeepSpeedPrecision", plugin):
             self._put_back()
             raise ConfigurationError(
                 "DeepSpeed keeps the gradients to itself, so no callback can look at their norm. Read "
                 "trainer.strategy.model.get_global_grad_norm(), or train with DDP or ModelParallelStrategy."
             )
-        if self._local_shards and clip and not self._overridden and self._trainer.gradient_clip_algorithm != "value":
+        if self._local_shards and clip and not self._overridden and self.trainer.gradient_clip_algorithm != "value":
             self._put_back()
             raise ConfigurationError(
                 f"Trainer(gradient_clip_val={clip!r}) with FSDPStrategy: Lightning cannot clip by norm there. Override "
@@ -279,7 +246,7 @@ class GradientTap:
         event = self._event(inner)
         scaled, share = self.scale_left(inner) is not None, None
         # a share takes five passes over the gradients; this counter of Lightning's goes on in a resumed run
-        if self._trainer.fit_loop.epoch_loop._batches_that_stepped % _SHARE_EVERY == 0:
+        if self.trainer.fit_loop.epoch_loop._batches_that_stepped % _SHARE_EVERY == 0:
             share = share_above(_gradients(self._parameters(optimizer)), clip_val)
         original(optimizer, clip_val)
         self._running[id(inner)] = (self._batch(), replace(event, kind="value", clipped_share=share, scaled=scaled))
@@ -302,7 +269,7 @@ class GradientTap:
         return event if batch == self._batch() else None
 
     def _batch(self) -> int:
-        return int(self._trainer.fit_loop.epoch_loop.batch_progress.total.ready)
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.total.ready)
 
     def _parameters(self, optimizer: Any) -> list[Any]:
         return list(self._plugin.main_params(optimizer))
@@ -310,7 +277,7 @@ class GradientTap:
     def _measure(self, gradients: list[Tensor]) -> Tensor:
         norm = total_norm(gradients)
         if self._local_shards:  # FSDP1 needs a GPU in Lightning; this line was not run there
-            norm = self._trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
+            norm = self.trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
         return norm
 
     def _unscaled(self, optimizer: Any, norm: Tensor) -> Tensor:
@@ -326,12 +293,6 @@ class GradientTap:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GradientTap:
         return self  # a copy of a callback must not copy the Trainer behind the plugin
-
-
-def loggers_hear_this_batch(trainer: Any) -> bool:
-    """Whether Lightning hands this batch's values to its loggers, asked before or after its optimizer step."""
-    interval = int(trainer.log_every_n_steps)
-    return interval > 0 and (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % interval == 0
 
 
 def _gradients(parameters: list[Any]) -> list[Tensor]:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import socket
 
 import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
+from stablelit.callbacks import AdaptiveGradClip
 from stablelit.callbacks._gradient_tap import GradientTap
 from stablelit.errors import ConfigurationError
 from tests.contract.modules import BATCHES, NAMES, framework, make_module, make_trainer, train_loader
@@ -366,3 +369,54 @@ def test_what_cannot_work_is_refused_with_the_way_out(plugin, says, tmp_path, mo
     with pytest.raises(ConfigurationError, match=says):
         GradientTap.on(trainer, make_module())
     assert "_clip_gradients" not in vars(held)
+
+
+def _sharded_fit(rank, port, queue, clip, adaptive):
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    elastic = {"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}
+    os.environ.update(where, **elastic)
+    torch.set_num_threads(1)
+    norms = []
+
+    def configure_model(self):
+        for layer in (self.encoder, self.decoder):
+            torch.distributed.fsdp.fully_shard(layer, mesh=self.device_mesh["data_parallel"])
+
+    def on_after_backward(self):
+        norms.append(float(norm_of([p.grad.full_tensor() for p in self.parameters()])))
+
+    module = subclass(configure_model=configure_model, on_after_backward=on_after_backward)
+    strategy = framework(NAMES[0]).strategies.ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+    callback = listening(hear=lambda self, event: self.events.append(event))
+    trainer = make_trainer(
+        ".",
+        [*([AdaptiveGradClip("zclip", max_norm=clip)] if adaptive else []), callback],
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        devices=2,
+        strategy=strategy,
+        gradient_clip_val=None if adaptive else clip,
+    )
+    trainer.fit(module, train_loader())
+    queue.put(([float(e.norm) for e in callback.events], norms, [float(e.coefficient or 1) for e in callback.events]))
+
+
+@pytest.mark.parametrize(("clip", "adaptive"), [(None, False), (0.2, False), (0.2, True)])
+def test_fully_sharded_gradients_have_one_norm_on_both_ranks(clip, adaptive, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = torch.multiprocessing.get_context("fork")
+    queue = context.Queue()
+    ranks = [context.Process(target=_sharded_fit, args=(rank, port, queue, clip, adaptive)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    found = [queue.get(timeout=60) for _ in ranks]
+    for process in ranks:
+        process.join(timeout=60)
+    assert found[0] == found[1]
+    told, norms, coefficients = found[0]
+    assert len(told) == BATCHES // 2
+    assert told == pytest.approx(norms, rel=1e-6)
+    assert coefficients == pytest.approx([1.0 if clip is None else min(1.0, clip / n) for n in norms], rel=1e-5)

@@ -11,10 +11,11 @@ import stablelit.callbacks as suite
 
 @dataclass(frozen=True)
 class Setting:
-    """How to build a callback, and a second one that may stand beside it in one Trainer."""
+    """How to build a callback, a second one that may stand beside it, and a switch of the Trainer that it refuses."""
 
     make: Callable[[], Any]
     second: Callable[[], Any] | None = None
+    refuses: str = ""
 
 
 SETTINGS: dict[str, Setting] = {
@@ -46,6 +47,15 @@ SETTINGS: dict[str, Setting] = {
     "progress_bar": Setting(suite.StableProgressBar),
     "device_memory": Setting(suite.DeviceMemoryMonitor),
     "input_pipeline_monitor": Setting(suite.InputPipelineMonitor),
+    "grad_clip_monitor": Setting(
+        lambda: suite.GradClipMonitor("module", components_every_n_steps=0, min_steps=4),
+        lambda: suite.GradClipMonitor(dead_parameters=False, capacity=4, name="second"),
+    ),
+    "adaptive_grad_clip": Setting(
+        suite.AdaptiveGradClip,
+        lambda: suite.AdaptiveGradClip("zclip", warmup_steps=4, name="second"),
+        refuses="gradient_clip_val",
+    ),
     "interrupt": Setting(suite.InterruptCheckpoint),
     "shuffle_callback": Setting(suite.ShuffleCallback),
     "figure_writer": Setting(lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)),
