@@ -12,6 +12,7 @@ import torch
 
 import stablelit.callbacks as suite
 from stablelit.callbacks import EpochMeanCheckpoint, RandomStateCheckpoint
+from stablelit.errors import ConfigurationError
 from tests.contract.modules import (
     BATCHES,
     NAMES,
@@ -121,6 +122,10 @@ def test_the_sanity_check_changes_no_state(setting, tmp_path):
     ids=["accumulation", "bf16", "clipping", "max_steps"],
 )
 def test_it_works_with_the_trainers_switches(setting, kwargs, tmp_path):
+    if setting.refuses in kwargs:
+        with pytest.raises(ConfigurationError, match=setting.refuses):
+            fit(tmp_path, [setting.make()], **kwargs)
+        return
     trainer, module = fit(tmp_path, [setting.make()], **kwargs)
     assert trainer.global_step > 0
     assert all(torch.isfinite(p).all() for p in module.parameters())

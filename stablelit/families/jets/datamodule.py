@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stablelit.data import ShuffleDataLoader, ShuffleSampler
+from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.families.jets.generator import toy_shower
 from stablelit.families.jets.jet_arrays import JetArrays
@@ -74,6 +74,9 @@ class JetDataModule(LightningDataModule):
         n_particles: the hardest particles of a jet that are kept, and what jets are padded to.
         num_workers: of the loaders; 0 is fastest, since a batch is one indexing.
         seed: of the toy jets, the splits and the order of training.
+        leave_out: training jets to do without: the `skipped.jsonl` of an earlier run on the same data and splits (its
+            directory will do), of which those count that hold values which are not finite; or their places in the
+            training split.
 
     Raises:
         ConfigurationError: an argument outside its range; at `setup`, splits that need more jets than there are.
@@ -93,6 +96,7 @@ class JetDataModule(LightningDataModule):
         n_particles: int = 30,
         num_workers: int = 0,
         seed: int = 0,
+        leave_out: str | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -114,12 +118,15 @@ class JetDataModule(LightningDataModule):
             raise ConfigurationError(
                 f"{owner}: train, val and test are shares that add up to {total:g}. Allowed: at most 1."
             )
+        if leave_out is not None and not isinstance(leave_out, str | Sequence):
+            raise bad_argument(owner, "leave_out", leave_out, "a path, a list of places in the training split, or None")
         if path is not None:
             format_of(path)
         self.path = None if path is None else str(path)
         self.n_jets, self.classes, self.jet_pt_gev = n_jets, tuple(str(c) for c in classes), jet_pt_gev
         self.shares = shares
         self.batch_size, self.n_particles, self.num_workers, self.seed = batch_size, n_particles, num_workers, seed
+        self.leave_out = leave_out
         self.jets: JetArrays | None = None
         self.n_empty_dropped = 0
         self.lost_pt_share = 0.0
@@ -163,8 +170,18 @@ class JetDataModule(LightningDataModule):
     @cached_property
     def scaler(self) -> JetScaler:
         """Statistics of the training jets; nothing of the others enters."""
-        tensors = self._dataset("train").tensors
+        tensors = self.training_jets.__getitems__(list(range(len(self.training_jets))))
         return JetScaler.fit(tensors["particles"], tensors["mask"], tensors["jet"])
+
+    @cached_property
+    def training_jets(self) -> JetDataset | LeftOut:
+        """The training split, without the jets that are left out."""
+        dataset = self._dataset("train")
+        if self.leave_out is None:
+            return dataset
+        kept = leave_out(dataset, self.leave_out)
+        rank_zero_info(f"JetDataModule: left out {len(kept.left_out)} training jets; {len(kept)} are left.")
+        return kept
 
     def identity(self) -> dict[str, Any]:
         """What data these are: the generator and its settings, or the file, its size and its SHA-256."""
@@ -176,6 +193,7 @@ class JetDataModule(LightningDataModule):
             "seed": self.seed,
             "n_empty_dropped": self.n_empty_dropped,
             "lost_pt_share": self.lost_pt_share,
+            "n_left_out": len(self.split_indices["train"]) - len(self.training_jets),
             "splits": {name: len(indices) for name, indices in self.split_indices.items()},
         }
         if self.path is None:
@@ -189,7 +207,7 @@ class JetDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ShuffleDataLoader:
         """Training jets in an order that depends on the seed and the epoch alone, also after a resume."""
-        dataset = self._dataset("train")
+        dataset = self.training_jets
         # Lightning #21938: on a resume with workers the iterator is made before Lightning calls set_epoch
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
         return ShuffleDataLoader(
