@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -54,6 +54,12 @@ class JetDataset(Dataset[dict[str, Tensor]]):
 def already_a_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The collate function that goes with `JetDataset`: its batches are made already."""
     return batch
+
+
+@rank_zero_only
+def _say(message: str) -> None:
+    # what is dropped or cut is never silent, also where Lightning's own logger is kept quiet
+    print(f"JetDataModule: {message}", flush=True)
 
 
 def _file_identity(path: Path) -> dict[str, Any]:
@@ -160,21 +166,19 @@ class JetDataModule(LightningDataModule):
             jets = self._read(self.path)
         jets, self.n_empty_dropped = jets.without_empty()
         if self.n_empty_dropped:
-            rank_zero_info(
-                f"JetDataModule: dropped {self.n_empty_dropped} jets without a particle; {len(jets)} are left."
-            )
+            _say(f"dropped {self.n_empty_dropped} jets without a particle; {len(jets)} are left.")
         self._check_splits(len(jets))
         self.jets = jets
 
     def _read(self, path: str | list[str]) -> JetArrays:
         reading = read_files(path, self.n_particles)
         for note in reading.notes:
-            rank_zero_info(f"JetDataModule: {note}.")
+            _say(f"{note}.")
         self.lost_pt_share = reading.lost_pt_share
         if reading.most_particles > self.n_particles:
-            rank_zero_info(
-                f"JetDataModule: kept the {self.n_particles} hardest of up to {reading.most_particles} particles a "
-                f"jet; {100 * self.lost_pt_share:.2f} % of the pT is lost."
+            _say(
+                f"kept the {self.n_particles} hardest of up to {reading.most_particles} particles a jet; "
+                f"{100 * self.lost_pt_share:.2f} % of the pT is lost."
             )
         jets, _ = reading.jets.hardest(self.n_particles)
         if self.classes is None:
@@ -184,7 +188,7 @@ class JetDataModule(LightningDataModule):
                 known = ", ".join(jets.classes)
                 raise bad_argument("JetDataModule", "classes", name, known, did_you_mean(name, jets.classes))
         chosen = jets.of_classes(self.classes)
-        rank_zero_info(f"JetDataModule: kept {len(chosen)} of {len(jets)} jets, those of {', '.join(self.classes)}.")
+        _say(f"kept {len(chosen)} of {len(jets)} jets, those of {', '.join(self.classes)}.")
         return chosen
 
     @cached_property

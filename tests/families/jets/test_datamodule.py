@@ -130,7 +130,7 @@ def test_an_unknown_suffix_is_refused_in_the_constructor():
         JetDataModule("jets.csv")
 
 
-def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets):
+def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets, capsys):
     particles, mask = toy_jets.particles.copy(), toy_jets.mask.copy()
     particles[4], mask[4] = 0.0, False
     write_jets(tmp_path / "a.h5", type(toy_jets)(particles, mask, toy_jets.jet, toy_jets.label, toy_jets.classes))
@@ -139,6 +139,9 @@ def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets):
     assert identity["n_empty_dropped"] == 1
     assert identity["n_jets"] == 299
     assert 0 < identity["lost_pt_share"] < 0.5
+    said = capsys.readouterr().out
+    assert "dropped 1 jets without a particle; 299 are left" in said
+    assert f"kept the 10 hardest of up to 30 particles a jet; {100 * identity['lost_pt_share']:.2f} %" in said
     assert identity["sha256"] == hashlib.sha256((tmp_path / "a.h5").read_bytes()).hexdigest()
     assert identity["bytes"] == (tmp_path / "a.h5").stat().st_size
 

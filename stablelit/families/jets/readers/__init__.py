@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
 
 from stablelit.errors import DataError, did_you_mean
@@ -104,7 +105,9 @@ def check_suffixes(paths: str | Path | Sequence[str | Path]) -> None:
         DataError: a directory, or an unknown suffix; the known ones are listed.
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        _of_suffix(path)
+        # the suffix of a pattern may be a pattern itself: its files are looked at when they are read
+        if not has_magic(Path(path).suffix):
+            _of_suffix(path)
 
 
 def read_jets(path: str | Path) -> JetArrays:
@@ -184,6 +187,5 @@ def _format_inside(path: Path) -> Format:
 
 
 def _known(writable_only: bool = False) -> str:
-    suffixes = dict.fromkeys(s for entry in FORMATS for s in entry.suffixes if entry.write or not writable_only)
-    entries = [e for e in FORMATS if e.write or not writable_only]
-    return "; ".join(f"{s} ({', or '.join(e.name for e in entries if s in e.suffixes)})" for s in suffixes)
+    entries = [entry for entry in FORMATS if entry.write or not writable_only]
+    return "; ".join(f"{' '.join(entry.suffixes)} ({entry.name})" for entry in entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,9 @@ def opened_hdf5(path: str | Path, wanted: str) -> Iterator[Any]:
         MissingDependencyError: h5py is not installed.
     """
     h5py = imported_h5py()
+    # its import makes the filters known to h5py; pandas compresses with blosc, which h5py has not
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401
     path = existing_file(path)
     try:
         with h5py.File(path, "r") as file:
@@ -108,9 +111,8 @@ def opened_hdf5(path: str | Path, wanted: str) -> Iterator[Any]:
             ) from error
         if "filter" in str(error) or "plugin" in str(error):
             raise DataError(
-                f"{path}: is compressed with a filter that this h5py lacks ({error}). Most are in a package of "
-                f"plugins: pip install hdf5plugin, and `import hdf5plugin` before reading; or write the file again "
-                f"with gzip."
+                f"{path}: is compressed with a filter that this h5py lacks ({error}). Most, blosc among them, come "
+                f"with hdf5plugin: pip install 'stablelit[hdf5]'. Or write the file again with gzip."
             ) from error
         raise DataError(
             f"{path}: cannot be read as HDF5 ({error}). Allowed: {wanted}. If it is another format, give it its own "

@@ -276,7 +276,7 @@ def test_a_directory_is_told_to_be_a_pattern(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".root", ".pt"])
 def test_formats_that_are_only_read_name_those_that_are_written(tmp_path, suffix):
-    with pytest.raises(DataError, match=r"only read. Allowed: \.h5 \(JetNet HDF5\); \.hdf5 .*\.npz"):
+    with pytest.raises(DataError, match=r"only read. Allowed: \.h5 \.hdf5 \(JetNet HDF5\); \.npz .*stablelit\)\.$"):
         format_of(tmp_path / f"jets{suffix}")
 
 

@@ -136,6 +136,17 @@ def test_several_tables_ask_which(rows, seen_jets, tmp_path):
         read_jets(tmp_path / "a.h5")
 
 
+def test_a_table_compressed_as_pandas_does_it_is_read(seen_jets, rows, tmp_path):
+    plugins = pytest.importorskip("hdf5plugin", reason="hdf5plugin is an optional dependency: stablelit[hdf5]")
+    write_table(tmp_path / "plain.h5", rows, seen_jets.label)
+    with h5py.File(tmp_path / "plain.h5") as plain, h5py.File(tmp_path / "packed.h5", "w") as packed:
+        group = packed.create_group("table")
+        group.attrs.update(plain["table"].attrs)
+        table = group.create_dataset("table", data=plain["table/table"][:], **plugins.Blosc())
+        table.attrs.update(plain["table/table"].attrs)
+    seen_jets.assert_read_as(read_jets(tmp_path / "packed.h5"), mass_tolerance=0.5)
+
+
 def test_a_filter_that_is_missing_is_explained(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = np.zeros(3)
