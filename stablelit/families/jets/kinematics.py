@@ -20,7 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablelit.errors import DataError
-from stablelit.families.jets.jet_arrays import JetArrays, centres, looks_absolute, looks_like_gev
+from stablelit.families.jets.jet_arrays import (
+    MAX_MEDIAN_PTREL_SUM,
+    JetArrays,
+    centres,
+    looks_absolute,
+    looks_like_gev,
+)
 
 Floats = NDArray[np.float64]
 # No jet algorithm is run at a few GeV: a median below this is a sum of fractions
@@ -75,7 +81,8 @@ class RaggedJets:
             jet_eta: ``(n,)`` where the file gives it.
 
         Raises:
-            DataError: values that are not finite, a particle without transverse momentum or with negative energy.
+            DataError: values that are not finite, a particle without transverse momentum or with negative energy,
+                pT that are fractions, particles that do not fly together.
         """
         momenta = {name: np.asarray(values, dtype=np.float64) for name, values in momenta.items()}
         self._refuse_not_finite(momenta)
@@ -129,6 +136,12 @@ class RaggedJets:
                 f"by the jet's pT, or use a format that has both (JetNet HDF5, stablelit's .npz)."
             )
         total = self._sum(pt)
+        if occupied.any() and (spread := float(np.median((total / safe_pt)[occupied]))) > MAX_MEDIAN_PTREL_SUM:
+            raise DataError(
+                f"{self.source}: the pT of the particles add up to {spread:.3g} times the pT of their sum (median over "
+                f"jets): they do not fly together. Allowed: one jet a row; these look like whole events, or their "
+                f"angles are not in radians. Cluster them into jets first."
+            )
         eta_axis = self._sum(pt * eta) / np.where(total > 0, total, 1.0)
         d_phi = phi - np.arctan2(p_y, p_x)[self.jet]
         n_particles = int(self.slot.max()) + 1 if len(self.slot) else 1

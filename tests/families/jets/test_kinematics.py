@@ -86,3 +86,12 @@ def test_a_mask_with_holes_names_the_place_in_the_file():
     ragged = RaggedJets.from_mask(mask, "x", first_jet=20)
     with pytest.raises(DataError, match=r"jet 20, particle 2 has px=py=0"):
         ragged.from_momenta({"px": [9.0, 0.0], "py": [0.0, 0.0], "pz": [4.0, 1.0]})
+
+
+@pytest.mark.parametrize("in_degrees", [True, False])
+def test_particles_that_do_not_fly_together_are_no_jet(in_degrees):
+    rng = np.random.default_rng(2)
+    phi = np.degrees(0.3 * rng.standard_normal(400)) if in_degrees else rng.uniform(-np.pi, np.pi, 400)
+    values = {"pt": rng.uniform(5, 50, 400), "eta": rng.standard_normal(400), "phi": phi}
+    with pytest.raises(DataError, match=r"mine: .*do not fly together.*whole events, or .* not in radians"):
+        RaggedJets.from_counts([20] * 20, "mine").from_angles(values)

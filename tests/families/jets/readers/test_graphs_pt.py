@@ -100,6 +100,13 @@ def test_indices_that_point_at_nothing_are_named(seen_jets, saved, name, place, 
         read_jets(saved(graphs))
 
 
+def test_an_index_one_beyond_the_last_particle_is_named(seen_jets, saved):
+    graphs = graphs_of(seen_jets)
+    graphs[9].hyperedge_index[0, 1] = len(graphs[9].x)
+    with pytest.raises(DataError, match=r"jet 9 has hyperedge_index\[0\]"):
+        read_jets(saved(graphs))
+
+
 def test_indices_of_another_form_are_named(seen_jets, saved):
     graphs = graphs_of(seen_jets)
     graphs[5].hyperedge_index = graphs[5].hyperedge_index.float()

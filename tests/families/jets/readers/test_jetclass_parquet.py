@@ -56,10 +56,14 @@ def test_one_hot_labels_give_classes_their_names(seen_jets, written):
     assert jets.label.tolist() == seen_jets.label.tolist()
 
 
-def test_a_jet_of_two_classes_is_named(seen_jets, written):
-    yes = pa.array(np.ones(40, dtype=bool))
-    with pytest.raises(DataError, match=r"jet 0 is of 2 classes \(label_a, label_b\)"):
-        read_jets(written({**momentum_columns(seen_jets), "label_a": yes, "label_b": yes}))
+@pytest.mark.parametrize(
+    ("also", "message"), [(True, r"2 classes \(label_a, label_b\)"), (False, r"0 classes \(none\)")]
+)
+def test_a_jet_of_two_classes_or_none_is_named(seen_jets, written, also, message):
+    first, second = np.ones(40, dtype=bool), np.zeros(40, dtype=bool)
+    first[8], second[8] = also, also
+    with pytest.raises(DataError, match=rf"jet 8 is of {message}"):
+        read_jets(written({**momentum_columns(seen_jets), "label_a": pa.array(first), "label_b": pa.array(second)}))
 
 
 def test_angles_and_pt_are_read_where_there_are_no_momenta(seen_jets, written):
