@@ -20,6 +20,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
+from stablelit.families.jets.augmentation import permute, reflect, smear
 from stablelit.families.jets.features import TWO_PI, rotate_about_axis
 from stablelit.families.jets.losses import one_gaussian_nll, set_log_likelihood
 from stablelit.families.jets.metrics import JetMassW1
@@ -33,7 +34,8 @@ from stablelit.optim import build_optimizers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AUGMENTATIONS = ("rotate", "reflect")
+SYMMETRIES = ("rotate", "reflect")
+AUGMENTATIONS = (*SYMMETRIES, "permute", "smear")
 # evaluation draws from these seeds: its epochs are comparable, and it moves no global random state
 EVALUATION_SEED, SAMPLING_SEED = 20_240_117, 20_240_118
 SAMPLE_CHUNK = 10_000
@@ -60,7 +62,8 @@ class JetVAE(LightningModule):
         encoder_dropout: in the encoder.
         decoder_dropout: in the decoder.
         learning_rate: the peak rate.
-        augment: of "rotate" (about the jet axis) and "reflect", in training only.
+        augment: of "rotate" (about the jet axis), "reflect", "permute" (nothing to this model) and "smear" (within a
+            detector's resolution), in training only.
         optimizer: takes parameters and ``lr=``; None is AdamW with weight decay 1e-4.
         lr_schedule: takes the optimizer and ``total_steps=``; None is a constant rate.
 
@@ -84,7 +87,7 @@ class JetVAE(LightningModule):
         encoder_dropout: float = 0.0,
         decoder_dropout: float = 0.0,
         learning_rate: float = 2e-3,
-        augment: Sequence[str] = AUGMENTATIONS,
+        augment: Sequence[str] = SYMMETRIES,
         optimizer: Callable[..., Any] | None = None,
         lr_schedule: Callable[..., Any] | None = None,
     ) -> None:
@@ -148,7 +151,7 @@ class JetVAE(LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One step of the algorithm in the module docstring."""
         del batch_idx
-        particles = self.augmented(batch["particles"])
+        particles = self.augmented(batch["particles"], batch["mask"])
         recon, kl_per_dim = self.terms(particles, batch["mask"], batch["jet"])
         kl = kl_per_dim.sum(dim=-1)
         loss = (recon + self.kl_penalty(kl_per_dim)).mean()
@@ -187,13 +190,17 @@ class JetVAE(LightningModule):
         x = self.network.standardise(particles, mask)
         return -set_log_likelihood(x, mask, *self.network.decode(z)), gaussian_kl_per_dim(mean, logvar)
 
-    def augmented(self, particles: Tensor) -> Tensor:
-        """Rotates each jet about its axis and reflects it, at random, as `augment` says."""
+    def augmented(self, particles: Tensor, mask: Tensor) -> Tensor:
+        """Changes each jet at random, as `augment` says; see `augmentation` and `rotate_about_axis`."""
+        device = particles.device
         if "rotate" in self.augment:
-            particles = rotate_about_axis(particles, TWO_PI * torch.rand(len(particles), device=particles.device))
+            particles = rotate_about_axis(particles, TWO_PI * torch.rand(len(particles), device=device))
         if "reflect" in self.augment:
-            sign = torch.randint(0, 2, (len(particles), 1, 1), device=particles.device).to(particles.dtype) * 2 - 1
-            particles = torch.cat([particles[..., :1], sign * particles[..., 1:2], particles[..., 2:]], dim=-1)
+            particles = reflect(particles, torch.randint(0, 2, (len(particles),), device=device).bool())
+        if "smear" in self.augment:
+            particles = smear(particles, mask, torch.randn_like(particles))
+        if "permute" in self.augment:
+            particles = permute(particles, mask, torch.rand(mask.shape, device=device))
         return particles
 
     def configure_optimizers(self) -> Any:

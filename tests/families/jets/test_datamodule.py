@@ -116,6 +116,9 @@ def test_a_share_that_leaves_no_jet_is_refused():
         ({"num_workers": -1}, "num_workers=-1"),
         ({"n_particles": 2.0}, "n_particles=2.0"),
         ({"seed": None}, "seed=None"),
+        ({"path": 3}, "path=3"),
+        ({"classes": ()}, r"classes=\(\)"),
+        ({"classes": ("q", "q")}, "different names"),
     ],
 )
 def test_arguments_are_checked_in_the_constructor(arguments, message):
@@ -128,7 +131,7 @@ def test_an_unknown_suffix_is_refused_in_the_constructor():
         JetDataModule("jets.csv")
 
 
-def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets):
+def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets, capsys):
     particles, mask = toy_jets.particles.copy(), toy_jets.mask.copy()
     particles[4], mask[4] = 0.0, False
     write_jets(tmp_path / "a.h5", type(toy_jets)(particles, mask, toy_jets.jet, toy_jets.label, toy_jets.classes))
@@ -137,6 +140,9 @@ def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets):
     assert identity["n_empty_dropped"] == 1
     assert identity["n_jets"] == 299
     assert 0 < identity["lost_pt_share"] < 0.5
+    said = capsys.readouterr().out
+    assert "dropped 1 jets without a particle; 299 are left" in said
+    assert f"kept the 10 hardest of up to 30 particles a jet; {100 * identity['lost_pt_share']:.2f} %" in said
     assert identity["sha256"] == hashlib.sha256((tmp_path / "a.h5").read_bytes()).hexdigest()
     assert identity["bytes"] == (tmp_path / "a.h5").stat().st_size
 
@@ -168,3 +174,28 @@ def test_leaving_out_what_is_not_there_is_told():
         small(leave_out=[50]).train_dataloader()
     with pytest.raises(ConfigurationError, match="leave_out=3"):
         small(leave_out=3)
+
+
+def test_some_classes_of_a_file_are_kept_and_labelled_by_their_place(tmp_path, toy_jets):
+    write_jets(tmp_path / "a.npz", toy_jets)
+    made = JetDataModule(str(tmp_path / "a.npz"), classes=["t", "q"])
+    made.setup()
+    assert made.jets.classes == ("t", "q")
+    wanted = [("t", "q").index(toy_jets.classes[i]) for i in toy_jets.label if toy_jets.classes[i] != "g"]
+    assert made.jets.label.tolist() == wanted
+    with pytest.raises(ConfigurationError, match=r"classes='top' is not allowed. Allowed: q, g, t"):
+        JetDataModule(str(tmp_path / "a.npz"), classes=["top"]).setup()
+
+
+def test_several_files_are_identified_one_by_one(tmp_path, toy_jets):
+    for name, rows in (("g", slice(0, 100)), ("q", slice(100, 300))):
+        write_jets(tmp_path / f"{name}.npz", toy_jets.take(rows))
+    made = JetDataModule([str(tmp_path / "g.npz"), str(tmp_path / "q.npz")], train=200, val=25, test=25)
+    identity = made.identity()
+    assert [f["sha256"] for f in identity["files"]] == [
+        hashlib.sha256((tmp_path / f"{name}.npz").read_bytes()).hexdigest() for name in "gq"
+    ]
+    assert identity["splits"] == {"train": 200, "val": 25, "test": 25}
+    pattern = JetDataModule(str(tmp_path / "*.npz"), train=200, val=25, test=25)
+    assert pattern.split_indices == made.split_indices
+    assert len(pattern.identity()["files"]) == 2

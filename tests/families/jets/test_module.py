@@ -114,19 +114,19 @@ def test_recon_does_not_know_an_order_or_a_padding(module, batch):
 
 
 def test_augmentation_keeps_distances_momenta_and_padding(module, batch):
-    moved = module.augmented(batch["particles"])
+    moved = module.augmented(batch["particles"], batch["mask"])
     assert not torch.allclose(moved, batch["particles"])
     assert torch.equal(moved[..., 2], batch["particles"][..., 2])
     assert torch.allclose(squared_distances(moved), squared_distances(batch["particles"]), atol=1e-5)
     assert not moved[~batch["mask"]].any()
     plain = JetVAE(**TINY, augment=())
-    assert torch.equal(plain.augmented(batch["particles"]), batch["particles"])
+    assert torch.equal(plain.augmented(batch["particles"], batch["mask"]), batch["particles"])
 
 
 def test_reflection_turns_about_half_of_the_jets():
     module = JetVAE(**TINY, augment=["reflect"])
     particles = torch.rand(400, 2, 3)
-    flipped = (module.augmented(particles)[:, 0, 1] < 0).float().mean()
+    flipped = (module.augmented(particles, torch.ones(400, 2, dtype=torch.bool))[:, 0, 1] < 0).float().mean()
     assert 0.4 < float(flipped) < 0.6
 
 
