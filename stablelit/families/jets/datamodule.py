@@ -142,6 +142,7 @@ class JetDataModule(LightningDataModule):
         self.path = path
         if self.path is not None:
             check_suffixes(self.path)
+        classes = [classes] if isinstance(classes, str) else classes
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         if self.classes is not None and (not self.classes or len(set(self.classes)) < len(self.classes)):
             raise bad_argument(owner, "classes", self.classes, "one or more different names, or None")
