@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +14,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stablelit.data import ShuffleDataLoader, ShuffleSampler
+from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.generator import toy_shower
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers import check_suffixes, read_files
-from stablelit.families.jets.readers.files import expanded
+from stablelit.families.jets.readers.files import expanded, file_identity
 from stablelit.families.jets.scaler import JetScaler
 
 SPLITS = ("train", "val", "test")
@@ -62,14 +61,6 @@ def _say(message: str) -> None:
     print(f"JetDataModule: {message}", flush=True)
 
 
-def _file_identity(path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return {"source": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
 class JetDataModule(LightningDataModule):
     """Jets from a TOY shower (`path=None`; not Pythia) or from a file.
 
@@ -92,6 +83,9 @@ class JetDataModule(LightningDataModule):
         n_particles: the hardest particles of a jet that are kept, and what jets are padded to.
         num_workers: of the loaders; 0 is fastest, since a batch is one indexing.
         seed: of the toy jets, the splits and the order of training.
+        leave_out: training jets to do without: the `skipped.jsonl` of an earlier run on the same data and splits (its
+            directory will do), of which those count that hold values which are not finite; or their places in the
+            training split.
 
     Raises:
         ConfigurationError: an argument outside its range; at `setup`, splits that need more jets than there are.
@@ -111,6 +105,7 @@ class JetDataModule(LightningDataModule):
         n_particles: int = 30,
         num_workers: int = 0,
         seed: int = 0,
+        leave_out: str | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -132,6 +127,8 @@ class JetDataModule(LightningDataModule):
             raise ConfigurationError(
                 f"{owner}: train, val and test are shares that add up to {total:g}. Allowed: at most 1."
             )
+        if leave_out is not None and not isinstance(leave_out, str | Sequence):
+            raise bad_argument(owner, "leave_out", leave_out, "a path, a list of places in the training split, or None")
         if not (path is None or isinstance(path, str | Path | Sequence)):
             raise bad_argument(owner, "path", path, "a file, a pattern, a list of them, or None (generated jets)")
         # plain strings, whatever sequence came: a checkpoint with anything else does not load with weights_only=True
@@ -149,6 +146,7 @@ class JetDataModule(LightningDataModule):
         self.n_jets, self.jet_pt_gev = n_jets, jet_pt_gev
         self.shares = shares
         self.batch_size, self.n_particles, self.num_workers, self.seed = batch_size, n_particles, num_workers, seed
+        self.leave_out = leave_out
         self.jets: JetArrays | None = None
         self.n_empty_dropped = 0
         self.lost_pt_share = 0.0
@@ -205,8 +203,18 @@ class JetDataModule(LightningDataModule):
     @cached_property
     def scaler(self) -> JetScaler:
         """Statistics of the training jets; nothing of the others enters."""
-        tensors = self._dataset("train").tensors
+        tensors = self.training_jets.__getitems__(list(range(len(self.training_jets))))
         return JetScaler.fit(tensors["particles"], tensors["mask"], tensors["jet"])
+
+    @cached_property
+    def training_jets(self) -> JetDataset | LeftOut:
+        """The training split, without the jets that are left out."""
+        dataset = self._dataset("train")
+        if self.leave_out is None:
+            return dataset
+        kept = leave_out(dataset, self.leave_out)
+        _say(f"left out {len(kept.left_out)} training jets; {len(kept)} are left.")
+        return kept
 
     def identity(self) -> dict[str, Any]:
         """What data these are: the generator and its settings, or the file, its size and its SHA-256."""
@@ -218,16 +226,17 @@ class JetDataModule(LightningDataModule):
             "seed": self.seed,
             "n_empty_dropped": self.n_empty_dropped,
             "lost_pt_share": self.lost_pt_share,
+            "n_left_out": len(self.split_indices["train"]) - len(self.training_jets),
             "splits": {name: len(indices) for name, indices in self.split_indices.items()},
         }
         if self.path is None:
             return {"source": "toy leading-log shower (not Pythia)", "jet_pt_gev": self.jet_pt_gev, **common}
-        files = [_file_identity(path) for path in expanded(self.path)]
+        files = [file_identity(path) for path in expanded(self.path)]
         return {**files[0], **common} if len(files) == 1 else {"source": self.path, "files": files, **common}
 
     def train_dataloader(self) -> ShuffleDataLoader:
         """Training jets in an order that depends on the seed and the epoch alone, also after a resume."""
-        dataset = self._dataset("train")
+        dataset = self.training_jets
         # Lightning #21938: on a resume with workers the iterator is made before Lightning calls set_epoch
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
         return ShuffleDataLoader(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from stablelit.data import SkippedBatch
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.jets.datamodule import JetDataModule
 from stablelit.families.jets.readers import write_jets
@@ -173,3 +174,28 @@ def test_several_files_are_identified_one_by_one(tmp_path, toy_jets):
     pattern = JetDataModule(str(tmp_path / "*.npz"), train=200, val=25, test=25)
     assert pattern.split_indices == made.split_indices
     assert len(pattern.identity()["files"]) == 2
+
+
+def test_jets_that_an_earlier_run_skipped_are_left_out_of_training_alone(tmp_path):
+    whole = small()
+    ids = (3, 41)
+    skipped = SkippedBatch(0, 0, 0, 0, "the loss is not finite", "loss", True, (3, 4, 41), ids)
+    (tmp_path / "skipped.jsonl").write_text(skipped.line())
+    for given in (str(tmp_path), list(ids)):
+        made = small(leave_out=given)
+        assert made.identity()["n_left_out"] == 2
+        assert made.split_indices == whole.split_indices
+        seen = torch.cat([batch["jet"] for batch in made.train_dataloader()])
+        kept = [place for place in range(50) if place not in ids]
+        tensors = {name: values[kept] for name, values in whole.training_jets.tensors.items()}
+        assert {tuple(row) for row in seen.tolist()} == {tuple(row) for row in tensors["jet"].tolist()}
+        expected = JetScaler.fit(tensors["particles"], tensors["mask"], tensors["jet"])
+        assert torch.equal(expected.particle_mean, made.scaler.particle_mean)
+        assert sum(len(batch["label"]) for batch in made.val_dataloader()) == 15
+
+
+def test_leaving_out_what_is_not_there_is_told():
+    with pytest.raises(DataError, match="no sample 50 among 50"):
+        small(leave_out=[50]).train_dataloader()
+    with pytest.raises(ConfigurationError, match="leave_out=3"):
+        small(leave_out=3)
