@@ -108,6 +108,17 @@ def no_positives(outcome: Outcome, which: str) -> Finding:
     )
 
 
+def nothing_chosen(target: str) -> Finding:
+    """A prediction with whatever the module was built with."""
+    return Finding(
+        "threshold-not-chosen",
+        "warning",
+        f"no threshold was chosen yet, so the module predicts with the {target} that it has.",
+        {"target": target},
+        "trainer.predict(ckpt_path='best') with the checkpoint of a validated run",
+    )
+
+
 def optimistic_monitors(trainer: Any, optimistic: set[str], instead: str) -> Finding | None:
     """EarlyStopping, checkpoints or schedulers that follow a number measured on what the threshold was chosen on."""
     followers = [(type(c).__name__, getattr(c, "monitor", None)) for c in getattr(trainer, "callbacks", [])]

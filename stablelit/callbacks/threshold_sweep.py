@@ -26,6 +26,7 @@ from stablelit.callbacks._threshold_findings import (
     averaged_too,
     findings_of,
     no_positives,
+    nothing_chosen,
     optimistic_monitors,
 )
 from stablelit.callbacks._threshold_samples import Activation, SampleCollector, SampleSources
@@ -94,7 +95,7 @@ class ThresholdSweepValidation(pl.Callback):
             begins untrained; at the end of a fit it is raised at once.
         action: what a finding does: `warn`, `stop` or `raise`. Findings: `no-positives`, `constant-scores`,
             `nothing-predicted`, `nearly-all-predicted`, `threshold-at-the-grids-end`, `not-above-chance`,
-            `oracle-monitored`, `listed-after-averaging`.
+            `oracle-monitored`, `listed-after-averaging`, `threshold-not-chosen`.
         name: distinguishes instances: ``threshold/<name>/best``.
 
     Raises:
@@ -293,7 +294,9 @@ class ThresholdSweepValidation(pl.Callback):
             self._log(trainer, pl_module, outcome, "test_")
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the kept threshold."""
+        """Writes the kept threshold, or says that the module predicts with its own."""
+        if self.thresholds is None and self.writes_scalar is not None:
+            self._reporter.report(trainer, nothing_chosen(self.writes_scalar))
         self._write()
 
     def on_rollback(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -341,12 +344,7 @@ class ThresholdSweepValidation(pl.Callback):
     def _optimistic(self) -> set[str]:
         if not self.choice.needs_truth:
             return set()
-        names = [
-            f"oracle_{self.choice.score_name}",
-            "precision",
-            "recall",
-            *(["shd"] if self._evaluation.of_edges else []),
-        ]
+        names = {f"oracle_{self.choice.score_name}", "precision", "recall", "shd"}
         return {f"{self.log_prefix}/{name}" for name in names}
 
 

@@ -235,6 +235,12 @@ def test_testing_without_a_threshold_says_what_to_do(tmp_path):
     assert logged["threshold/test_f1"] == pytest.approx(f1_at(*samples(), 0.75))
 
 
+def test_predicting_without_a_threshold_is_reported(tmp_path):
+    make_trainer(tmp_path, [ThresholdSweepValidation()]).predict(Scored(), loader(*samples()))
+    (finding,) = read_findings(tmp_path)
+    assert finding.name == "threshold-not-chosen"
+
+
 @pytest.mark.parametrize("name", ["samples", "edges"])
 def test_two_ranks_measure_what_one_does(name, tmp_path):
     # 13 samples on two ranks: the sampler repeats one of them, and the ranks' batches are of unlike sizes

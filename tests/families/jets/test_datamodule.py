@@ -151,31 +151,6 @@ def test_toy_jets_say_that_they_are_toys():
     assert "toy" in small().identity()["source"]
 
 
-def test_some_classes_of_a_file_are_kept_and_labelled_by_their_place(tmp_path, toy_jets):
-    write_jets(tmp_path / "a.npz", toy_jets)
-    made = JetDataModule(str(tmp_path / "a.npz"), classes=["t", "q"])
-    made.setup()
-    assert made.jets.classes == ("t", "q")
-    wanted = [("t", "q").index(toy_jets.classes[i]) for i in toy_jets.label if toy_jets.classes[i] != "g"]
-    assert made.jets.label.tolist() == wanted
-    with pytest.raises(ConfigurationError, match=r"classes='top' is not allowed. Allowed: q, g, t"):
-        JetDataModule(str(tmp_path / "a.npz"), classes="top").setup()
-
-
-def test_several_files_are_identified_one_by_one(tmp_path, toy_jets):
-    for name, rows in (("g", slice(0, 100)), ("q", slice(100, 300))):
-        write_jets(tmp_path / f"{name}.npz", toy_jets.take(rows))
-    made = JetDataModule([str(tmp_path / "g.npz"), str(tmp_path / "q.npz")], train=200, val=25, test=25)
-    identity = made.identity()
-    assert [f["sha256"] for f in identity["files"]] == [
-        hashlib.sha256((tmp_path / f"{name}.npz").read_bytes()).hexdigest() for name in "gq"
-    ]
-    assert identity["splits"] == {"train": 200, "val": 25, "test": 25}
-    pattern = JetDataModule(str(tmp_path / "*.npz"), train=200, val=25, test=25)
-    assert pattern.split_indices == made.split_indices
-    assert len(pattern.identity()["files"]) == 2
-
-
 def test_jets_that_an_earlier_run_skipped_are_left_out_of_training_alone(tmp_path):
     whole = small()
     ids = (3, 41)
@@ -199,3 +174,28 @@ def test_leaving_out_what_is_not_there_is_told():
         small(leave_out=[50]).train_dataloader()
     with pytest.raises(ConfigurationError, match="leave_out=3"):
         small(leave_out=3)
+
+
+def test_some_classes_of_a_file_are_kept_and_labelled_by_their_place(tmp_path, toy_jets):
+    write_jets(tmp_path / "a.npz", toy_jets)
+    made = JetDataModule(str(tmp_path / "a.npz"), classes=["t", "q"])
+    made.setup()
+    assert made.jets.classes == ("t", "q")
+    wanted = [("t", "q").index(toy_jets.classes[i]) for i in toy_jets.label if toy_jets.classes[i] != "g"]
+    assert made.jets.label.tolist() == wanted
+    with pytest.raises(ConfigurationError, match=r"classes='top' is not allowed. Allowed: q, g, t"):
+        JetDataModule(str(tmp_path / "a.npz"), classes="top").setup()
+
+
+def test_several_files_are_identified_one_by_one(tmp_path, toy_jets):
+    for name, rows in (("g", slice(0, 100)), ("q", slice(100, 300))):
+        write_jets(tmp_path / f"{name}.npz", toy_jets.take(rows))
+    made = JetDataModule([str(tmp_path / "g.npz"), str(tmp_path / "q.npz")], train=200, val=25, test=25)
+    identity = made.identity()
+    assert [f["sha256"] for f in identity["files"]] == [
+        hashlib.sha256((tmp_path / f"{name}.npz").read_bytes()).hexdigest() for name in "gq"
+    ]
+    assert identity["splits"] == {"train": 200, "val": 25, "test": 25}
+    pattern = JetDataModule(str(tmp_path / "*.npz"), train=200, val=25, test=25)
+    assert pattern.split_indices == made.split_indices
+    assert len(pattern.identity()["files"]) == 2
