@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.generator import toy_shower
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers import check_suffixes, read_files
-from stablelit.families.jets.readers.files import expanded
+from stablelit.families.jets.readers.files import expanded, file_identity
 from stablelit.families.jets.scaler import JetScaler
 
 SPLITS = ("train", "val", "test")
@@ -60,14 +59,6 @@ def already_a_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 def _say(message: str) -> None:
     # what is dropped or cut is never silent, also where Lightning's own logger is kept quiet
     print(f"JetDataModule: {message}", flush=True)
-
-
-def _file_identity(path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return {"source": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 class JetDataModule(LightningDataModule):
@@ -148,6 +139,7 @@ class JetDataModule(LightningDataModule):
         self.path = path
         if self.path is not None:
             check_suffixes(self.path)
+        classes = [classes] if isinstance(classes, str) else classes
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         if self.classes is not None and (not self.classes or len(set(self.classes)) < len(self.classes)):
             raise bad_argument(owner, "classes", self.classes, "one or more different names, or None")
@@ -239,7 +231,7 @@ class JetDataModule(LightningDataModule):
         }
         if self.path is None:
             return {"source": "toy leading-log shower (not Pythia)", "jet_pt_gev": self.jet_pt_gev, **common}
-        files = [_file_identity(path) for path in expanded(self.path)]
+        files = [file_identity(path) for path in expanded(self.path)]
         return {**files[0], **common} if len(files) == 1 else {"source": self.path, "files": files, **common}
 
     def train_dataloader(self) -> ShuffleDataLoader:

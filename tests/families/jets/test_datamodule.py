@@ -184,7 +184,7 @@ def test_some_classes_of_a_file_are_kept_and_labelled_by_their_place(tmp_path, t
     wanted = [("t", "q").index(toy_jets.classes[i]) for i in toy_jets.label if toy_jets.classes[i] != "g"]
     assert made.jets.label.tolist() == wanted
     with pytest.raises(ConfigurationError, match=r"classes='top' is not allowed. Allowed: q, g, t"):
-        JetDataModule(str(tmp_path / "a.npz"), classes=["top"]).setup()
+        JetDataModule(str(tmp_path / "a.npz"), classes="top").setup()
 
 
 def test_several_files_are_identified_one_by_one(tmp_path, toy_jets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,15 @@ def existing_file(path: str | Path) -> Path:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
     return path
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """What file it is: its path, its size and its SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"source": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 @contextmanager
