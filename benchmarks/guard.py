@@ -1,7 +1,7 @@
 """What NonFiniteGuard promises: a bad batch does not cost a run, on several ranks too, and what that costs a step.
 
-The data are a generated regression: toy data. Final losses are means over all samples, in evaluation mode, over those
-of the run that never met the bad batch. The task is learnt long before the run ends: where it is not, a rollback's
+The data are a generated regression: toy data. Final losses are means over fresh samples, in evaluation mode, over
+those of the run that never met the bad batch. The task is learnt long before the run ends: where it is not, a rollback's
 lower rate costs what a lower rate costs.
 """
 
@@ -56,10 +56,10 @@ class Regression(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
 
-def samples(seed: int) -> TensorDataset:
+def samples(seed: int, n: int = N) -> TensorDataset:
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(N, 8, generator=generator)
-    y = torch.sin(x[:, :1]) + 0.5 * x[:, 1:2].abs() + torch.randn(N, 1, generator=generator)
+    x = torch.randn(n, 8, generator=generator)
+    y = torch.sin(x[:, :1]) + 0.5 * x[:, 1:2].abs() + 0.5 * torch.randn(n, 1, generator=generator)
     return TensorDataset(x, y)
 
 
@@ -75,8 +75,8 @@ class Report(pl.Callback):
 
     keeps_books = True
 
-    def __init__(self, folder: Path, data: TensorDataset) -> None:
-        self.folder, self.data = folder, data
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def on_train_end(self, trainer, pl_module):
         differ = 0
@@ -85,7 +85,7 @@ class Report(pl.Callback):
                 both = [torch.zeros_like(value) for _ in range(trainer.world_size)]
                 torch.distributed.all_gather(both, value.detach())
                 differ += not torch.equal(*both)
-        x, y = self.data.tensors
+        x, y = samples(1000, 8 * N).tensors
         pl_module.eval()
         with torch.no_grad():
             loss = float((pl_module.net(x) - y).square().mean())
@@ -101,7 +101,7 @@ def train(seed: int, callbacks: list[pl.Callback], epochs: int = 10, ranks: int 
     loader = ShuffleDataLoader(data, sampler=ShuffleSampler(data, seed=seed), batch_size=BATCH // ranks)
     many = {"devices": ranks, "strategy": "ddp_fork"} if ranks > 1 else {}
     with tempfile.TemporaryDirectory() as folder:
-        fit = trainer([*callbacks, Report(Path(folder), data)], max_epochs=epochs, default_root_dir=folder, **many)
+        fit = trainer([*callbacks, Report(Path(folder))], max_epochs=epochs, default_root_dir=folder, **many)
         began = time.perf_counter()
         fit.fit(Regression(epochs * len(loader), **kwargs), loader)
         seconds = time.perf_counter() - began

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from stablelit.callbacks._buffers import BufferKeeper
 from stablelit.callbacks._checkpoint_directory import save_last_good
+from stablelit.callbacks._clip_event import ClipEvent
 from stablelit.callbacks._epoch_log import log_epoch
-from stablelit.callbacks._gradient_tap import ClipEvent, GradientTap
+from stablelit.callbacks._gradient_tap import GradientTap
 from stablelit.callbacks._guard_books import COUNTS, GuardBooks
 from stablelit.callbacks._rollback import Rollbacks
 from stablelit.callbacks._running_means import RunningMeans

@@ -10,7 +10,15 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from stablelit import KLCapCallback, NonFiniteGuard, ScalarSchedule, ShuffleDataLoader, ShuffleSampler
+from stablelit import (
+    AdaptiveGradClip,
+    GradClipMonitor,
+    KLCapCallback,
+    NonFiniteGuard,
+    ScalarSchedule,
+    ShuffleDataLoader,
+    ShuffleSampler,
+)
 from stablelit.data import leave_out, read_skipped
 from stablelit.errors import ConfigurationError, ContractError
 from stablelit.findings import FindingError, read_findings
@@ -137,6 +145,16 @@ def test_a_run_with_a_bad_batch_equals_the_run_without_it(way, bad, tmp_path):
     assert fitted.global_step == 12 * steps
     assert torch.isfinite(fitted.callback_metrics["train/loss"])
     assert {line.batch for line in read_skipped(tmp_path)} == {5}
+
+
+def test_adaptive_clip_and_monitor_beside_it_see_the_same_run(tmp_path):
+    histories = []
+    for data in (WITHOUT_BATCH_5, table(bad=[5 * SIZE])):
+        clip, monitor, module = AdaptiveGradClip(), GradClipMonitor(), make_net()
+        fit(tmp_path, module, [NonFiniteGuard(), clip, monitor], data)
+        histories.append((state_of(module), clip.state_dict()["states"]["0"]))
+    assert_same(histories[0][0], histories[1][0])
+    assert torch.equal(histories[0][1], histories[1][1])
 
 
 def test_without_it_the_same_run_is_lost(tmp_path):
