@@ -32,7 +32,7 @@ LEAST_JETS = 20
 MOST_JETS = 10_000
 _N_BATCHES, _BATCH = 10, 5_000
 _N_JACKKNIFE = 10
-_CHUNK = 1_024
+_CHUNK = 128
 
 
 def polynomial_kernel_sums(first: Tensor, second: Tensor, blocks: tuple[Tensor, Tensor]) -> Tensor:
@@ -46,12 +46,12 @@ def polynomial_kernel_sums(first: Tensor, second: Tensor, blocks: tuple[Tensor, 
     Returns:
         ``(blocks, blocks)``.
     """
-    n_blocks = [1 + int(block.max()) for block in blocks]
-    sums = first.new_zeros(*n_blocks)
-    for x, block in zip(first.split(_CHUNK), blocks[0].split(_CHUNK), strict=True):
-        kernel = (x @ second.mT).div_(first.shape[1]).add_(1.0).square_().square_()
-        over_second = kernel.new_zeros(len(x), n_blocks[1]).index_add_(1, blocks[1], kernel)
-        sums.index_add_(0, block, over_second)
+    members = [torch.nn.functional.one_hot(block).to(first) for block in blocks]
+    sums = first.new_zeros(members[0].shape[1], members[1].shape[1])
+    scaled = first / first.shape[1]
+    for x, block in zip(scaled.split(_CHUNK), members[0].split(_CHUNK), strict=True):
+        kernel = (x @ second.mT).add_(1.0).square_().square_()
+        sums += block.mT @ (kernel @ members[1])
     return sums
 
 

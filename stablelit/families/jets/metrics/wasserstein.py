@@ -66,6 +66,42 @@ class _Sorted:
         return (apart.cumsum(0)[:-1].abs() * self.gaps).sum()
 
 
+class _Pooled:
+    """The values of real and of generated jets in one order.
+
+    Raises:
+        DataError: a sample without values.
+    """
+
+    def __init__(self, real: PerJet, generated: PerJet) -> None:
+        self.sides = (real, generated)
+        self.sizes = [len(side.values) for side in self.sides]
+        if min(self.sizes) == 0:
+            raise DataError(
+                f"Wasserstein distance: {self.sizes[0]} values of {real.n_jets} real jets and {self.sizes[1]} values "
+                f"of {generated.n_jets} generated ones. Allowed: at least one value each."
+            )
+        self.sorted = _Sorted(torch.cat([side.values for side in self.sides]))
+
+    def distance(self, counts: tuple[Tensor, ...] | None = None) -> Tensor:
+        """The distance where every jet of both sides counts as often as said; once, where nothing is said."""
+        weights = self.sorted.gaps.new_zeros(2, sum(self.sizes))
+        for row, part, side in zip((0, 1), (slice(self.sizes[0]), slice(self.sizes[0], None)), self.sides, strict=True):
+            weights[row, part] = 1.0 if counts is None else side.weights(counts[row].to(weights))
+        return self.sorted.distance(*weights)
+
+    def resampled(self, n_samples: int | None, n_batches: int, seed: int) -> Tensor:
+        """Distances ``(n_batches,)`` of jets drawn with replacement."""
+        draws = np.random.default_rng(seed)
+        scores = []
+        for _ in range(n_batches):
+            chosen = [draws.integers(0, side.n_jets, n_samples or side.n_jets) for side in self.sides]
+            counts = zip(chosen, self.sides, strict=True)
+            tensors = tuple(torch.from_numpy(np.bincount(some, minlength=side.n_jets)) for some, side in counts)
+            scores.append(self.distance(tensors))
+        return torch.stack(scores)
+
+
 def wasserstein_1d(first: Tensor, second: Tensor) -> Tensor:
     """Exact Wasserstein-1 distance of two samples, also of unequal sizes.
 
@@ -114,19 +150,7 @@ def bootstrap_w1(
     for name, count in (("n_batches", n_batches), ("n_samples", 1 if n_samples is None else n_samples)):
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise bad_argument("bootstrap_w1", name, count, "an int of at least 1")
-    _require_values(real, generated)
-    draws = np.random.default_rng(seed)
-    pool = _Sorted(torch.cat([real.values, generated.values]))
-    n_real = len(real.values)
-    first, second = pool.gaps.new_zeros(2, n_real + len(generated.values))
-    scores = []
-    for _ in range(n_batches):
-        for values, weights in ((real, first[:n_real]), (generated, second[n_real:])):
-            chosen = torch.from_numpy(draws.integers(0, values.n_jets, n_samples or values.n_jets))
-            counts = torch.bincount(chosen, minlength=values.n_jets).to(weights)
-            weights.copy_(values.weights(counts))
-        scores.append(pool.distance(first, second))
-    found = torch.stack(scores)
+    found = _Pooled(real, generated).resampled(n_samples, n_batches, seed)
     return float(found.mean()), float(found.std(correction=0))
 
 
@@ -145,10 +169,9 @@ def w1_estimate(
     Raises:
         DataError: a sample without values.
     """
-    _require_values(real, generated)
-    std = bootstrap_w1(real, generated, n_batches=n_bootstrap, seed=seed)[1] if n_bootstrap else float("nan")
-    value = float(wasserstein_1d(generated.values, real.values))
-    return Estimate(value, std, float(real_against_real(real)) if floor is None else floor)
+    pooled = _Pooled(real, generated)
+    std = float(pooled.resampled(None, n_bootstrap, seed).std(correction=0)) if n_bootstrap else float("nan")
+    return Estimate(float(pooled.distance()), std, float(real_against_real(real)) if floor is None else floor)
 
 
 def real_against_real(values: Tensor | PerJet) -> Tensor:
@@ -174,12 +197,3 @@ def real_against_real(values: Tensor | PerJet) -> Tensor:
         weights = sample.weights(half.to(sample.values.device))
         scores.append(pool.distance(1.0 - weights, weights))
     return torch.stack(scores).mean() / 2**0.5
-
-
-def _require_values(real: PerJet, generated: PerJet) -> None:
-    n, m = len(real.values), len(generated.values)
-    if n == 0 or m == 0:
-        raise DataError(
-            f"Wasserstein distance: {n} values of {real.n_jets} real jets and {m} values of {generated.n_jets} "
-            f"generated ones. Allowed: at least one value each."
-        )

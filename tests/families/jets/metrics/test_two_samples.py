@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from stablelit.errors import DataError
-from stablelit.families.jets.metrics import JetMassW1, jet_mass, wasserstein_1d
+from stablelit.families.jets.metrics import JetMassW1, JetMetrics, jet_mass, wasserstein_1d
 from stablelit.families.jets.metrics.two_samples import flat
 from stablelit.families.jets.metrics.wasserstein import Estimate
 
@@ -61,3 +62,25 @@ def test_what_is_not_known_is_left_out():
         "b_std": 0.5,
         "b_floor": 0.1,
     }
+
+
+def _score_a_share(rank, directory, jets):
+    dist.init_process_group("gloo", init_method=f"file://{directory}/store", rank=rank, world_size=2)
+    metric = JetMetrics(["w1", "kpd"])
+    for whole, is_real in zip(jets, (True, False), strict=True):
+        share = (torch.arange(170), torch.arange(170, whole.n_jets))[rank]
+        metric.update(*whole.take(share), real=is_real)
+    torch.save({name: float(value) for name, value in metric.compute().items()}, f"{directory}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_with_unequal_shares_score_as_one(real, generated, tmp_path):
+    torch.multiprocessing.start_processes(
+        _score_a_share, (str(tmp_path), (real, generated)), nprocs=2, start_method="fork"
+    )
+    alone = JetMetrics(["w1", "kpd"])
+    alone.update(*real, real=True)
+    alone.update(*generated, real=False)
+    expected = {name: float(value) for name, value in alone.compute().items()}
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt") == expected
