@@ -34,6 +34,28 @@ class HasDifficulty(Protocol):
 
 
 @runtime_checkable
+class FollowsRollback(Protocol):
+    """A callback whose loaded state takes effect only when training starts.
+
+    NonFiniteGuard puts a state back in the middle of a fit: `load_state_dict`, and then this.
+    """
+
+    def on_rollback(self, trainer: Any, pl_module: Any) -> None:
+        """Makes the state that `load_state_dict` has just taken up the one in force. Counters have gone on."""
+        ...
+
+
+@runtime_checkable
+class KeepsBooks(Protocol):
+    """A callback that writes down what happened (a history, a printer, a monitor) and is no part of the training.
+
+    A rollback undoes training and no history: the state of such a callback is neither kept for it nor put back.
+    """
+
+    keeps_books: bool
+
+
+@runtime_checkable
 class HasFigures(Protocol):
     """A module or metric that draws pictures of itself."""
 

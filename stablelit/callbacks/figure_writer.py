@@ -41,6 +41,8 @@ class FigureWriter(pl.Callback):
         >>> callback = FigureWriter(curves={"kl": [["train/kl", "val/kl", "kl/target"], ["kl/weight"]]})
     """
 
+    keeps_books = True
+
     def __init__(
         self,
         curves: Mapping[str, Sequence[Sequence[str]]] | None = None,

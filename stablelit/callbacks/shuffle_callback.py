@@ -70,6 +70,8 @@ class ShuffleCallback(pl.Callback):
         >>> callback = ShuffleCallback()
     """
 
+    keeps_books = True
+
     def __init__(self, expect_shuffle: bool = True, action: Action = "warn") -> None:
         if not isinstance(expect_shuffle, bool):
             raise bad_argument(_OWNER, "expect_shuffle", expect_shuffle, "True or False")

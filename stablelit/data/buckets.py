@@ -104,6 +104,11 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         for batch in self._global_batches(start):
             yield batch[rank::world].tolist()
 
+    def batch(self, number: int) -> list[int]:
+        """This rank's batch of that number in the epoch, as iterating gives it; empty where there is none."""
+        found = next(self._global_batches(number), None)
+        return [] if found is None else found[self.sampler.rank :: self.sampler.num_replicas].tolist()
+
     def padding_ratio(self) -> float:
         """Padded over real tokens in this epoch, all ranks together."""
         batches = (self.lengths[batch] for batch in self._global_batches(0))

@@ -147,6 +147,13 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
             return BlockPermutation(self.chunk_sizes, self.window_chunks, key, EXACT_BELOW)
         return Permutation(n, key, EXACT_BELOW)
 
+    def samples(self, begin: int, end: int) -> list[int]:
+        """This rank's samples from the `begin`-th to before the `end`-th of the epoch, as iterating gives them."""
+        n, order = len(self.dataset), self.order()  # type: ignore[arg-type]
+        mine = range(self.rank, self.total_size, self.num_replicas)[begin:end]
+        # behind the data's end the order begins anew
+        return [int(order(range(position % n, position % n + 1))[0]) for position in mine]
+
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch whose order the next iteration has."""
         self.epoch = check_count(_OWNER, "epoch", epoch, 0)
