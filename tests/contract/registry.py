@@ -32,6 +32,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "kl_cap_capacity": Setting(lambda: suite.KLCapCallback(mode="capacity", kl_target=1.0, warmup="1ep")),
     "kl_cap_hinge": Setting(lambda: suite.KLCapCallback(mode="hinge", kl_target=0.1, kl="train_kl")),
+    "kl_cap_free_bits": Setting(lambda: suite.KLCapCallback(mode="free_bits", free_bits=0.1, warmup=4)),
     "gradient_reach_check": Setting(
         lambda: suite.GradientReachCheck({"recon": ["encoder", "decoder.weight"], "kl": "encoder"}, {"kl": "decoder"}),
         lambda: suite.GradientReachCheck({"loss": "decoder"}, name="second"),
