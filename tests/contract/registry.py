@@ -41,6 +41,10 @@ SETTINGS: dict[str, Setting] = {
     "non_finite_guard_skip": Setting(suite.NonFiniteGuard),
     "non_finite_guard_stop": Setting(lambda: suite.NonFiniteGuard("stop")),
     "non_finite_guard_rollback": Setting(lambda: suite.NonFiniteGuard("rollback", every="4st")),
+    "posterior_monitor": Setting(
+        lambda: suite.PosteriorMonitor(gradient_every=2),
+        lambda: suite.PosteriorMonitor(kl="train_kl", weight="other_weight", name="second"),
+    ),
     "random_state": Setting(suite.RandomStateCheckpoint),
     "epoch_mean": Setting(suite.EpochMeanCheckpoint),
     "epoch_printer": Setting(lambda: suite.EpochPrinter(always=True)),
