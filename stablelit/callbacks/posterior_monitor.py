@@ -9,8 +9,8 @@ Logs    posterior/active_units, active_units_by_mean, kl_per_dim_max, mutual_inf
         rms_mean, kl_share, gradient_share: once an evaluation, those there is something for
 Resumes exactly: history and sums are in the checkpoint; on several ranks rank zero's sums inside an epoch
 Limits  one wait for the device an evaluation, one after the first batch of all; an evaluation is the end of a
-        validation or of an epoch, so a run with neither sees none; mutual_information cannot exceed ln(buffer); only the first
-        validation loader; first step and `gradient_every` keep the graph for a backward pass or two (manual
+        validation or of an epoch, so a run with neither sees none; mutual_information cannot exceed ln(buffer); only
+        the first validation loader; first step and `gradient_every` keep the graph for a backward pass or two (manual
         optimisation: and copy its activations) and run uncompiled; the GPU path was not run
 """
 
