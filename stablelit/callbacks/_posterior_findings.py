@@ -72,7 +72,8 @@ def over_coding_or_overfitting(history: Sequence[Record], patience: int) -> Find
         return None
     best = min(range(len(series)), key=series.__getitem__)
     behind = rows[best + 1 :]
-    if len(behind) < 2 * patience or not rises(series[best + 1 :], noise_of(series)):
+    noise = max(noise_of(series), noise_of(series, patience))
+    if len(behind) < 2 * patience or not rises(series[best + 1 :], noise):
         return None
     recons, losses, kls = ([r[k] for r in behind] for k in ("recon", "loss", "kl"))
     learns = falls(recons) if all(map(math.isfinite, recons)) else falls(losses)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -21,9 +20,13 @@ def mann_kendall_z(values: Sequence[float]) -> float:
     return (s - (s > 0) + (s < 0)) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) if n > 1 else 0.0
 
 
-def noise_of(values: Sequence[float]) -> float:
-    r"""The standard deviation of a series about its trend: :math:`1.4826 / \sqrt 2` of its differences' MAD."""
-    steps = [b - a for a, b in itertools.pairwise(values)]
+def noise_of(values: Sequence[float], lag: int = 1) -> float:
+    r"""The standard deviation of a series about its trend: :math:`1.4826 / \sqrt 2` of its differences' MAD.
+
+    Of noise that is correlated from one value to the next the differences show too little; those over a longer `lag`
+    show it.
+    """
+    steps = [b - a for a, b in zip(values, values[lag:], strict=False)]
     if not steps:
         return 0.0
     middle = statistics.median(steps)
