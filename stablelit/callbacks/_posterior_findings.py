@@ -72,7 +72,9 @@ def over_coding_or_overfitting(history: Sequence[Record], patience: int) -> Find
         return None
     best = min(range(len(series)), key=series.__getitem__)
     behind = rows[best + 1 :]
-    noise = max(noise_of(series), noise_of(series, patience))
+    # correlated noise shows over a lag; the first steep fall is none of it
+    late = series[max(0, best - 2 * patience) :]
+    noise = max(noise_of(series), noise_of(late, patience))
     if len(behind) < 2 * patience or not rises(series[best + 1 :], noise):
         return None
     recons, losses, kls = ([r[k] for r in behind] for k in ("recon", "loss", "kl"))
