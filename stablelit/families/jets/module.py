@@ -223,9 +223,9 @@ class JetVAE(LightningModule):
         """Begins a test."""
         self._begin_evaluation("test")
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Logs the negative evidence lower bound, weight 1 whatever `kl_weight` says."""
-        self._evaluate(batch, batch_idx, "val")
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Logs the negative evidence lower bound, weight 1 whatever `kl_weight` says, and returns its terms."""
+        return self._evaluate(batch, batch_idx, "val")
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """As in validation."""
@@ -248,7 +248,7 @@ class JetVAE(LightningModule):
         self.jet_metrics[stage].reset()
         self._kl_sums = []
 
-    def _evaluate(self, batch: dict[str, Tensor], batch_idx: int, stage: str) -> None:
+    def _evaluate(self, batch: dict[str, Tensor], batch_idx: int, stage: str) -> dict[str, Tensor]:
         draws = self._private_generator(EVALUATION_SEED + batch_idx)
         recon, kl_per_dim = self.terms(batch["particles"], batch["mask"], batch["jet"], draws)
         kl = kl_per_dim.sum(dim=-1)
@@ -264,6 +264,7 @@ class JetVAE(LightningModule):
         self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(recon), sync_dist=True)
         self.jet_metrics[stage].update(batch["particles"], batch["mask"], real=True)
         self._kl_sums.append((kl_per_dim.sum(dim=0), len(kl_per_dim)))
+        return {"recon": recon, "kl": kl, "kl_per_dim": kl_per_dim}
 
     def _end_evaluation(self, stage: str) -> None:
         metric: JetMetrics = self.jet_metrics[stage]
