@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from stablelit.callbacks._buffers import BufferKeeper
@@ -330,8 +330,9 @@ class NonFiniteGuard(pl.Callback):
             f"and the learning rate is at {back.lr_share:.3g} of what it was."
         )
         evidence = {**evidence, "to_step": snapshot.step, "rollbacks": back.count}
-        if not self._note(trainer, "rolled-back", message, evidence, "a lower learning rate, or a longer warm-up"):
-            rank_zero_info(f"{_OWNER}: {message}")
+        new = self._note(trainer, "rolled-back", message, evidence, "a lower learning rate, or a longer warm-up")
+        if not new and trainer.is_global_zero:
+            print(f"{_OWNER}: {message}", flush=True)
         return True
 
     def _note(self, trainer: pl.Trainer, name: str, message: str, evidence: _Evidence, remedy: str) -> bool:

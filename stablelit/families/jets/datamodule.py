@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -180,7 +180,10 @@ class JetDataModule(LightningDataModule):
         if self.leave_out is None:
             return dataset
         kept = leave_out(dataset, self.leave_out)
-        rank_zero_info(f"JetDataModule: left out {len(kept.left_out)} training jets; {len(kept)} are left.")
+        # the doors silence Lightning's own notes
+        rank_zero_only(print)(
+            f"JetDataModule: left out {len(kept.left_out)} training jets; {len(kept)} are left.", flush=True
+        )
         return kept
 
     def identity(self) -> dict[str, Any]:
