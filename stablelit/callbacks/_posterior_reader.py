@@ -64,7 +64,7 @@ class PosteriorReader:
     def train_values(
         self, pl_module: Any, outputs: Any, batch: Any, accumulated: int
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Means of a training batch, shape (), by name; and the KL per dimension (B, d), where there is one.
+        """The numbers of a training batch, shape () or (B,), by name; and the KL per dimension (B, d), if there is one.
 
         Raises:
             ContractError: no KL in two batches.
@@ -73,14 +73,13 @@ class PosteriorReader:
         values = {}
         for name, value in returned.items():
             if isinstance(value, Tensor) and value.dim() <= 1 and value.is_floating_point() and value.numel():
-                mean = value.detach().float()
-                values[str(name)] = mean if mean.dim() == 0 else mean.mean()
+                values[str(name)] = value.detach()
         if "loss" in values and accumulated != 1:
             values["loss"] = values["loss"] * accumulated
         kl_per_dim = _matrix(returned.get(self.keys["kl_per_dim"]))
         kl = values.get(self.keys["kl"])
         if kl is None and kl_per_dim is not None:
-            kl = kl_per_dim.sum(dim=-1).mean()
+            kl = kl_per_dim.sum(dim=-1)
         if kl is None:
             kl = self._kl.read(pl_module, outputs, batch)
         recon = values.get(self.keys["recon"])
@@ -95,7 +94,8 @@ class PosteriorReader:
         if kl is not None:
             values["~kl"] = kl
             if (weight := self.weight) is not None:
-                values["~weight"] = torch.as_tensor(weight, dtype=torch.float32, device=kl.device)
+                # a copy: a schedule fills the buffer in place
+                values["~weight"] = torch.as_tensor(weight, dtype=torch.float32, device=kl.device).clone()
                 values["~weighted"] = values["~weight"] * kl
         return values, kl_per_dim
 

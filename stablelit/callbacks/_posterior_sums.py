@@ -12,10 +12,16 @@ from stablelit.functional.posterior import active_by_mean, mutual_information
 
 # the spread of a component is looked at from so many batches on
 FEWEST_BATCHES = 8
+# so many batches are kept before they are reduced, and no KL per dimension of more numbers than that
+KEPT_BATCHES, KEPT_NUMBERS = 32, 1 << 16
 
 
 class TrainSums:
-    """Sums over training batches: of every number that the step returned, of the KL, and of the KL per dimension."""
+    """Sums over training batches: of every number that the step returned, of the KL, and of the KL per dimension.
+
+    A small operation in the middle of a step costs several times what it costs beside its like, so a batch is only
+    kept, and some dozens of them are reduced together.
+    """
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -24,29 +30,38 @@ class TrainSums:
         self.low: Any = None
         self.high: Any = None
         self.per_dim: Any = None
+        self._kept: list[tuple[Mapping[str, Tensor], Tensor | None]] = []
 
     def add(self, values: Mapping[str, Tensor], kl_per_dim: Tensor | None) -> None:
-        """Counts a batch: means of its components by name, shape (); a batch with other names begins anew."""
+        """Counts a batch: its components by name, shape () or (B,), and (B, d); other names begin anew."""
         if list(values) != self.names:
             self.__init__()  # type: ignore[misc]
             self.names = list(values)
-        stacked = torch.stack(list(values.values())) if values else torch.zeros(0)
-        if self.n == 0:
-            self.total, self.low, self.high = stacked, stacked, stacked
-        else:
-            if self.total.device != stacked.device:  # a checkpoint's
-                for name in ("total", "low", "high", "per_dim"):
-                    held = getattr(self, name)
-                    setattr(self, name, None if held is None else held.to(stacked.device))
-            self.total = self.total + stacked
-            self.low, self.high = torch.minimum(self.low, stacked), torch.maximum(self.high, stacked)
-        if kl_per_dim is not None:
-            mean = kl_per_dim.mean(dim=0)
-            self.per_dim = mean if self.per_dim is None else self.per_dim + mean
+        self._kept.append((values, kl_per_dim))
         self.n += 1
+        if len(self._kept) >= KEPT_BATCHES or (kl_per_dim is not None and kl_per_dim.numel() > KEPT_NUMBERS):
+            self._reduce()
+
+    def _reduce(self) -> None:
+        kept, self._kept = self._kept, []
+        if not kept:
+            return
+        if self.names:
+            batches = torch.stack([_means([values[name] for values, _ in kept]) for name in self.names], dim=1)
+            total, low, high = batches.sum(dim=0), batches.amin(dim=0), batches.amax(dim=0)
+            if self.total is not None:  # a checkpoint's is on the host
+                total = self.total.to(total.device) + total
+                low = torch.minimum(self.low.to(low.device), low)
+                high = torch.maximum(self.high.to(high.device), high)
+            self.total, self.low, self.high = total, low, high
+        rows = [rows for _, rows in kept if rows is not None]
+        if rows:
+            per_dim = _means(rows).sum(dim=0)
+            self.per_dim = per_dim if self.per_dim is None else self.per_dim.to(per_dim.device) + per_dim
 
     def plain(self) -> dict[str, Any]:
         """As plain data: for a checkpoint and for the other ranks."""
+        self._reduce()
         tensors = {"total": self.total, "low": self.low, "high": self.high, "per_dim": self.per_dim}
         lists = {k: [] if v is None else [float(x) for x in v.tolist()] for k, v in tensors.items()}
         return {"names": list(self.names), "n": self.n, **lists}
@@ -57,9 +72,18 @@ class TrainSums:
         new = cls()
         new.names, new.n = list(state["names"]), int(state["n"])
         for name in ("total", "low", "high", "per_dim"):
-            if state[name] or (name != "per_dim" and new.n):
-                setattr(new, name, torch.tensor(state[name]))
+            if state[name]:
+                setattr(new, name, torch.tensor(state[name], dtype=torch.float64))
         return new
+
+
+def _means(batches: Sequence[Tensor]) -> Tensor:
+    """The mean over the samples of each batch, float64: (n,) of shapes () or (B,), (n, d) of shape (B, d)."""
+    first = batches[0].shape
+    if all(batch.shape == first for batch in batches):
+        together = torch.stack(list(batches)).double()
+        return together.mean(dim=1) if together.dim() > 1 else together
+    return torch.stack([batch.double().mean(dim=0) if batch.dim() else batch.double() for batch in batches])
 
 
 def merged(ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

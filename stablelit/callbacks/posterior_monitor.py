@@ -153,7 +153,7 @@ class PosteriorMonitor(pl.Callback):
             self._has_begun = True
             self._report(trainer, unfinished_warmup(trainer, self._writer_of_the_weight(trainer)))
             if "~recon" in values:
-                self._suspect = reduction_suspect(float(values["~recon"]), *spread_of_features(batch))
+                self._suspect = reduction_suspect(float(values["~recon"].mean()), *spread_of_features(batch))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begins the sums of a validation."""
@@ -251,7 +251,7 @@ class PosteriorMonitor(pl.Callback):
         self._train, self._gradient_shares, self._validation = TrainSums(), [], None
         found = evaluation(gather_from_ranks(trainer, mine), self.active_threshold, bound)
         prefix = f"posterior/{self.name}" if self.name else "posterior"
-        log_epoch(trainer, {f"{prefix}/{name}": value for name, value in found.logged.items()}, step)
+        log_epoch(trainer, {f"{prefix}/{name}": value for name, value in found.logged.items()}, step=step)
         self._history = [*self._history, found.record][-_LONGEST_HISTORY:]
         if not self._said:
             self._said = True
