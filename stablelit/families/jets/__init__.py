@@ -15,9 +15,11 @@ _EXPORTS = {
     "JetArrays": "jet_arrays",
     "JetDataModule": "datamodule",
     "JetMassW1": "metrics",
+    "JetMetrics": "metrics",
     "JetScaler": "scaler",
     "JetVAE": "module",
     "read_jets": "readers",
+    "score_jets": "metrics",
     "toy_shower": "generator",
     "write_jets": "readers",
 }
