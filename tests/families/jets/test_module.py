@@ -11,6 +11,7 @@ from stablelit.errors import ConfigurationError, ContractError, DataError
 from stablelit.families.jets import JetDataModule, JetVAE, read_jets
 from stablelit.families.jets.features import squared_distances
 from stablelit.families.jets.scaler import JetScaler
+from stablelit.findings import FindingWarning
 
 TINY = {
     "latent_dim": 4,
@@ -46,9 +47,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:", "ignore:.*val_data
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     pl.seed_everything(0)
-    module, runner = JetVAE(**TINY), trainer()
+    directory = tmp_path_factory.mktemp("fitted")
+    module, runner = JetVAE(**TINY), trainer(default_root_dir=directory)
     runner.fit(module, data())
-    path = tmp_path_factory.mktemp("fitted") / "last.ckpt"
+    path = directory / "last.ckpt"
     runner.save_checkpoint(path)
     return module, runner, path
 
@@ -144,11 +146,28 @@ def test_validation_ignores_the_kl_weight_and_the_global_random_state(fitted):
     assert {"val/mass_w1", "val/mass_w1_floor"} <= set(first)
 
 
-def test_test_logs_the_same_quantities(fitted):
+W1_QUANTITIES = ("mass", "pt", "multiplicity", "etarel", "phirel", "ptrel", "delta_r", "efp")
+
+
+def test_validation_and_test_log_the_same_quantities_and_a_test_their_errors_too(fitted):
     module, runner, _ = fitted
-    scores = runner.test(module, datamodule=data(), verbose=False)[0]
-    quantities = ("neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1", "mass_w1_floor")
-    assert set(scores) == {f"test/{quantity}" for quantity in quantities}
+    quantities = {"neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl"}
+    quantities |= {f"{name}_w1{end}" for name in W1_QUANTITIES for end in ("", "_floor")}
+    validated = runner.validate(module, datamodule=data(), verbose=False)[0]
+    assert set(validated) == {f"val/{quantity}" for quantity in quantities}
+    with pytest.warns(FindingWarning, match="too-few-jets-for-fpd: 16 real and 16 generated"):
+        tested = runner.test(module, datamodule=data(), verbose=False)[0]
+    quantities |= {f"{name}_w1_std" for name in W1_QUANTITIES}
+    assert set(tested) == {f"test/{quantity}" for quantity in quantities}
+
+
+def test_a_test_measures_what_it_is_told_to(fitted):
+    _, runner, path = fitted
+    module = JetVAE.load_from_checkpoint(path, weights_only=True, test_metrics=["kpd"])
+    assert module.hparams["test_metrics"] == ["kpd"]
+    scores = runner.test(module, datamodule=data(train=32, test=24, batch_size=16), verbose=False)[0]
+    assert {"test/kpd", "test/kpd_std", "test/mass_w1"} <= set(scores)
+    assert not any("fpd" in name or "coverage" in name for name in scores)
 
 
 def test_training_logs_what_a_person_watches(fitted):
@@ -228,7 +247,7 @@ def test_the_sanity_check_of_a_trainer_scores_nothing():
     runner.fit(module, data())
     assert "val/mass_w1" not in runner.callback_metrics
     assert module.figures() == {}
-    assert not module.mass_w1.real
+    assert not module.jet_metrics["val"].real
 
 
 def test_one_seed_trains_one_model():
@@ -317,6 +336,7 @@ def test_an_untrained_module_is_not_evaluated():
         ({"encoder_dropout": 1.0}, "encoder_dropout"),
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"augment": ["rotat"]}, "Did you mean 'rotate'"),
+        ({"test_metrics": ["fp"]}, "Did you mean 'fpd'"),
         ({"optimizer": "adam"}, "optimizer"),
     ],
 )
