@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
+from stablelit.errors import ConfigurationError, ContractError, DataError, bad_argument, did_you_mean
 from stablelit.families.jets.augmentation import permute, reflect, smear
 from stablelit.families.jets.features import TWO_PI, rotate_about_axis
 from stablelit.families.jets.losses import one_gaussian_nll, set_log_likelihood
@@ -27,7 +27,7 @@ from stablelit.families.jets.metrics import JetMetrics, checked_groups, jet_mass
 from stablelit.families.jets.network import HypergraphVAE
 from stablelit.families.jets.readers import format_of
 from stablelit.families.jets.sampling import draw_jets, evaluating, write_drawn_jets
-from stablelit.findings import FindingReporter
+from stablelit.findings import Finding, FindingReporter
 from stablelit.functional.kl import LOGVAR_RANGE, gaussian_kl_per_dim
 from stablelit.functional.schedules import check_number
 from stablelit.optim import build_optimizers
@@ -274,7 +274,16 @@ class JetVAE(LightningModule):
         real = metric.jets(real=True)
         drawn = self.sample(real.n_jets, generator=self._private_generator(SAMPLING_SEED))
         metric.update(drawn["particles"], drawn["mask"], real=False)
-        scores = metric.compute()
+        try:
+            scores = metric.compute()
+        except DataError as error:
+            # a model that has lost its way draws NaN; whether that ends the run is not for a metric to say
+            finding = Finding("jets-cannot-be-scored", "critical", str(error), remedy="model.learning_rate, smaller")
+            self._reporter.report(self.trainer, finding)
+            self.log(f"{stage}/mass_w1", float("nan"), sync_dist=True)
+            self._last_evaluation = {}
+            metric.reset()
+            return
         self.log_dict({f"{stage}/{k}": v.float() for k, v in scores.items()}, sync_dist=True)
         n_jets = sum(count for _, count in self._kl_sums)
         self._last_evaluation = {
