@@ -43,26 +43,18 @@ def mixture_log_density(x: Tensor, log_weight: Tensor, mean: Tensor, log_sigma: 
     return torch.logsumexp(exponent, dim=-1)
 
 
-def set_log_likelihood(
-    x: Tensor, mask: Tensor, count_logits: Tensor, log_weight: Tensor, mean: Tensor, log_sigma: Tensor
-) -> Tensor:
-    """``log p(X | z)`` of the module docstring.
+def count_nll(count_logits: Tensor, mask: Tensor) -> Tensor:
+    """``-log p(n | z)`` of the number of particles.
 
     Args:
-        x: ``(B, N, 3)`` standardised particles.
-        mask: ``(B, N)`` bool: which are there; the others do not matter.
         count_logits: ``(B, N_max)`` unnormalised log p(n | z) for n = 1 ... N_max.
-        log_weight: ``(B, K)``.
-        mean: ``(B, K, 3)``.
-        log_sigma: ``(B, K, 3)``.
+        mask: ``(B, N)`` bool.
 
     Returns:
         ``(B,)`` nats.
     """
-    density = mixture_log_density(x, log_weight, mean, log_sigma).masked_fill(~mask, 0.0)
     n_particles = mask.sum(dim=1).clamp_min(1)
-    log_count = -F.cross_entropy(count_logits, n_particles - 1, reduction="none")
-    return log_count + density.sum(dim=1)
+    return F.cross_entropy(count_logits, n_particles - 1, reduction="none")
 
 
 def one_gaussian_nll(x: Tensor, mask: Tensor, log_count_prob: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
+from stablelit.families.jets.decoders import check_count
 from stablelit.families.jets.features import TWO_PI, rotate_about_axis
-from stablelit.families.jets.losses import one_gaussian_nll, set_log_likelihood
+from stablelit.families.jets.losses import one_gaussian_nll
 from stablelit.families.jets.metrics import JetMassW1
 from stablelit.families.jets.network import HypergraphVAE
 from stablelit.families.jets.readers import format_of
@@ -53,12 +54,10 @@ class JetVAE(LightningModule):
         particle_hidden: width of the particle branch.
         edge_hidden: width of the branch of pairs.
         hyperedge_hidden: width of the branch of hyperedges.
-        n_components: of the mixture over particles.
         n_edge_particles: pairs are those among this many hardest particles.
         n_neighbours: particles of a hyperedge beside its own.
-        decoder_hidden: width of the decoder.
         encoder_dropout: in the encoder.
-        decoder_dropout: in the decoder.
+        decoder: its name, or a mapping of its ``name`` and settings: see `stablelit.families.jets.decoders`.
         learning_rate: the peak rate.
         augment: of "rotate" (about the jet axis) and "reflect", in training only.
         optimizer: takes parameters and ``lr=``; None is AdamW with weight decay 1e-4.
@@ -77,12 +76,10 @@ class JetVAE(LightningModule):
         particle_hidden: int = 64,
         edge_hidden: int = 48,
         hyperedge_hidden: int = 32,
-        n_components: int = 12,
         n_edge_particles: int = 8,
         n_neighbours: int = 3,
-        decoder_hidden: int = 256,
         encoder_dropout: float = 0.0,
-        decoder_dropout: float = 0.0,
+        decoder: str | dict[str, Any] = "mixture",
         learning_rate: float = 2e-3,
         augment: Sequence[str] = AUGMENTATIONS,
         optimizer: Callable[..., Any] | None = None,
@@ -96,17 +93,12 @@ class JetVAE(LightningModule):
             "particle_hidden": particle_hidden,
             "edge_hidden": edge_hidden,
             "hyperedge_hidden": hyperedge_hidden,
-            "n_components": n_components,
             "n_edge_particles": n_edge_particles,
             "n_neighbours": n_neighbours,
-            "decoder_hidden": decoder_hidden,
         }
         for name, value in sizes.items():
-            least = 2 if name == "n_edge_particles" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise bad_argument(owner, name, value, f"an int of at least {least}")
-        for name, share in (("encoder_dropout", encoder_dropout), ("decoder_dropout", decoder_dropout)):
-            check_number(owner, name, share, at_least=0.0, at_most=0.95)
+            check_count(owner, name, value, 2 if name == "n_edge_particles" else 1)
+        check_number(owner, "encoder_dropout", encoder_dropout, at_least=0.0, at_most=0.95)
         check_number(owner, "learning_rate", learning_rate, above=0.0)
         # plain strings, whatever sequence came: a checkpoint with anything else does not load with weights_only=True
         augment = [augment] if isinstance(augment, str) else [str(name) for name in augment or ()]
@@ -116,10 +108,11 @@ class JetVAE(LightningModule):
         for name, factory in (("optimizer", optimizer), ("lr_schedule", lr_schedule)):
             if factory is not None and not callable(factory):
                 raise bad_argument(owner, name, factory, "a function (functools.partial of a class) or None")
+        decoder = decoder if isinstance(decoder, str) else dict(decoder)
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
         self.learning_rate = learning_rate
         self.augment = tuple(augment)
-        self.network = HypergraphVAE(**sizes, encoder_dropout=encoder_dropout, decoder_dropout=decoder_dropout)
+        self.network = HypergraphVAE(**sizes, encoder_dropout=encoder_dropout, decoder=decoder)
         self.mass_w1 = JetMassW1()
         self.register_buffer("kl_weight", torch.tensor(1.0), persistent=False)
         self._optimizer, self._lr_schedule = optimizer, lr_schedule
@@ -149,7 +142,8 @@ class JetVAE(LightningModule):
         """One step of the algorithm in the module docstring."""
         del batch_idx
         particles = self.augmented(batch["particles"])
-        recon, kl_per_dim = self.terms(particles, batch["mask"], batch["jet"])
+        terms, kl_per_dim = self.terms(particles, batch["mask"], batch["jet"])
+        recon = terms["recon"]
         kl = kl_per_dim.sum(dim=-1)
         loss = (recon + self.kl_penalty(kl_per_dim)).mean()
         self.log_dict(
@@ -160,7 +154,7 @@ class JetVAE(LightningModule):
             batch_size=len(recon),
             sync_dist=True,
         )
-        return {"loss": loss, "recon": recon, "kl": kl, "kl_per_dim": kl_per_dim}
+        return {**terms, "loss": loss, "kl": kl, "kl_per_dim": kl_per_dim}
 
     def kl_penalty(self, kl_per_dim: Tensor) -> Tensor:
         """``kl_weight * sum_j KL_j``, ``(B,)``; the weight enters here and nowhere else."""
@@ -168,7 +162,7 @@ class JetVAE(LightningModule):
 
     def terms(
         self, particles: Tensor, mask: Tensor, jet: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Both terms of the bound with one draw of z.
 
         Args:
@@ -178,14 +172,14 @@ class JetVAE(LightningModule):
             generator: of the latent noise; None is the global one.
 
         Returns:
-            ``-log p(X | z)`` ``(B,)`` and the KL of each dimension ``(B, d)``, nats.
+            The decoder's terms ``(B,)``, of which ``recon`` is ``-log p(X | z)``, and the KL of each dimension
+            ``(B, d)``; nats.
         """
-        mean, logvar = self.network.encode(particles, mask, jet[:, 0])
-        mean, logvar = mean.float(), logvar.float()
+        graph = self.network.graph_of(particles, mask, jet[:, 0])
+        mean, logvar = self.network.encode(graph)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         z = mean + noise * torch.exp(0.5 * logvar.clamp(*LOGVAR_RANGE))
-        x = self.network.standardise(particles, mask)
-        return -set_log_likelihood(x, mask, *self.network.decode(z)), gaussian_kl_per_dim(mean, logvar)
+        return self.network.decoder.recon_terms(z, graph.x, mask, graph), gaussian_kl_per_dim(mean, logvar)
 
     def augmented(self, particles: Tensor) -> Tensor:
         """Rotates each jet about its axis and reflects it, at random, as `augment` says."""
@@ -235,7 +229,8 @@ class JetVAE(LightningModule):
 
     def _evaluate(self, batch: dict[str, Tensor], batch_idx: int, stage: str) -> None:
         draws = self._private_generator(EVALUATION_SEED + batch_idx)
-        recon, kl_per_dim = self.terms(batch["particles"], batch["mask"], batch["jet"], draws)
+        terms, kl_per_dim = self.terms(batch["particles"], batch["mask"], batch["jet"], draws)
+        recon = terms["recon"]
         kl = kl_per_dim.sum(dim=-1)
         neg_elbo = (recon + kl).mean()
         x = self.network.standardise(batch["particles"], batch["mask"])
@@ -276,13 +271,13 @@ class JetVAE(LightningModule):
     def encode(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | X), ``(B, d)`` each, without dropout."""
         with evaluating(self.network):
-            return self.network.encode(batch["particles"], batch["mask"], batch["jet"][:, 0])
+            return self.network.encode(self.network.graph_of(batch["particles"], batch["mask"], batch["jet"][:, 0]))
 
     @torch.no_grad()
     def reconstruct(self, batch: dict[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
         """Jets drawn from p(X | z = mu(X)), as a batch; a draw from a set's density, so particles have no partners."""
         mean, _ = self.encode(batch)
-        return draw_jets(self.network, mean.float(), self._private_generator(seed))
+        return draw_jets(self.network, mean, self._private_generator(seed))
 
     @torch.no_grad()
     def sample(

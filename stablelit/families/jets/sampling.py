@@ -30,7 +30,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def draw_jets(network: HypergraphVAE, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """Draws one jet for every z: n from p(n | z), then n particles from the mixture.
+    """Draws one jet for every z from the decoder's p(X | z).
 
     Args:
         network: whose decoder and coordinates are used.
@@ -42,24 +42,19 @@ def draw_jets(network: HypergraphVAE, z: Tensor, generator: torch.Generator) -> 
         ``(B, 4)``:
         the median pT of the training jets (GeV), eta = 0, mass (GeV), number of particles; ``label``, zeros.
     """
+    n_jets = len(z)
+    pt = network.jet_pt_gev.expand(n_jets)
     with evaluating(network):
-        decoded = network.decode(z)
-    n_jets, n_particles = len(z), network.n_particles
-    count = 1 + torch.multinomial(decoded.count_logits.softmax(-1), 1, generator=generator)
-    mask = torch.arange(n_particles, device=z.device) < count
-    component = torch.multinomial(decoded.log_weight.exp(), n_particles, replacement=True, generator=generator)
-    component = component[..., None].expand(-1, -1, 3)
-    noise = torch.randn((n_jets, n_particles, 3), generator=generator, device=z.device)
-    x = decoded.mean.gather(1, component) + noise * decoded.log_sigma.gather(1, component).exp()
+        x, mask = network.decoder.draw(z, generator, network, pt)
     # hardest first, absent last; ln ptrel is the first coordinate
     order = x[..., 0].masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True)
+    mask = mask.gather(1, order)
     particles = network.destandardise(x.gather(1, order[..., None].expand(-1, -1, 3)), mask)
-    pt = network.jet_pt_gev.expand(n_jets)
     mass = pt * jet_mass(particles, mask).float()
     return {
         "particles": particles,
         "mask": mask,
-        "jet": torch.stack([pt, torch.zeros_like(pt), mass, count.squeeze(1).to(pt.dtype)], dim=1),
+        "jet": torch.stack([pt, torch.zeros_like(pt), mass, mask.sum(dim=1).to(pt.dtype)], dim=1),
         "label": torch.zeros(n_jets, dtype=torch.long, device=z.device),
     }
 

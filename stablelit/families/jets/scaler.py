@@ -44,6 +44,21 @@ class JetScaler:
     log_count_prob: Tensor
 
     @staticmethod
+    def shapes(n_particles: int) -> dict[str, tuple[int, ...]]:
+        """The shape of every field, for jets of at most `n_particles`."""
+        pairs, hyperedges = (len(EDGE_FEATURES),), (len(HYPEREDGE_FEATURES),)
+        return {
+            "particle_mean": (3,),
+            "particle_std": (3,),
+            "pair_mean": pairs,
+            "pair_std": pairs,
+            "hyperedge_mean": hyperedges,
+            "hyperedge_std": hyperedges,
+            "jet_pt_gev": (),
+            "log_count_prob": (n_particles,),
+        }
+
+    @staticmethod
     def fit(particles: Tensor, mask: Tensor, jet: Tensor, n_neighbours: int = 3) -> JetScaler:
         """Takes the statistics of the given jets (give training jets only).
 

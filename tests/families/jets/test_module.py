@@ -17,8 +17,7 @@ TINY = {
     "particle_hidden": 16,
     "edge_hidden": 8,
     "hyperedge_hidden": 8,
-    "n_components": 3,
-    "decoder_hidden": 16,
+    "decoder": {"name": "mixture", "n_components": 3, "hidden": 16},
 }
 
 
@@ -70,6 +69,8 @@ def test_a_step_returns_nats_per_jet_that_are_live(module, batch):
     assert {name: tuple(v.shape) for name, v in out.items()} == {
         "loss": (),
         "recon": (12,),
+        "count": (12,),
+        "particles": (12,),
         "kl": (12,),
         "kl_per_dim": (12, 4),
     }
@@ -108,7 +109,8 @@ def test_recon_does_not_know_an_order_or_a_padding(module, batch):
     results = []
     for inputs in (batch, changed):
         draws = torch.Generator().manual_seed(4)
-        results.append(module.terms(inputs["particles"], inputs["mask"], inputs["jet"], draws))
+        terms, kl_per_dim = module.terms(inputs["particles"], inputs["mask"], inputs["jet"], draws)
+        results.append((terms["recon"], kl_per_dim))
     for first, second in zip(*results, strict=True):
         assert torch.allclose(first, second, rtol=1e-5, atol=1e-4)
 
@@ -313,7 +315,9 @@ def test_an_untrained_module_is_not_evaluated():
     ("arguments", "message"),
     [
         ({"latent_dim": 0}, "latent_dim=0"),
-        ({"n_components": 2.5}, "n_components"),
+        ({"decoder": {"name": "mixture", "n_components": 2.5}}, "n_components"),
+        ({"decoder": "mixtur"}, "Did you mean 'mixture'"),
+        ({"decoder": {"name": "mixture", "hiden": 3}}, "Did you mean 'hidden'"),
         ({"encoder_dropout": 1.0}, "encoder_dropout"),
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"augment": ["rotat"]}, "Did you mean 'rotate'"),

@@ -9,9 +9,11 @@ from stablelit.families.jets.scaler import JetScaler
 
 
 def test_samples_follow_the_decoder_they_are_drawn_from(batch):
-    network = HypergraphVAE(latent_dim=4, particle_hidden=16, n_components=3, decoder_hidden=16)
+    network = HypergraphVAE(
+        latent_dim=4, particle_hidden=16, decoder={"name": "mixture", "n_components": 3, "hidden": 16}
+    )
     network.set_scaler(JetScaler.fit(batch["particles"], batch["mask"], batch["jet"]))
-    decoded = network.decode(torch.zeros(1, 4))
+    decoded = network.decoder(torch.zeros(1, 4))
     drawn = draw_jets(network, torch.zeros(4000, 4), torch.Generator().manual_seed(0))
     x = network.standardise(drawn["particles"], drawn["mask"])
     count = decoded.count_logits.softmax(-1)[0] @ torch.arange(1.0, 31.0)
