@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules that the families share."""
 
 from stablelit.optim.build import build_optimizers
+from stablelit.optim.restarts import restarts_schedule
 from stablelit.optim.warmup import warmup_schedule
 
-__all__ = ["build_optimizers", "warmup_schedule"]
+__all__ = ["build_optimizers", "restarts_schedule", "warmup_schedule"]

@@ -232,15 +232,12 @@ class JetVAE(LightningModule):
         terms, kl_per_dim = self.terms(batch["particles"], batch["mask"], batch["jet"], draws)
         recon = terms["recon"]
         kl = kl_per_dim.sum(dim=-1)
-        neg_elbo = (recon + kl).mean()
-        x = self.network.standardise(batch["particles"], batch["mask"])
-        values = {
-            "neg_elbo": neg_elbo,
-            "neg_elbo_baseline": one_gaussian_nll(x, batch["mask"], self.network.log_count_prob).mean(),
-            "loss": neg_elbo,
-            "recon": recon.mean(),
-            "kl": kl.mean(),
-        }
+        loss = (recon + kl).mean()
+        values = {"loss": loss, "kl": kl.mean(), **{name: term.mean() for name, term in terms.items()}}
+        if self.network.decoder.is_likelihood:
+            x = self.network.standardise(batch["particles"], batch["mask"])
+            values["neg_elbo"] = loss
+            values["neg_elbo_baseline"] = one_gaussian_nll(x, batch["mask"], self.network.log_count_prob).mean()
         self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(recon), sync_dist=True)
         self.mass_w1.update(batch["particles"], batch["mask"], real=True)
         self._kl_sums.append((kl_per_dim.sum(dim=0), len(kl_per_dim)))

@@ -3,6 +3,7 @@
 | name | particles |
 |---|---|
 | `mixture` | an exchangeable set: independent draws from one mixture given z |
+| `slots` | an ordered list, and heads for pairs and hyperedges: a published decoder, with its losses |
 
 A decoder's constructor takes ``code_dim`` and ``n_particles`` first, then settings of its own, all with defaults:
 these are what a configuration may give beside the name, ``{"name": "mixture", "n_components": 24}``.
@@ -23,7 +24,7 @@ from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
 
 # name: module of this package and class
-_DECODERS = {"mixture": ("mixture", "MixtureDecoder")}
+_DECODERS = {"mixture": ("mixture", "MixtureDecoder"), "slots": ("slots", "SlotsDecoder")}
 
 
 class JetDecoder(nn.Module, ABC):
@@ -32,6 +33,11 @@ class JetDecoder(nn.Module, ABC):
     The code z is the latent code, followed by what the jet is conditioned on (if anything): ``(B, code_dim)``.
     Particles x are `JetCoordinates.standardise`'s: scaled (ln ptrel, etarel, phirel), ``(B, N, 3)``.
     """
+
+    @property
+    def is_likelihood(self) -> bool:
+        """Whether ``"recon"`` is minus a log density, so that recon + KL is a bound in nats."""
+        return True
 
     @abstractmethod
     def recon_terms(self, z: Tensor, x: Tensor, mask: Tensor, graph: JetGraph | None = None) -> dict[str, Tensor]:
