@@ -2,6 +2,7 @@
 
 | name | particles |
 |---|---|
+| `hardest_first` | the hardest one after another, the others an exchangeable set that knows of them |
 | `mixture` | an exchangeable set: independent draws from one mixture given z |
 
 A decoder's constructor takes ``code_dim`` and ``n_particles`` first, then settings of its own, all with defaults:
@@ -23,7 +24,10 @@ from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
 
 # name: module of this package and class
-_DECODERS = {"mixture": ("mixture", "MixtureDecoder")}
+_DECODERS = {
+    "hardest_first": ("hardest_first", "HardestFirstDecoder"),
+    "mixture": ("mixture", "MixtureDecoder"),
+}
 
 
 class JetDecoder(nn.Module, ABC):
