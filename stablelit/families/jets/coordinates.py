@@ -48,6 +48,10 @@ class JetCoordinates(nn.Module):
     hyperedge_std: Tensor
     jet_pt_gev: Tensor
     log_count_prob: Tensor
+    ln_mass_quantiles: Tensor
+    ptrel_sum_quantiles: Tensor
+    ln_pt_quantiles: Tensor
+    max_delta_r: Tensor
     scaler_is_fitted: Tensor
 
     def __init__(self, n_particles: int) -> None:

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from stablelit.errors import DataError
 from stablelit.families.jets.features import EDGE_FEATURES, HYPEREDGE_FEATURES, knn_hyperedges, pair_features
+from stablelit.families.jets.metrics import jet_mass
 
 MAX_JETS_FOR_PAIRS = 2000
 MIN_STD = 1e-6
+MIN_RELATIVE_MASS = 1e-3
+N_MASS_BINS, N_SUM_BINS, N_PT_BINS = 64, 32, 32
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class JetScaler:
         hyperedge_std: ``(2,)``.
         jet_pt_gev: ``()`` median pT of the training jets, GeV.
         log_count_prob: ``(N,)`` log of the share of training jets with 1 ... N particles, half a jet added to each.
+        ln_mass_quantiles: ``(65,)`` of ln(m / pT), of all particles of a jet together; see `ln_relative_mass`.
+        ptrel_sum_quantiles: ``(33,)`` of the sum of ptrel.
+        ln_pt_quantiles: ``(33,)`` of ln(jet pT / GeV).
+        max_delta_r: ``()`` largest distance of a particle to the axis (rad).
     """
 
     particle_mean: Tensor
@@ -42,6 +49,10 @@ class JetScaler:
     hyperedge_std: Tensor
     jet_pt_gev: Tensor
     log_count_prob: Tensor
+    ln_mass_quantiles: Tensor
+    ptrel_sum_quantiles: Tensor
+    ln_pt_quantiles: Tensor
+    max_delta_r: Tensor
 
     @staticmethod
     def shapes(n_particles: int) -> dict[str, tuple[int, ...]]:
@@ -56,6 +67,10 @@ class JetScaler:
             "hyperedge_std": hyperedges,
             "jet_pt_gev": (),
             "log_count_prob": (n_particles,),
+            "ln_mass_quantiles": (N_MASS_BINS + 1,),
+            "ptrel_sum_quantiles": (N_SUM_BINS + 1,),
+            "ln_pt_quantiles": (N_PT_BINS + 1,),
+            "max_delta_r": (),
         }
 
     @staticmethod
@@ -102,7 +117,25 @@ class JetScaler:
             hyperedge_std=hyperedge_std,
             jet_pt_gev=jet[:, 0].double().median().float(),
             log_count_prob=(counts / counts.sum()).log().float(),
+            ln_mass_quantiles=_quantiles(ln_relative_mass(particles, mask), N_MASS_BINS),
+            ptrel_sum_quantiles=_quantiles((particles[..., 2] * mask).sum(dim=1), N_SUM_BINS),
+            ln_pt_quantiles=_quantiles(jet[:, 0].double().log(), N_PT_BINS),
+            max_delta_r=angles.norm(dim=1).max().float(),
         )
+
+
+def ln_relative_mass(particles: Tensor, mask: Tensor) -> Tensor:
+    """``ln(m / pT)`` of the particles given, ``(B,)``; a jet of one particle has no mass, and counts as 1e-3."""
+    return jet_mass(particles, mask).clamp_min(MIN_RELATIVE_MASS).log().float()
+
+
+def _quantiles(values: Tensor, n_bins: int) -> Tensor:
+    # sorted once and read off: torch.quantile refuses more than 16 million values
+    ordered = values.double().sort().values
+    place = torch.linspace(0, len(ordered) - 1, n_bins + 1, dtype=torch.double, device=ordered.device)
+    low, share = place.long(), place.frac()
+    high = (low + 1).clamp_max(len(ordered) - 1)
+    return torch.lerp(ordered[low], ordered[high], share).float()
 
 
 def _moments(values: Tensor, n_features: int) -> tuple[Tensor, Tensor]:

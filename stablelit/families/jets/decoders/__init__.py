@@ -2,6 +2,7 @@
 
 | name | particles |
 |---|---|
+| `hardest_first` | the hardest one after another, the others an exchangeable set that knows of them |
 | `mixture` | an exchangeable set: independent draws from one mixture given z |
 | `slots` | an ordered list, and heads for pairs and hyperedges: a published decoder, with its losses |
 
@@ -24,7 +25,11 @@ from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
 
 # name: module of this package and class
-_DECODERS = {"mixture": ("mixture", "MixtureDecoder"), "slots": ("slots", "SlotsDecoder")}
+_DECODERS = {
+    "hardest_first": ("hardest_first", "HardestFirstDecoder"),
+    "mixture": ("mixture", "MixtureDecoder"),
+    "slots": ("slots", "SlotsDecoder"),
+}
 
 
 class JetDecoder(nn.Module, ABC):
