@@ -62,6 +62,7 @@ class HypergraphEncoder(nn.Module):
         n_edge_particles: pairs are those among this many hardest particles (cost grows with its square).
         n_neighbours: k of the hyperedges.
         dropout: after each hidden layer.
+        condition_dim: size of what the jet is conditioned on; 0 for nothing.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class HypergraphEncoder(nn.Module):
         n_edge_particles: int,
         n_neighbours: int,
         dropout: float,
+        condition_dim: int = 0,
     ) -> None:
         super().__init__()
         self.n_edge_particles = n_edge_particles
@@ -91,7 +93,7 @@ class HypergraphEncoder(nn.Module):
         )
         self.hyperedge_weight = nn.Linear(hyperedge_hidden, 1)
         self.dropout = nn.Dropout(dropout)
-        pooled = 2 * (particle_hidden + edge_hidden + hyperedge_hidden) + 1
+        pooled = 2 * (particle_hidden + edge_hidden + hyperedge_hidden) + 1 + condition_dim
         # the pooled branches differ in size; normalised, training gets further in the same number of steps
         self.head = nn.Sequential(
             nn.LayerNorm(pooled),
@@ -101,8 +103,8 @@ class HypergraphEncoder(nn.Module):
             nn.Linear(2 * particle_hidden, 2 * latent_dim),
         )
 
-    def forward(self, graph: JetGraph) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of q(z | X), ``(B, d)`` each."""
+    def forward(self, graph: JetGraph, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z | X, c), ``(B, d)`` each; the condition c is ``(B, condition_dim)``."""
         hyperedge_hidden = self.hyperedge(graph.hyperedges)
         weight = torch.sigmoid(self.hyperedge_weight(hyperedge_hidden)).squeeze(-1) * graph.hyperedge_mask
         mixing = hypergraph_operator(graph.incidence, weight.float())
@@ -115,6 +117,7 @@ class HypergraphEncoder(nn.Module):
             pool(self.edge(graph.pairs), graph.pair_weight, graph.pair_mask),
             pool(hyperedge_hidden, weight, graph.hyperedge_mask),
             graph.mask.sum(dim=1, keepdim=True).to(hidden.dtype) / graph.mask.shape[1],
+            condition.to(hidden.dtype),
         ]
         mean, logvar = self.head(torch.cat(pooled, dim=-1)).chunk(2, dim=-1)
         return mean, logvar

@@ -1,19 +1,24 @@
-"""The hypergraph variational autoencoder: encoder, decoder and coordinates in one module."""
+"""The hypergraph variational autoencoder: encoder, decoder, coordinates and conditions in one module."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from stablelit.families.jets.conditions import Conditions
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
 from stablelit.families.jets.decoders import build_decoder
 from stablelit.families.jets.encoder import HypergraphEncoder
+from stablelit.families.jets.jet_level import JetLevelHeads
 
 
 class HypergraphVAE(JetCoordinates):
     """Encoder, decoder, and the coordinates (a `JetScaler` as buffers, so that it is in every checkpoint).
+
+    The code that the decoder is given is z with the condition c behind it, ``(B, d + dim c)``.
 
     Args:
         n_particles: particles a jet is padded to, and the largest n.
@@ -25,6 +30,9 @@ class HypergraphVAE(JetCoordinates):
         n_neighbours: k of the hyperedges.
         encoder_dropout: in the encoder.
         decoder: its name, or a mapping of its ``name`` and settings; see `decoders`.
+        conditional: of "label" and "pt".
+        classes: names of the classes, for a condition on the label.
+        jet_level: whether there are heads for mass and sum of ptrel.
     """
 
     def __init__(
@@ -37,20 +45,43 @@ class HypergraphVAE(JetCoordinates):
         n_edge_particles: int = 8,
         n_neighbours: int = 3,
         encoder_dropout: float = 0.0,
-        decoder: str | Mapping[str, Any] = "mixture",
+        decoder: str | Mapping[str, Any] = "hardest_first",
+        conditional: Sequence[str] = (),
+        classes: Sequence[str] = (),
+        jet_level: bool = True,
     ) -> None:
         super().__init__(n_particles)
         self.latent_dim = latent_dim
+        self.conditions = Conditions(conditional, classes)
+        code_dim = latent_dim + self.conditions.dim
         self.encoder = HypergraphEncoder(
-            latent_dim, particle_hidden, edge_hidden, hyperedge_hidden, n_edge_particles, n_neighbours, encoder_dropout
+            latent_dim,
+            particle_hidden,
+            edge_hidden,
+            hyperedge_hidden,
+            n_edge_particles,
+            n_neighbours,
+            encoder_dropout,
+            self.conditions.dim,
         )
-        self.decoder = build_decoder(decoder, latent_dim, n_particles)
+        self.decoder = build_decoder(decoder, code_dim, n_particles)
+        self.jet_level = JetLevelHeads(code_dim, n_particles) if jet_level else None
 
     def graph_of(self, particles: Tensor, mask: Tensor, jet_pt: Tensor) -> JetGraph:
         """A batch as the encoder wants it, from raw particles ``(B, N, 3)`` and jet pT (GeV)."""
         return self.graph(particles, mask, jet_pt, self.encoder.n_edge_particles, self.encoder.n_neighbours)
 
-    def encode(self, graph: JetGraph) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of q(z | X), ``(B, d)`` each, float32 also under autocast."""
-        mean, logvar = self.encoder(graph)
+    def condition(self, label: Tensor, jet_pt: Tensor) -> Tensor:
+        """What jets of these classes ``(B,)`` and pT ``(B,)`` (GeV) are conditioned on, ``(B, dim c)``."""
+        condition: Tensor = self.conditions(label, jet_pt, self)
+        return condition
+
+    def encode(self, graph: JetGraph, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z | X, c), ``(B, d)`` each, float32 also under autocast."""
+        mean, logvar = self.encoder(graph, condition)
         return mean.float(), logvar.float()
+
+    @staticmethod
+    def code(z: Tensor, condition: Tensor) -> Tensor:
+        """What decoder and heads are given."""
+        return torch.cat([z, condition], dim=-1) if condition.shape[-1] else z

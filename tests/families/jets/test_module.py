@@ -71,18 +71,20 @@ def test_a_step_returns_nats_per_jet_that_are_live(module, batch):
         "recon": (12,),
         "count": (12,),
         "particles": (12,),
+        "jet_level": (12,),
         "kl": (12,),
         "kl_per_dim": (12, 4),
     }
     assert all(v.requires_grad for v in out.values())
     assert torch.allclose(out["kl"], out["kl_per_dim"].sum(-1))
-    assert torch.allclose(out["loss"], (out["recon"] + out["kl"]).mean())
+    assert torch.allclose(out["loss"], (out["recon"] + out["kl"] + out["jet_level"]).mean())
+    assert torch.allclose(out["recon"], out["count"] + out["particles"])
 
 
 def test_the_weight_of_the_kl_is_filled_in_place_and_enters_once(module, batch):
     module.kl_weight.fill_(0.25)
     out = step(module, batch)
-    assert torch.allclose(out["loss"], (out["recon"] + 0.25 * out["kl"]).mean())
+    assert torch.allclose(out["loss"], (out["recon"] + 0.25 * out["kl"] + out["jet_level"]).mean())
     assert module.kl_weight.dtype == torch.float32
     assert module.kl_weight.shape == ()
     assert "kl_weight" not in module.state_dict()
@@ -109,7 +111,7 @@ def test_recon_does_not_know_an_order_or_a_padding(module, batch):
     results = []
     for inputs in (batch, changed):
         draws = torch.Generator().manual_seed(4)
-        terms, kl_per_dim = module.terms(inputs["particles"], inputs["mask"], inputs["jet"], draws)
+        terms, kl_per_dim = module.terms(inputs, draws)
         results.append((terms["recon"], kl_per_dim))
     for first, second in zip(*results, strict=True):
         assert torch.allclose(first, second, rtol=1e-5, atol=1e-4)
@@ -230,7 +232,7 @@ def test_the_sanity_check_of_a_trainer_scores_nothing():
     runner.fit(module, data())
     assert "val/mass_w1" not in runner.callback_metrics
     assert module.figures() == {}
-    assert not module.mass_w1.real
+    assert not module.evaluation.mass_w1.real
 
 
 def test_one_seed_trains_one_model():

@@ -23,7 +23,7 @@ def network(batch):
 
 def encode(network, batch):
     graph = network.graph_of(batch["particles"], batch["mask"], batch["jet"][:, 0])
-    return torch.cat(network.encode(graph), dim=-1)
+    return torch.cat(network.encode(graph, torch.zeros(len(graph.x), 0)), dim=-1)
 
 
 def test_operator_is_the_product_written_out():

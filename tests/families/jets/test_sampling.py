@@ -14,7 +14,14 @@ def test_samples_follow_the_decoder_they_are_drawn_from(batch):
     )
     network.set_scaler(JetScaler.fit(batch["particles"], batch["mask"], batch["jet"]))
     decoded = network.decoder(torch.zeros(1, 4))
-    drawn = draw_jets(network, torch.zeros(4000, 4), torch.Generator().manual_seed(0))
+    drawn = draw_jets(
+        network,
+        torch.zeros(4000, 4),
+        torch.zeros(4000, dtype=torch.long),
+        torch.full((4000,), 1000.0),
+        torch.Generator().manual_seed(0),
+        calibrate=False,
+    )
     x = network.standardise(drawn["particles"], drawn["mask"])
     count = decoded.count_logits.softmax(-1)[0] @ torch.arange(1.0, 31.0)
     assert float(drawn["jet"][:, 3].mean()) == pytest.approx(float(count.detach()), rel=0.03)

@@ -74,9 +74,7 @@ class HardestFirstDecoder(JetDecoder):
         self.n_particles = n_particles
         given = code_dim + 3 * self.n_hardest
         self.count = nn.Sequential(nn.Linear(code_dim, 64), nn.ReLU(), nn.Linear(64, n_particles))
-        self.hardest = _OneAfterAnother(
-            code_dim, self.n_hardest, hardest_hidden, 7 * n_hardest_components, dropout
-        )
+        self.hardest = _OneAfterAnother(code_dim, self.n_hardest, hardest_hidden, 7 * n_hardest_components, dropout)
         self.rest = nn.Sequential(
             nn.Linear(given + self.n_hardest, hidden),
             nn.LayerNorm(hidden),
