@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stablelit.families.jets.features import knn_hyperedges, pair_features, wrap_angle
+from stablelit.families.jets.features import pair_features, wrap_angle
+from stablelit.families.jets.hyperedges import MAX_HYPEREDGES, build_hyperedges
 from stablelit.families.jets.scaler import JetScaler
 
 MAX_PULL = 5.0
@@ -84,7 +85,14 @@ class JetCoordinates(nn.Module):
 
     @torch.no_grad()
     def graph(
-        self, particles: Tensor, mask: Tensor, jet_pt: Tensor, n_edge_particles: int = 8, n_neighbours: int = 3
+        self,
+        particles: Tensor,
+        mask: Tensor,
+        jet_pt: Tensor,
+        n_edge_particles: int = 8,
+        n_neighbours: int = 3,
+        hyperedges: str = "knn",
+        max_hyperedges: int = MAX_HYPEREDGES,
     ) -> JetGraph:
         """The particles, pairs and hyperedges of a batch, scaled.
 
@@ -94,9 +102,13 @@ class JetCoordinates(nn.Module):
             jet_pt: ``(B,)`` GeV.
             n_edge_particles: pairs are those among this many hardest particles.
             n_neighbours: particles of a hyperedge beside its own.
+            hyperedges: their kind; see `hyperedges`.
+            max_hyperedges: the most that "all" may make of N particles.
         """
         pairs, pair_mask = pair_features(*_hardest(particles, mask, n_edge_particles), jet_pt)
-        incidence, hyperedges, hyperedge_mask = knn_hyperedges(particles, mask, n_neighbours)
+        incidence, features, hyperedge_mask = build_hyperedges(
+            hyperedges, particles, mask, n_neighbours, max_hyperedges=max_hyperedges
+        )
         return JetGraph(
             self.standardise(particles, mask),
             mask,
@@ -106,7 +118,7 @@ class JetCoordinates(nn.Module):
             pair_mask,
             pairs[..., 4].exp(),
             incidence,
-            _scale(hyperedges, self.hyperedge_mean, self.hyperedge_std, hyperedge_mask),
+            _scale(features, self.hyperedge_mean, self.hyperedge_std, hyperedge_mask),
             hyperedge_mask,
         )
 

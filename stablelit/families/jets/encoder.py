@@ -5,11 +5,16 @@ Everything is dense and padded: a batch of jets is a few batched matrix products
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from stablelit.errors import bad_argument, did_you_mean
 from stablelit.families.jets.coordinates import JetGraph
 from stablelit.families.jets.features import EDGE_FEATURES, HYPEREDGE_FEATURES
+
+BACKENDS = ("dense", "pyg")
 
 
 def hypergraph_operator(incidence: Tensor, weight: Tensor) -> Tensor:
@@ -63,6 +68,11 @@ class HypergraphEncoder(nn.Module):
         n_neighbours: k of the hyperedges.
         dropout: after each hidden layer.
         condition_dim: size of what the jet is conditioned on; 0 for nothing.
+        backend: "dense" (padded products) or "pyg" (scatters on sparse graphs, by `torch_geometric`): the same
+            parameters and, to rounding, the same numbers.
+
+    Raises:
+        ConfigurationError: no such backend.
     """
 
     def __init__(
@@ -75,8 +85,12 @@ class HypergraphEncoder(nn.Module):
         n_neighbours: int,
         dropout: float,
         condition_dim: int = 0,
+        backend: str = "dense",
     ) -> None:
         super().__init__()
+        if backend not in BACKENDS:
+            allowed = ", ".join(BACKENDS)
+            raise bad_argument(type(self).__name__, "backend", backend, allowed, did_you_mean(str(backend), BACKENDS))
         self.n_edge_particles = n_edge_particles
         self.n_neighbours = n_neighbours
         self.particle = nn.Linear(2 * 3, particle_hidden)
@@ -102,9 +116,16 @@ class HypergraphEncoder(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(2 * particle_hidden, 2 * latent_dim),
         )
+        self.sparse: Any = None
+        if backend == "pyg":
+            from stablelit.families.jets.sparse_encoder import SparseForm
+
+            self.sparse = SparseForm()
 
     def forward(self, graph: JetGraph, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | X, c), ``(B, d)`` each; the condition c is ``(B, condition_dim)``."""
+        if self.sparse is not None:
+            return self.sparse(self, graph, condition)
         hyperedge_hidden = self.hyperedge(graph.hyperedges)
         weight = torch.sigmoid(self.hyperedge_weight(hyperedge_hidden)).squeeze(-1) * graph.hyperedge_mask
         mixing = hypergraph_operator(graph.incidence, weight.float())
@@ -117,7 +138,11 @@ class HypergraphEncoder(nn.Module):
             pool(self.edge(graph.pairs), graph.pair_weight, graph.pair_mask),
             pool(hyperedge_hidden, weight, graph.hyperedge_mask),
             graph.mask.sum(dim=1, keepdim=True).to(hidden.dtype) / graph.mask.shape[1],
-            condition.to(hidden.dtype),
         ]
-        mean, logvar = self.head(torch.cat(pooled, dim=-1)).chunk(2, dim=-1)
+        return self.posterior(pooled, condition)
+
+    def posterior(self, pooled: list[Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance from what was pooled of each branch and the number of particles, ``(B, F)`` each."""
+        joined = torch.cat([*pooled, condition.to(pooled[0].dtype)], dim=-1)
+        mean, logvar = self.head(joined).chunk(2, dim=-1)
         return mean, logvar

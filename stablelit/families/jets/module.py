@@ -25,6 +25,7 @@ from stablelit.families.jets.decoders import check_count
 from stablelit.families.jets.evaluation import JetEvaluation
 from stablelit.families.jets.features import TWO_PI, rotate_about_axis
 from stablelit.families.jets.generation import GeneratesJets
+from stablelit.families.jets.hyperedges import MAX_HYPEREDGES
 from stablelit.families.jets.losses import one_gaussian_nll
 from stablelit.families.jets.network import HypergraphVAE
 from stablelit.functional.kl import LOGVAR_RANGE, gaussian_kl_per_dim
@@ -61,6 +62,9 @@ class JetVAE(GeneratesJets):
         conditional: what encoder and decoder are told: of "label" and "pt".
         classes: names of the classes in the data's order, needed for a condition on the label.
         jet_level: whether mass and sum of ptrel get heads of their own, by which samples are calibrated.
+        hyperedges: their kind, "knn" (each particle with its neighbours), "topk_weight" or "all".
+        max_hyperedges: the most that "all" may make of a jet of `n_particles`.
+        backend: of the encoder, "dense" or "pyg" (the same numbers by `torch_geometric`, slower on padded jets).
         learning_rate: the peak rate.
         augment: of "rotate" (about the jet axis) and "reflect", in training only.
         optimizer: takes parameters and ``lr=``; None is AdamW with weight decay 1e-4.
@@ -86,6 +90,9 @@ class JetVAE(GeneratesJets):
         conditional: Sequence[str] = (),
         classes: Sequence[str] | None = None,
         jet_level: bool = True,
+        hyperedges: str = "knn",
+        max_hyperedges: int = MAX_HYPEREDGES,
+        backend: str = "dense",
         learning_rate: float = 2e-3,
         augment: Sequence[str] = AUGMENTATIONS,
         optimizer: Callable[..., Any] | None = None,
@@ -101,6 +108,7 @@ class JetVAE(GeneratesJets):
             "hyperedge_hidden": hyperedge_hidden,
             "n_edge_particles": n_edge_particles,
             "n_neighbours": n_neighbours,
+            "max_hyperedges": max_hyperedges,
         }
         for name, value in sizes.items():
             check_count(owner, name, value, 2 if name == "n_edge_particles" else 1)
@@ -125,6 +133,8 @@ class JetVAE(GeneratesJets):
             conditional=conditional,
             classes=classes,
             jet_level=jet_level,
+            hyperedges=hyperedges,
+            backend=backend,
         )
         self.evaluation = JetEvaluation()
         self.register_buffer("kl_weight", torch.tensor(1.0), persistent=False)
@@ -144,6 +154,16 @@ class JetVAE(GeneratesJets):
             )
         self.network.set_scaler(datamodule.scaler)
         jets, splits = getattr(datamodule, "jets", None), getattr(datamodule, "split_indices", None)
+        if self.network.hyperedges != "knn" and jets is not None and splits is not None:
+            train = jets.take(splits["train"])
+            self.network.set_scaler(
+                datamodule.scaler.for_hyperedges(
+                    self.network.hyperedges,
+                    torch.from_numpy(train.particles),
+                    torch.from_numpy(train.mask),
+                    self.network.max_hyperedges,
+                )
+            )
         if self.network.conditions.on_label and jets is not None and splits is not None:
             labels = torch.as_tensor(jets.label[splits["train"]])
             self.network.conditions.set_label_counts(torch.bincount(labels, minlength=len(jets.classes)))

@@ -12,6 +12,7 @@ from stablelit.families.jets.conditions import Conditions
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
 from stablelit.families.jets.decoders import build_decoder
 from stablelit.families.jets.encoder import HypergraphEncoder
+from stablelit.families.jets.hyperedges import MAX_HYPEREDGES, check_hyperedges
 from stablelit.families.jets.jet_level import JetLevelHeads
 
 
@@ -33,6 +34,9 @@ class HypergraphVAE(JetCoordinates):
         conditional: of "label" and "pt".
         classes: names of the classes, for a condition on the label.
         jet_level: whether there are heads for mass and sum of ptrel.
+        hyperedges: their kind, "knn", "topk_weight" or "all"; see `hyperedges`.
+        max_hyperedges: the most that "all" may make of a jet.
+        backend: of the encoder, "dense" or "pyg".
     """
 
     def __init__(
@@ -49,9 +53,14 @@ class HypergraphVAE(JetCoordinates):
         conditional: Sequence[str] = (),
         classes: Sequence[str] = (),
         jet_level: bool = True,
+        hyperedges: str = "knn",
+        max_hyperedges: int = MAX_HYPEREDGES,
+        backend: str = "dense",
     ) -> None:
+        check_hyperedges("JetVAE", hyperedges, n_particles, max_hyperedges)
         super().__init__(n_particles)
         self.latent_dim = latent_dim
+        self.hyperedges, self.max_hyperedges = hyperedges, max_hyperedges
         self.conditions = Conditions(conditional, classes)
         code_dim = latent_dim + self.conditions.dim
         self.encoder = HypergraphEncoder(
@@ -63,13 +72,16 @@ class HypergraphVAE(JetCoordinates):
             n_neighbours,
             encoder_dropout,
             self.conditions.dim,
+            backend,
         )
         self.decoder = build_decoder(decoder, code_dim, n_particles)
         self.jet_level = JetLevelHeads(code_dim, n_particles) if jet_level else None
 
     def graph_of(self, particles: Tensor, mask: Tensor, jet_pt: Tensor) -> JetGraph:
         """A batch as the encoder wants it, from raw particles ``(B, N, 3)`` and jet pT (GeV)."""
-        return self.graph(particles, mask, jet_pt, self.encoder.n_edge_particles, self.encoder.n_neighbours)
+        encoder, kind = self.encoder, self.hyperedges
+        chosen = (encoder.n_edge_particles, encoder.n_neighbours, kind, self.max_hyperedges)
+        return self.graph(particles, mask, jet_pt, *chosen)
 
     def condition(self, label: Tensor, jet_pt: Tensor) -> Tensor:
         """What jets of these classes ``(B,)`` and pT ``(B,)`` (GeV) are conditioned on, ``(B, dim c)``."""

@@ -70,7 +70,7 @@ def test_raw_targets_are_gev_and_radians(batch, graph):
 def test_pairs_and_hyperedges_are_predicted_as_their_means_over_the_jet(graph):
     made = decoder(edge_weight=1.0, hyperedge_weight=1.0)
     z = torch.randn(len(graph.mask), 4)
-    found = made.recon_terms(z, graph.x, graph.mask, graph)
+    found = {name: term.detach() for name, term in made.recon_terms(z, graph.x, graph.mask, graph).items()}
     _, edge, hyperedge = made.body(z).split(made.widths, dim=-1)
     predicted_pair = made.edges(edge)
     slots = made.hyperedges(hyperedge).unflatten(-1, (10, 3))
