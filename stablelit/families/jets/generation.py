@@ -15,6 +15,7 @@ from stablelit.families.jets.decoders import check_count
 from stablelit.families.jets.network import HypergraphVAE
 from stablelit.families.jets.readers import format_of
 from stablelit.families.jets.sampling import draw_jets, evaluating, write_drawn_jets
+from stablelit.functional.kl import gaussian_kl_per_dim
 from stablelit.functional.schedules import check_number
 
 SCORING_SEED = 20_240_119
@@ -26,12 +27,6 @@ class GeneratesJets(LightningModule):
 
     network: HypergraphVAE
     _n_predicted = 0
-
-    def terms(
-        self, batch: dict[str, Tensor], generator: torch.Generator | None = None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Both terms of the bound; see `JetVAE`."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def encode(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -134,10 +129,14 @@ class GeneratesJets(LightningModule):
         """
         check_count("score", "n_draws", n_draws)
         draws = self._private_generator(SCORING_SEED + seed)
+        graph, condition = self._seen(batch)
         with evaluating(self.network):
-            found = [self.terms(batch, draws) for _ in range(n_draws)]
-        recon = torch.stack([terms["recon"] for terms, _ in found]).mean(dim=0)
-        kl = found[0][1].sum(dim=-1)
+            mean, logvar = self.network.encode(graph, condition)
+            recon = torch.zeros_like(mean[:, 0])
+            for _ in range(n_draws):
+                code = self.network.draw_code(mean, logvar, condition, draws)
+                recon += self.network.decoder.recon_terms(code, graph.x, graph.mask, graph)["recon"] / n_draws
+        kl = gaussian_kl_per_dim(mean, logvar).sum(dim=-1)
         return {"neg_elbo": recon + kl, "recon": recon, "kl": kl}
 
     def on_predict_epoch_start(self) -> None:

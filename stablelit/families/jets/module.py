@@ -28,7 +28,7 @@ from stablelit.families.jets.generation import GeneratesJets
 from stablelit.families.jets.hyperedges import MAX_HYPEREDGES
 from stablelit.families.jets.losses import one_gaussian_nll
 from stablelit.families.jets.network import HypergraphVAE
-from stablelit.functional.kl import LOGVAR_RANGE, gaussian_kl_per_dim
+from stablelit.functional.kl import gaussian_kl_per_dim
 from stablelit.functional.schedules import check_number
 from stablelit.optim import build_optimizers
 
@@ -205,8 +205,7 @@ class JetVAE(GeneratesJets):
         """
         graph, condition = self._seen(batch)
         mean, logvar = self.network.encode(graph, condition)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        code = self.network.code(mean + noise * torch.exp(0.5 * logvar.clamp(*LOGVAR_RANGE)), condition)
+        code = self.network.draw_code(mean, logvar, condition, generator)
         terms = self.network.decoder.recon_terms(code, graph.x, graph.mask, graph)
         if self.network.jet_level is not None:
             terms["jet_level"] = self.network.jet_level.nll(code, graph.particles, graph.mask, self.network)

@@ -14,6 +14,7 @@ from stablelit.families.jets.decoders import build_decoder
 from stablelit.families.jets.encoder import HypergraphEncoder
 from stablelit.families.jets.hyperedges import MAX_HYPEREDGES, check_hyperedges
 from stablelit.families.jets.jet_level import JetLevelHeads
+from stablelit.functional.kl import LOGVAR_RANGE
 
 
 class HypergraphVAE(JetCoordinates):
@@ -92,6 +93,13 @@ class HypergraphVAE(JetCoordinates):
         """Mean and log variance of q(z | X, c), ``(B, d)`` each, float32 also under autocast."""
         mean, logvar = self.encoder(graph, condition)
         return mean.float(), logvar.float()
+
+    def draw_code(
+        self, mean: Tensor, logvar: Tensor, condition: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The code with one draw of z from q(z | X, c); without a generator the noise is the global one's."""
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        return self.code(mean + noise * torch.exp(0.5 * logvar.clamp(*LOGVAR_RANGE)), condition)
 
     @staticmethod
     def code(z: Tensor, condition: Tensor) -> Tensor:

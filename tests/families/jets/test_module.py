@@ -3,13 +3,13 @@ from __future__ import annotations
 from functools import partial
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import torch
 
-from stablelit.errors import ConfigurationError, ContractError, DataError
-from stablelit.families.jets import JetDataModule, JetVAE, read_jets
+from stablelit.errors import ConfigurationError, ContractError
+from stablelit.families.jets import JetDataModule, JetVAE
 from stablelit.families.jets.features import squared_distances
+from stablelit.families.jets.jet_level import JetLevelHeads
 from stablelit.families.jets.scaler import JetScaler
 
 TINY = {
@@ -181,43 +181,6 @@ def test_a_loaded_module_keeps_its_coordinates_on_other_data(fitted):
     assert torch.equal(loaded.network.particle_std, before)
 
 
-def test_samples_depend_on_the_seed_alone_and_are_jets(fitted):
-    module, _, _ = fitted
-    module.train()
-    first = module.sample(200, seed=1)
-    torch.rand(5)
-    again, other = module.sample(200, seed=1), module.sample(200, seed=2)
-    assert module.network.training
-    assert all(torch.equal(first[n], again[n]) for n in first)
-    assert not torch.equal(first["particles"], other["particles"])
-    ptrel, mask = first["particles"][..., 2], first["mask"]
-    assert (ptrel[mask] > 0).all()
-    assert not first["particles"][~mask].any()
-    assert (ptrel.diff(dim=1) <= 0).all()
-    assert torch.equal(mask.sum(1).float(), first["jet"][:, 3])
-    assert first["mask"].any(dim=1).all()
-
-
-@pytest.mark.parametrize("suffix", [".h5", ".npz"])
-def test_generated_files_are_read_back(fitted, tmp_path, suffix):
-    module, _, _ = fitted
-    path = tmp_path / f"fake{suffix}"
-    report = module.generate_to_file(str(path), 50, seed=4)
-    back = read_jets(path)
-    assert len(back) == report["n_jets"] == 50
-    assert np.allclose(back.particles, module.sample(50, seed=4)["particles"].numpy(), atol=1e-6)
-    assert report["mean_n_particles"] == pytest.approx(back.mask.sum(1).mean())
-    with pytest.raises(DataError, match="suffix"):
-        module.generate_to_file(str(tmp_path / "fake.root"), 5)
-
-
-def test_encoding_and_reconstructing_keep_the_batch(fitted, batch):
-    module, _, _ = fitted
-    mean, logvar = module.encode(batch)
-    assert mean.shape == logvar.shape == (12, 4)
-    assert module.reconstruct(batch)["particles"].shape == batch["particles"].shape
-
-
 def test_figures_show_the_last_evaluation(fitted):
     module, runner, _ = fitted
     assert JetVAE(**TINY).figures() == {}
@@ -324,6 +287,8 @@ def test_an_untrained_module_is_not_evaluated():
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"augment": ["rotat"]}, "Did you mean 'rotate'"),
         ({"optimizer": "adam"}, "optimizer"),
+        ({"conditional": ["label"]}, "names of the classes"),
+        ({"conditional": "pT", "classes": ["q"]}, "conditional"),
     ],
 )
 def test_arguments_are_checked(arguments, message):
@@ -331,7 +296,31 @@ def test_arguments_are_checked(arguments, message):
         JetVAE(**arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"n": 0}, {"n": 3, "temperature": 0.0}])
-def test_sampling_arguments_are_checked(module, arguments):
-    with pytest.raises(ConfigurationError, match="sample"):
-        module.sample(**arguments)
+def test_the_heads_leave_the_bound_and_its_gradients_alone(batch):
+    gradients = []
+    for jet_level in (True, False):
+        torch.manual_seed(0)
+        module = JetVAE(**TINY, jet_level=False, augment=())
+        if jet_level:
+            module.network.jet_level = JetLevelHeads(4, 30)
+        module.network.set_scaler(JetScaler.fit(batch["particles"], batch["mask"], batch["jet"]))
+        torch.manual_seed(1)
+        step(module, batch)["loss"].backward()
+        gradients.append([p.grad for n, p in module.network.named_parameters() if not n.startswith("jet_level")])
+    assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+
+
+def test_shares_of_classes_are_those_of_the_training_jets():
+    module = JetVAE(**TINY, conditional=["label"], classes=["q", "g", "t"])
+    jets = data()
+    trainer(max_steps=1, limit_val_batches=0).fit(module, jets)
+    labels = torch.from_numpy(jets.jets.label[jets.split_indices["train"]])
+    torch.testing.assert_close(module.network.conditions.label_prob, torch.bincount(labels).float() / 64)
+
+
+def test_classes_in_another_order_are_refused():
+    module = JetVAE(**TINY, conditional=["label"], classes=["g", "q", "t"])
+    jets = data()
+    jets.setup()
+    with pytest.raises(ConfigurationError, match=r"g, q, t.*gives q, g, t"):
+        trainer().fit(module, jets)
