@@ -3,13 +3,16 @@ from __future__ import annotations
 import math
 from importlib.util import find_spec
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
 from stablelit.errors import ConfigurationError, ContractError
+from stablelit.families.jets import JetDataModule, JetVAE
 from stablelit.families.jets.coordinates import JetCoordinates
 from stablelit.families.jets.decoders import build_decoder
 from stablelit.families.jets.decoders.slots import SlotsDecoder
+from stablelit.families.jets.hyperedges import topk_weight_hyperedges
 from stablelit.families.jets.scaler import JetScaler
 
 needs_scipy = pytest.mark.skipif(find_spec("scipy") is None, reason="scipy is in the extra `dev`")
@@ -67,10 +70,11 @@ def test_raw_targets_are_gev_and_radians(batch, graph):
         assert float(found[row]) == pytest.approx(total / (3 * n), rel=1e-4)
 
 
+@torch.no_grad()
 def test_pairs_and_hyperedges_are_predicted_as_their_means_over_the_jet(graph):
     made = decoder(edge_weight=1.0, hyperedge_weight=1.0)
     z = torch.randn(len(graph.mask), 4)
-    found = {name: term.detach() for name, term in made.recon_terms(z, graph.x, graph.mask, graph).items()}
+    found = made.recon_terms(z, graph.x, graph.mask, graph)
     _, edge, hyperedge = made.body(z).split(made.widths, dim=-1)
     predicted_pair = made.edges(edge)
     slots = made.hyperedges(hyperedge).unflatten(-1, (10, 3))
@@ -173,3 +177,42 @@ def test_a_batch_without_its_graph_is_refused_where_it_is_needed(graph):
 def test_wrong_settings_are_named(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         build_decoder({"name": "slots", **settings}, 4, 30)
+
+
+@pytest.fixture
+def fit(tmp_path):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+
+    def run(**arguments):
+        trainer = pl.Trainer(max_epochs=1, enable_checkpointing=False, num_sanity_val_steps=0, **quiet)
+        module = JetVAE(latent_dim=4, particle_hidden=8, edge_hidden=8, hyperedge_hidden=8, **arguments)
+        trainer.fit(module, JetDataModule(n_jets=60, train=32, val=16, test=12, batch_size=16))
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return module, set(trainer.callback_metrics), tmp_path / "last.ckpt"
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:", "ignore:.*val_dataloader")
+def test_what_is_no_bound_is_not_logged_as_one(fit):
+    settings = {"name": "slots", "particle_loss": "mse", **ALL_TERMS}
+    module, logged, checkpoint = fit(decoder=settings, jet_level=False)
+    assert {"val/loss", "val/topology", "val/edges", "val/mass_w1"} < logged
+    assert "val/neg_elbo" not in logged
+    assert torch.load(checkpoint, weights_only=True)["hyper_parameters"]["decoder"] == settings
+    loaded = JetVAE.load_from_checkpoint(checkpoint, weights_only=True)
+    assert torch.equal(loaded.sample(3)["particles"], module.sample(3)["particles"])
+    _, logged, _ = fit(decoder="slots")
+    assert {"val/loss", "val/neg_elbo", "val/neg_elbo_baseline"} < logged
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:", "ignore:.*val_dataloader")
+def test_a_model_scales_the_kind_of_hyperedges_that_it_has(fit):
+    module, _, _ = fit(decoder="slots", hyperedges="topk_weight", backend="pyg")
+    data = JetDataModule(n_jets=60, train=32, val=16, test=12)
+    data.setup()
+    train = next(iter(data.train_dataloader()))
+    _, features, there = topk_weight_hyperedges(train["particles"], train["mask"])
+    assert torch.allclose(module.network.hyperedge_mean, features[there].mean(0), atol=1e-4)
+    assert torch.allclose(module.network.hyperedge_std, features[there].std(0, unbiased=False), atol=1e-4)
+    assert not torch.allclose(data.scaler.hyperedge_mean, module.network.hyperedge_mean, atol=0.5)
