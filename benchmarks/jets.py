@@ -26,7 +26,7 @@ from stablelit.optim import warmup_schedule
 
 SEEDS = (0, 1, 2)
 TRAIN, TEST, BATCH = 6000, 3000, 256
-EPOCHS, ANOMALY_EPOCHS = 120, 60
+EPOCHS, ANOMALY_EPOCHS = 70, 30
 STEPS = EPOCHS * (TRAIN // BATCH)
 
 
@@ -60,9 +60,9 @@ def fitted(data: JetDataModule, seed: int, epochs: int, max_weight: float = 1.0)
 
 @cache
 def model_of(seed: int, max_weight: float = 1.0) -> JetVAE:
-    begin = time.perf_counter()
+    begin = time.process_time()
     model = fitted(jets_of(seed), seed, EPOCHS, max_weight)
-    model.seconds_of_fit = time.perf_counter() - begin
+    model.seconds_of_fit = time.process_time() - begin
     return model
 
 
@@ -155,7 +155,7 @@ def nats_rows() -> Iterator[Row]:
     worst = max(mean_of("neg_elbo", 1.0)(seed) for seed in SEEDS)
     yield Row("    its worst seed", worst, "nats", 77, repeats=n)
     seconds = statistics.median(model_of(seed).seconds_of_fit for seed in SEEDS)
-    yield Row("    seconds of its training here (no claim)", seconds, "s", repeats=n)
+    yield Row("    CPU seconds of its training here (no claim)", seconds, "s", repeats=n)
     for k in (24,):
         yield Row(
             f"a mixture of {k} without a latent code",
@@ -197,10 +197,10 @@ def sample_rows() -> Iterator[Row]:
             yield Row(label, median(distance), "", limit, "lower", "real against real", floor, len(SEEDS))
     rates = []
     for seed in range(5):
-        begin = time.perf_counter()
+        begin = time.process_time()
         model_of(0).sample(20_000, seed=seed)
-        rates.append(20_000 / (time.perf_counter() - begin))
-    yield Row("jets generated per second, one core", statistics.median(rates), "", 20_000, "higher", repeats=5)
+        rates.append(20_000 / (time.process_time() - begin))
+    yield Row("jets generated per CPU second", statistics.median(rates), "", 20_000, "higher", repeats=5)
 
 
 def anomaly_rows() -> Iterator[Row]:
@@ -214,7 +214,8 @@ def anomaly_rows() -> Iterator[Row]:
     auc = {name: statistics.median(one[name] for one in found) for name in found[0]}
     n, steps = len(SEEDS), ANOMALY_EPOCHS * (TRAIN // BATCH)
     title = f"AUC of tops among q and g, score -ELBO, {steps} steps on q and g"
-    yield Row(title, auc["neg_elbo"], "", 0.5, "higher", "chance", auc["chance"], n)
+    yield Row(title, auc["neg_elbo"], "", 0.7, "higher", "chance", auc["chance"], n)
+    yield Row("    score: -ELBO less -log p of one Gaussian", auc["neg_log_ratio"], "", 0.75, "higher", repeats=n)
     for name in ("jet mass", "number of particles"):
         yield Row(f"    score: {name}, no model", auc[name], "", None, "higher", repeats=n)
 
