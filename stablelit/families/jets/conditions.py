@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.coordinates import JetCoordinates
+from stablelit.families.jets.scaler import quantile_levels
 from stablelit.functional.schedules import check_number
 
 CONDITIONS = ("label", "pt")
@@ -56,9 +57,9 @@ class Conditions(nn.Module):
             parts.append(F.one_hot(label, len(self.classes)).float())
         if self.on_pt:
             quantiles = coordinates.ln_pt_quantiles
-            middle = len(quantiles) // 2
-            # the central two thirds are two standard deviations of a Gaussian
-            spread = 0.5 * (quantiles[-1 - middle // 3] - quantiles[middle // 3]).clamp_min(2e-3)
+            # half of the distance between the levels 0.15 and 0.85: about a standard deviation
+            low, middle, high = (round(share * (len(quantiles) - 1)) for share in (0.25, 0.5, 0.75))
+            spread = 0.5 * (quantiles[high] - quantiles[low]).clamp_min(2e-3)
             pull = (jet_pt.float().clamp_min(1e-3).log() - quantiles[middle]) / spread
             parts.append(pull.clamp(-MAX_PULL, MAX_PULL)[:, None])
         return torch.cat(parts, dim=-1)
@@ -103,9 +104,10 @@ class Conditions(nn.Module):
         if jet_pt is None:
             if not self.on_pt:
                 return coordinates.jet_pt_gev.expand(n)
-            place = (len(quantiles) - 1) * torch.rand(n, generator=generator, device=quantiles.device)
-            low = place.long().clamp_max(len(quantiles) - 2)
-            return torch.lerp(quantiles[low], quantiles[low + 1], place - low).exp()
+            share = quantile_levels(len(quantiles) - 1).diff().to(quantiles.device)
+            chosen = torch.multinomial(share, n, replacement=True, generator=generator)
+            within = torch.rand(n, generator=generator, device=quantiles.device)
+            return torch.lerp(quantiles[chosen], quantiles[chosen + 1], within).exp()
         check_number("sample", "jet_pt", jet_pt, above=0.0)
         if not self.on_pt:
             raise ConfigurationError(

@@ -37,6 +37,7 @@ class JetDataset(Dataset[dict[str, Tensor]]):
     def __init__(self, jets: JetArrays, indices: Sequence[int]) -> None:
         chosen = jets.take(np.asarray(indices, dtype=np.int64))
         self.tensors = {name: torch.from_numpy(getattr(chosen, name)) for name in ("particles", "mask", "jet", "label")}
+        self.tensors["id"] = torch.as_tensor(np.asarray(indices, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.tensors["label"])
@@ -57,7 +58,8 @@ def already_a_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 class JetDataModule(LightningDataModule):
     """Jets from a TOY shower (`path=None`; not Pythia) or from a file.
 
-    A batch is ``{"particles": (B, N, 3), "mask": (B, N), "jet": (B, 4), "label": (B,)}``; see `JetArrays`.
+    A batch is ``{"particles": (B, N, 3), "mask": (B, N), "jet": (B, 4), "label": (B,)}``; see `JetArrays`. Its ``id``
+    ``(B,)`` is the place of each jet among all, after empty ones were dropped, as in `split_indices`.
 
     One seeded permutation makes the splits: training jets from its beginning, test jets from its end, validation jets
     before them, so that changing `train` leaves validation and test jets as they are.
@@ -209,6 +211,10 @@ class JetDataModule(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Test jets, in a fixed order."""
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """The test jets, in a fixed order."""
         return self._in_order("test")
 
     def _in_order(self, split: str) -> DataLoader[dict[str, Tensor]]:

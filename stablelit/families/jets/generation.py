@@ -12,6 +12,7 @@ from torch import Tensor
 from stablelit.errors import bad_argument
 from stablelit.families.jets.coordinates import JetGraph
 from stablelit.families.jets.decoders import check_count
+from stablelit.families.jets.losses import one_gaussian_nll
 from stablelit.families.jets.network import HypergraphVAE
 from stablelit.families.jets.readers import format_of
 from stablelit.families.jets.sampling import draw_jets, evaluating, write_drawn_jets
@@ -117,10 +118,14 @@ class GeneratesJets(LightningModule):
 
     @torch.no_grad()
     def score(self, batch: dict[str, Tensor], n_draws: int = 4, seed: int = 0) -> dict[str, Tensor]:
-        """How unlikely each jet is: ``neg_elbo``, ``recon`` and ``kl``, ``(B,)`` nats, means over draws of z.
+        """How unlikely each jet is, ``(B,)`` nats, means over draws of z: ``neg_elbo`` and its parts ``recon``, ``kl``.
 
-        A score for anomalies that were not in training: larger is stranger. A jet of many particles has more nats
-        than one of few; put its AUC beside that of the number of particles (`anomaly.anomaly_auc`).
+        Scores for anomalies that were not in training: larger is stranger. A jet's -ELBO grows with its number of
+        particles and with how far each lies from the middle, strange or not. ``neg_log_ratio`` takes that off:
+        -ELBO less the ``-log p`` of one Gaussian for all particles. Put their AUC beside those of the mass and the
+        number of particles (`anomaly.anomaly_auc`).
+
+        Source: Ren et al. 2019 (arXiv:1906.02845) for ratios of likelihoods.
 
         Args:
             batch: as in training.
@@ -137,7 +142,8 @@ class GeneratesJets(LightningModule):
                 code = self.network.draw_code(mean, logvar, condition, draws)
                 recon += self.network.decoder.recon_terms(code, graph.x, graph.mask, graph)["recon"] / n_draws
         kl = gaussian_kl_per_dim(mean, logvar).sum(dim=-1)
-        return {"neg_elbo": recon + kl, "recon": recon, "kl": kl}
+        simple = one_gaussian_nll(graph.x, graph.mask, self.network.log_count_prob)
+        return {"neg_elbo": recon + kl, "recon": recon, "kl": kl, "neg_log_ratio": recon + kl - simple}
 
     def on_predict_epoch_start(self) -> None:
         """Begins to number jets."""

@@ -6,6 +6,10 @@ Both are histograms: bins between quantiles of the training jets, with probabili
 within a bin. They are fitted beside the autoencoder by cross-entropy, on codes without a gradient, so that the bound
 and its code are what they would be without them. They are no part of the bound: a jet's particles say its mass already,
 and to score both would count it twice. Sampling uses them (`sampling.calibrated`).
+
+What that proves, and what not: heads that ignore the code have the mass spectrum of the training jets from the first
+step on. A small distance between calibrated and real masses is therefore no merit of the decoder; the mass that it
+draws itself is (``mass_w1_raw`` in the logs), and so is everything that is not calibrated.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stablelit.families.jets.coordinates import JetCoordinates
-from stablelit.families.jets.scaler import N_MASS_BINS, N_SUM_BINS, ln_relative_mass
+from stablelit.families.jets.scaler import N_MASS_BINS, N_SUM_BINS, ln_relative_mass, quantile_levels
 
 
 class JetLevelHeads(nn.Module):
@@ -33,9 +37,14 @@ class JetLevelHeads(nn.Module):
         given = code_dim + n_particles
         self.mass = nn.Sequential(nn.Linear(given, hidden), nn.ReLU(), nn.Linear(hidden, N_MASS_BINS))
         self.ptrel_sum = nn.Sequential(nn.Linear(given + 1, hidden), nn.ReLU(), nn.Linear(hidden, N_SUM_BINS))
+        with torch.no_grad():
+            # before it has learned anything, a head has the training jets' own distribution
+            for head, n_bins in ((self.mass, N_MASS_BINS), (self.ptrel_sum, N_SUM_BINS)):
+                head[-1].weight.mul_(0.1)
+                head[-1].bias.copy_(quantile_levels(n_bins).diff().log())
 
     def nll(self, z: Tensor, particles: Tensor, mask: Tensor, coordinates: JetCoordinates) -> Tensor:
-        """Cross-entropy of both bins, ``(B,)``; that of quantiles that know nothing is ``ln 64 + ln 32 = 7.62``.
+        """Cross-entropy of both bins, ``(B,)``; that of heads that ignore the code is 7.34 nats.
 
         Args:
             z: ``(B, code_dim)``; gets no gradient.

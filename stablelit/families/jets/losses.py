@@ -1,11 +1,9 @@
 """The likelihood of a jet, in nats per jet, summed over particles and features. Pure functions, computed in float32.
 
-A jet is an exchangeable set of n particles x_i = (ln ptrel, etarel, phirel), standardised by the training set::
-
-    log p(X | z) = log p(n | z) + sum_{i=1..n} log sum_k pi_k(z) N(x_i; mu_k(z), diag sigma_k(z)^2)
-
-so that no order of particles is learned, and a weight of 1 on the KL term is the evidence lower bound. (Of a *set*; an
-ordered list of the same particles has n! times less probability, which no model can change.)
+A jet is n particles x_i = (ln ptrel, etarel, phirel), standardised by the training set, *in any order*: log p(X | z) is
+the density of the list of its n particles, the same for each of the n! orders. (Ordered by hardness it is one list, of
+n! times that density: ln n! nats less, the same number for every model.) So no order is learned, and a weight of 1 on
+the KL term is the evidence lower bound. Which densities there are: `decoders`.
 """
 
 from __future__ import annotations

@@ -275,8 +275,11 @@ class JetVAE(GeneratesJets):
         if self.trainer.sanity_checking:
             self.evaluation.begin()
             return
-        drawn = self.sample(self.evaluation.n_real, generator=self._private_generator(SAMPLING_SEED))
-        scores = self.evaluation.finish(drawn)
+        n, raw = self.evaluation.n_real, None
+        drawn = self.sample(n, generator=self._private_generator(SAMPLING_SEED))
+        if self.network.jet_level is not None:
+            raw = self.sample(n, generator=self._private_generator(SAMPLING_SEED), calibrate=False)
+        scores = self.evaluation.finish(drawn, raw)
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, sync_dist=True)
 
     def figures(self) -> dict[str, Figure]:

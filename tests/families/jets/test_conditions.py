@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from stablelit.errors import ConfigurationError
 from stablelit.families.jets.conditions import Conditions
 from stablelit.families.jets.coordinates import JetCoordinates
+from stablelit.families.jets.scaler import quantile_levels
 
 
 def coordinates():
     made = JetCoordinates(5)
-    made.ln_pt_quantiles.copy_(torch.linspace(800.0, 1200.0, 33).log())
+    made.ln_pt_quantiles.copy_((800.0 + 400.0 * quantile_levels(32)).log())
     made.jet_pt_gev.fill_(1000.0)
     return made
 
@@ -25,9 +28,10 @@ def test_a_condition_is_the_one_hot_class_and_the_scaled_logarithm_of_pt():
     assert found.shape == (3, made.dim) == (3, 4)
     assert found[:, :3].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
     assert found[0, 3] == pytest.approx(0.0, abs=1e-6)
-    # a sixth and five sixths of a uniform distribution over 800 ... 1200
-    spread = 0.5 * (torch.tensor(1200 - 5 * 12.5).log() - torch.tensor(800 + 5 * 12.5).log())
-    assert float(found[1, 3]) == pytest.approx(float(torch.tensor(0.9).log() / spread), rel=1e-4)
+    # a uniform distribution over 800 ... 1200: levels sin^2(pi / 8) = 0.146 and 0.854
+    low, high = (800.0 + 400.0 * math.sin(angle) ** 2 for angle in (math.pi / 8, 3 * math.pi / 8))
+    spread = 0.5 * math.log(high / low)
+    assert float(found[1, 3]) == pytest.approx(math.log(0.9) / spread, rel=1e-4)
     assert found[2, 3] == 5.0
 
 
@@ -50,6 +54,8 @@ def test_pt_is_drawn_from_the_training_jets():
     assert found.min() >= 799.9
     assert found.max() <= 1200.1
     assert float(found.mean()) == pytest.approx(1000.0, abs=8.0)
+    for share in (0.1, 0.25, 0.75):
+        assert float(found.quantile(share)) == pytest.approx(800.0 + 400.0 * share, abs=12.0)
     assert made.jet_pts_for(2, 950.0, coordinates(), draws()).tolist() == [950.0, 950.0]
     assert Conditions([], []).jet_pts_for(2, None, coordinates(), draws()).tolist() == [1000.0, 1000.0]
 

@@ -27,6 +27,7 @@ def test_batches_have_the_promised_keys_and_shapes():
             "mask": (16, 30),
             "jet": (16, 4),
             "label": (16,),
+            "id": (16,),
         }
     assert sum(len(batch["label"]) for batch in small().val_dataloader()) == 15
 
@@ -142,3 +143,12 @@ def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets):
 
 def test_toy_jets_say_that_they_are_toys():
     assert "toy" in small().identity()["source"]
+
+
+def test_jets_carry_their_place_among_all():
+    data = small()
+    data.setup()
+    ids = torch.cat([batch["id"] for batch in data.predict_dataloader()])
+    assert ids.tolist() == data.split_indices["test"]
+    batch = next(iter(data.train_dataloader()))
+    assert (batch["particles"].numpy() == data.jets.particles[batch["id"].numpy()]).all()

@@ -15,9 +15,11 @@ def test_two_batches_are_one_evaluation(batch):
         made.add(batch["particles"][rows], batch["mask"][rows], kl[rows])
     assert made.n_real == 12
     drawn = {"particles": batch["particles"][:7], "mask": batch["mask"][:7]}
-    scores = made.finish(drawn)
+    raw = {"particles": batch["particles"][3:], "mask": batch["mask"][3:]}
+    scores = made.finish(drawn, raw)
     mass = jet_mass(batch["particles"], batch["mask"])
     torch.testing.assert_close(scores["mass_w1"], wasserstein_1d(mass[:7], mass).float())
+    torch.testing.assert_close(scores["mass_w1_raw"], wasserstein_1d(mass[3:], mass).float())
     figures = made.figures()
     assert set(figures) == {"mass_spectrum", "kl_per_dimension"}
     heights = sorted(bar.get_height() for bar in figures["kl_per_dimension"].axes[0].patches)

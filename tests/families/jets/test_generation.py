@@ -7,6 +7,7 @@ import torch
 
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.jets import JetVAE, read_jets
+from stablelit.families.jets.losses import one_gaussian_nll
 from stablelit.families.jets.scaler import JetScaler
 
 TINY = {
@@ -116,6 +117,9 @@ def test_a_score_is_the_bound_of_each_jet(batch):
     module = made(batch)
     found = module.score(batch, n_draws=400)
     torch.testing.assert_close(found["neg_elbo"], found["recon"] + found["kl"])
+    x = module.network.standardise(batch["particles"], batch["mask"])
+    simple = one_gaussian_nll(x, batch["mask"], module.network.log_count_prob)
+    torch.testing.assert_close(found["neg_log_ratio"], found["neg_elbo"] - simple)
     mean, logvar = module.encode(batch)
     torch.testing.assert_close(found["kl"], 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(-1), atol=1e-5, rtol=1e-4)
     again = module.score(batch, n_draws=400, seed=1)

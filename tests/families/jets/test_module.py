@@ -151,7 +151,7 @@ def test_validation_ignores_the_kl_weight_and_the_global_random_state(fitted):
 def test_test_logs_the_same_quantities(fitted):
     module, runner, _ = fitted
     scores = runner.test(module, datamodule=data(), verbose=False)[0]
-    quantities = ("neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1", "mass_w1_floor")
+    quantities = ("neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1", "mass_w1_floor", "mass_w1_raw")
     assert set(scores) == {f"test/{quantity}" for quantity in quantities}
 
 
