@@ -45,9 +45,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:", "ignore:.*val_data
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     pl.seed_everything(0)
-    module, runner = JetVAE(**TINY), trainer()
+    directory = tmp_path_factory.mktemp("fitted")
+    module, runner = JetVAE(**TINY), trainer(default_root_dir=directory)
     runner.fit(module, data())
-    path = tmp_path_factory.mktemp("fitted") / "last.ckpt"
+    path = directory / "last.ckpt"
     runner.save_checkpoint(path)
     return module, runner, path
 
