@@ -28,6 +28,7 @@ from stablelit.families.jets.generation import GeneratesJets
 from stablelit.families.jets.hyperedges import MAX_HYPEREDGES
 from stablelit.families.jets.losses import one_gaussian_nll
 from stablelit.families.jets.network import HypergraphVAE
+from stablelit.families.jets.scaler import MAX_JETS_FOR_PAIRS
 from stablelit.functional.kl import gaussian_kl_per_dim
 from stablelit.functional.schedules import check_number
 from stablelit.optim import build_optimizers
@@ -154,16 +155,9 @@ class JetVAE(GeneratesJets):
             )
         self.network.set_scaler(datamodule.scaler)
         jets, splits = getattr(datamodule, "jets", None), getattr(datamodule, "split_indices", None)
-        if self.network.hyperedges != "knn" and jets is not None and splits is not None:
-            train = jets.take(splits["train"])
-            self.network.set_scaler(
-                datamodule.scaler.for_hyperedges(
-                    self.network.hyperedges,
-                    torch.from_numpy(train.particles),
-                    torch.from_numpy(train.mask),
-                    self.network.max_hyperedges,
-                )
-            )
+        if jets is not None and splits is not None:
+            few = jets.take(splits["train"][:MAX_JETS_FOR_PAIRS])
+            self.network.scale_hyperedges(torch.from_numpy(few.particles), torch.from_numpy(few.mask))
         if self.network.conditions.on_label and jets is not None and splits is not None:
             labels = torch.as_tensor(jets.label[splits["train"]])
             self.network.conditions.set_label_counts(torch.bincount(labels, minlength=len(jets.classes)))
