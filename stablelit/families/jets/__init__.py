@@ -17,6 +17,7 @@ _EXPORTS = {
     "JetMassW1": "metrics",
     "JetScaler": "scaler",
     "JetVAE": "module",
+    "anomaly_auc": "anomaly",
     "read_jets": "readers",
     "toy_shower": "generator",
     "write_jets": "readers",
