@@ -16,6 +16,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from benchmarks.jets_backends import backend_rows, post_mortem_rows
 from benchmarks.rows import Row, run
 from stablelit.callbacks import KLCapCallback
 from stablelit.families.jets import JetDataModule, JetVAE, toy_shower
@@ -224,6 +225,8 @@ def rows() -> Iterator[Row]:
     yield from nats_rows()
     yield from sample_rows()
     yield from anomaly_rows()
+    yield from backend_rows()
+    yield from post_mortem_rows()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ one process.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import statistics
 import tempfile
@@ -24,6 +26,7 @@ from stablelit.families.jets import JetDataModule, JetVAE
 from stablelit.families.jets.pyg import JetHyperData
 from stablelit.families.jets.sparse_encoder import FOLLOW_BATCH, SparseForm, collated_jets, encoder_data
 from stablelit.functional.kl import gaussian_kl_per_dim
+from stablelit.train import main
 
 BATCH = 256
 # what the post-mortem printed, and when
@@ -130,13 +133,24 @@ def backend_rows() -> Iterator[Row]:
         yield Row(f"batch {BATCH}: {name}" if floor == 3.0 else name, ratio, "x", floor, "higher", *beside, len(fast))
 
 
-def kl_by_epoch(experiment: str, seed: int) -> dict[str, dict[int, float]]:
-    """The loss and the KL of every epoch (counted from 1) of a run of a shipped experiment."""
-    from stablelit.train import main
+def logged_by_epoch(experiment: str, seed: int) -> dict[str, dict[int, float]]:
+    """The loss and the KL of every epoch (counted from 1) of a shipped experiment.
 
+    Its micro-batches are joined to the 32 jets of an optimizer step, which is faster and the same up to dropout; for 6
+    whole steps an epoch it has 192 jets in place of 200.
+    """
+    joined = [
+        "data.train=192",
+        "data.batch_size=32",
+        "trainer.accumulate_grad_batches=1",
+        "lr_schedule.first_period=120st",
+    ]
+    quiet = ["model_summary=null", "logger=none", "test=false", "trainer.check_val_every_n_epoch=100"]
+    quiet += [f"~callbacks.{name}" for name in ("figures", "epoch_printer", "progress_bar", "input_pipeline")]
     with tempfile.TemporaryDirectory() as directory:
-        quiet = ["model_summary=null", "~callbacks.figures", "logger=none", "test=false", "trainer=cpu"]
-        code = main([f"+experiment={experiment}", f"seed={seed}", f"runs={directory}", *quiet])
+        arguments = [f"+experiment={experiment}", f"seed={seed}", f"runs={directory}", *joined, *quiet]
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = main(arguments)
         assert code == 0, f"{experiment} ended with {code}"
         (history,) = Path(directory).rglob("history.jsonl")
         lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
@@ -144,8 +158,8 @@ def kl_by_epoch(experiment: str, seed: int) -> dict[str, dict[int, float]]:
 
 
 def post_mortem_rows(seeds: tuple[int, ...] = SEEDS) -> Iterator[Row]:
-    before = [kl_by_epoch("jets_before", seed) for seed in seeds]
-    after = [kl_by_epoch("jets_after", seed) for seed in seeds]
+    before = [logged_by_epoch("jets_before", seed) for seed in seeds]
+    after = [logged_by_epoch("jets_after", seed) for seed in seeds]
 
     def median(runs: list[dict[str, dict[int, float]]], epoch: int, key: str = "train/kl") -> float:
         return statistics.median(one[key][epoch] for one in runs)
@@ -155,7 +169,7 @@ def post_mortem_rows(seeds: tuple[int, ...] = SEEDS) -> Iterator[Row]:
     yield Row("before: total loss at epoch 200", median(before, 200, "train/loss"), "", repeats=len(seeds))
     yield Row("    and how much of it training took away, share", moved, "", 1e-3, repeats=len(seeds))
     for epoch, theirs in POST_MORTEM.items():
-        # the first is past what the post-mortem had; only what it called an explosion has a floor
+        # our encoder learns sooner than theirs: only what was called an explosion has a floor
         floor = 50.0 if epoch == 193 else None
         peer = ("post-mortem", theirs)
         yield Row(f"before: KL at epoch {epoch}, nats", median(before, epoch), "", floor, "higher", *peer, len(seeds))

@@ -119,6 +119,7 @@ class Conditions(nn.Module):
             warnings.warn(
                 f"sample: jet_pt={jet_pt:g} GeV lies outside the training jets' {least:.4g} to {most:.4g} GeV: "
                 f"the model has seen no such jet.",
-                stacklevel=3,
+                # past the no_grad wrapper of `sample`: to the line of the caller
+                stacklevel=4,
             )
         return torch.full((n,), float(jet_pt), device=quantiles.device)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stablelit.errors import ConfigurationError, ContractError
 from stablelit.families.jets.network import HypergraphVAE
+from stablelit.families.jets.scaler import MAX_JETS_FOR_PAIRS
 
 
 class HasNetwork(Protocol):
@@ -54,13 +55,12 @@ def take_from(model: HasNetwork, datamodule: Any) -> None:
             f"{type(datamodule).__name__} without one. Use JetDataModule, or call "
             f"`module.network.set_scaler(JetScaler.fit(particles, mask, jet))` before fit."
         )
-    scaler, dataset = datamodule.scaler, getattr(datamodule, "training_jets", None)
-    if dataset is None or (network.hyperedges == "knn" and not network.conditions.on_label):
-        network.set_scaler(scaler)
+    network.set_scaler(datamodule.scaler)
+    dataset = getattr(datamodule, "training_jets", None)
+    if dataset is None:
         return
     jets: dict[str, Tensor] = dataset.__getitems__(list(range(len(dataset))))
-    if network.hyperedges != "knn":
-        scaler = scaler.for_hyperedges(network.hyperedges, jets["particles"], jets["mask"], network.max_hyperedges)
-    network.set_scaler(scaler)
+    few = slice(0, MAX_JETS_FOR_PAIRS)
+    network.scale_hyperedges(jets["particles"][few], jets["mask"][few])
     if network.conditions.on_label:
         network.conditions.set_label_counts(torch.bincount(jets["label"], minlength=len(network.conditions.classes)))

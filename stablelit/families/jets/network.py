@@ -12,9 +12,13 @@ from stablelit.families.jets.conditions import Conditions
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
 from stablelit.families.jets.decoders import build_decoder
 from stablelit.families.jets.encoder import HypergraphEncoder
-from stablelit.families.jets.hyperedges import MAX_HYPEREDGES, check_hyperedges
+from stablelit.families.jets.hyperedges import MAX_HYPEREDGES, build_hyperedges, check_hyperedges
 from stablelit.families.jets.jet_level import JetLevelHeads
+from stablelit.families.jets.scaler import moments
 from stablelit.functional.kl import LOGVAR_RANGE
+
+# of each, all hyperedges are measured, and they are thousands
+MAX_JETS_FOR_ALL = 50
 
 
 class HypergraphVAE(JetCoordinates):
@@ -83,6 +87,20 @@ class HypergraphVAE(JetCoordinates):
         encoder, kind = self.encoder, self.hyperedges
         chosen = (encoder.n_edge_particles, encoder.n_neighbours, kind, self.max_hyperedges)
         return self.graph(particles, mask, jet_pt, *chosen)
+
+    def scale_hyperedges(self, particles: Tensor, mask: Tensor) -> None:
+        """Takes the moments of hyperedges as this model chooses them; `set_scaler` brought those of three neighbours.
+
+        Args:
+            particles: ``(n, N, 3)`` of training jets.
+            mask: ``(n, N)`` bool.
+        """
+        few = slice(0, MAX_JETS_FOR_ALL if self.hyperedges == "all" else None)
+        chosen = (self.hyperedges, particles[few], mask[few], self.encoder.n_neighbours)
+        _, features, there = build_hyperedges(*chosen, max_hyperedges=self.max_hyperedges)
+        mean, std = moments(features[there], features.shape[-1])
+        self.hyperedge_mean.copy_(mean)
+        self.hyperedge_std.copy_(std)
 
     def condition(self, label: Tensor, jet_pt: Tensor) -> Tensor:
         """What jets of these classes ``(B,)`` and pT ``(B,)`` (GeV) are conditioned on, ``(B, dim c)``."""

@@ -7,19 +7,16 @@ A negative log-likelihood is a number of nats *in given coordinates*: changing a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stablelit.errors import DataError
 from stablelit.families.jets.features import EDGE_FEATURES, HYPEREDGE_FEATURES, knn_hyperedges, pair_features
-from stablelit.families.jets.hyperedges import build_hyperedges
 from stablelit.families.jets.metrics import jet_mass
 
 MAX_JETS_FOR_PAIRS = 2000
-# each has thousands of hyperedges
-MAX_JETS_FOR_ALL = 50
 MIN_STD = 1e-6
 MIN_RELATIVE_MASS = 1e-3
 N_MASS_BINS, N_SUM_BINS, N_PT_BINS = 64, 32, 32
@@ -108,8 +105,8 @@ class JetScaler:
         few = slice(0, MAX_JETS_FOR_PAIRS)
         pairs, pair_mask = pair_features(particles[few], mask[few], jet[few, 0])
         _, hyperedges, hyperedge_mask = knn_hyperedges(particles[few], mask[few], n_neighbours)
-        pair_mean, pair_std = _moments(pairs[pair_mask], len(EDGE_FEATURES))
-        hyperedge_mean, hyperedge_std = _moments(hyperedges[hyperedge_mask], len(HYPEREDGE_FEATURES))
+        pair_mean, pair_std = moments(pairs[pair_mask], len(EDGE_FEATURES))
+        hyperedge_mean, hyperedge_std = moments(hyperedges[hyperedge_mask], len(HYPEREDGE_FEATURES))
         counts = torch.bincount(mask.sum(dim=1), minlength=mask.shape[1] + 1)[1:].double() + 0.5
         zero = torch.zeros((), dtype=torch.double)
         return JetScaler(
@@ -126,20 +123,6 @@ class JetScaler:
             ln_pt_quantiles=_quantiles(jet[:, 0].double().log(), N_PT_BINS),
             max_delta_r=angles.norm(dim=1).max().float(),
         )
-
-    def for_hyperedges(self, kind: str, particles: Tensor, mask: Tensor, max_hyperedges: int) -> JetScaler:
-        """The same with the moments of another kind of hyperedges, of the first of the given training jets.
-
-        Args:
-            kind: see `hyperedges`; `fit` has those of "knn".
-            particles: ``(n, N, 3)`` etarel, phirel (rad), ptrel.
-            mask: ``(n, N)`` bool.
-            max_hyperedges: the most that "all" may make of N particles.
-        """
-        few = slice(0, MAX_JETS_FOR_PAIRS if kind != "all" else MAX_JETS_FOR_ALL)
-        _, features, there = build_hyperedges(kind, particles[few], mask[few], max_hyperedges=max_hyperedges)
-        mean, std = _moments(features[there], len(HYPEREDGE_FEATURES))
-        return replace(self, hyperedge_mean=mean, hyperedge_std=std)
 
 
 def ln_relative_mass(particles: Tensor, mask: Tensor) -> Tensor:
@@ -164,7 +147,8 @@ def _quantiles(values: Tensor, n_bins: int) -> Tensor:
     return torch.lerp(ordered[low], ordered[high], place - low).float()
 
 
-def _moments(values: Tensor, n_features: int) -> tuple[Tensor, Tensor]:
+def moments(values: Tensor, n_features: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the features ``(n, F)`` of what there is, for scaling."""
     # jets of one or two particles have no pairs or hyperedges: then nothing is scaled, and nothing is there to scale
     if len(values) < 2:
         return torch.zeros(n_features), torch.ones(n_features)
