@@ -32,6 +32,7 @@ _EXPORTS = {
     "InterruptCheckpoint": "callbacks.interrupt",
     "KLCapCallback": "callbacks.kl_cap",
     "NonFiniteGuard": "callbacks.non_finite_guard",
+    "PosteriorMonitor": "callbacks.posterior_monitor",
     "RandomStateCheckpoint": "callbacks.random_state",
     "ScalarSchedule": "callbacks.scalar_schedule",
     "StableProgressBar": "callbacks.progress_bar",

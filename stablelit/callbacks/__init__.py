@@ -12,6 +12,7 @@ from stablelit.callbacks.input_pipeline_monitor import InputPipelineMonitor
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.callbacks.kl_cap import KLCapCallback
 from stablelit.callbacks.non_finite_guard import NonFiniteGuard
+from stablelit.callbacks.posterior_monitor import PosteriorMonitor
 from stablelit.callbacks.progress_bar import StableProgressBar
 from stablelit.callbacks.random_state import RandomStateCheckpoint
 from stablelit.callbacks.scalar_schedule import ScalarSchedule
@@ -31,6 +32,7 @@ __all__ = [
     "InterruptCheckpoint",
     "KLCapCallback",
     "NonFiniteGuard",
+    "PosteriorMonitor",
     "RandomStateCheckpoint",
     "ScalarSchedule",
     "ShuffleCallback",

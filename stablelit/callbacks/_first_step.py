@@ -13,6 +13,8 @@ import torch
 class FirstStepTap:
     """Stands before a module's `training_step` on the instance for one call, then puts back what was there.
 
+    Several may stand one before the other, and leave in any order.
+
     Under manual optimisation the graph is freed and the parameters change inside `training_step`. For this one call
     `manual_backward` therefore keeps the graph, and what the graph needs is saved as a copy, so that an optimizer's
     change in place does not matter: the step is the same, and takes the memory of its activations twice.
@@ -28,18 +30,34 @@ class FirstStepTap:
         self._module, self._look = pl_module, look
         self._held = {name: vars(pl_module).get(name) for name in ("training_step", "manual_backward")}
         self._step = pl_module.training_step
+        self.spent = False
         vars(pl_module)["training_step"] = self._call
 
     def release(self) -> None:
         """Puts the module's own methods back; a second call does nothing."""
-        held, self._held = self._held, {}
-        for name, original in held.items():
-            if original is None:
-                vars(self._module).pop(name, None)
-            else:
-                vars(self._module)[name] = original
+        if self.spent:
+            return
+        self.spent = True
+        self._put_back("manual_backward", self._held["manual_backward"])
+        # one that stands before this one passes through it until it leaves too
+        top = self._top()
+        while top is not None and top.spent:
+            self._put_back("training_step", top._held["training_step"])
+            top = self._top()
+
+    def _top(self) -> FirstStepTap | None:
+        above = getattr(vars(self._module).get("training_step"), "__self__", None)
+        return above if isinstance(above, FirstStepTap) else None
+
+    def _put_back(self, name: str, original: Any) -> None:
+        if original is None:
+            vars(self._module).pop(name, None)
+        else:
+            vars(self._module)[name] = original
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
+        if self.spent:
+            return self._step(*args, **kwargs)
         manual = not self._module.automatic_optimization
         backward = self._module.manual_backward
 

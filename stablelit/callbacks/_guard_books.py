@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from stablelit.functional.spikes import SpikeState
+from stablelit.functional.spikes import SpikeRule, SpikeState
+
+Evidence = dict[str, float | int | str]
+Trouble = tuple[str, str, Evidence]
+"""The name of a finding, its message, and its numbers."""
 
 COUNTS = ("skipped_steps", "rollbacks", "spikes", "scaler_skips")
 
@@ -32,6 +36,44 @@ class GuardBooks:
     def rising(self) -> bool:
         """Whether a spike is going on."""
         return any(state.above for state in self.spikes.values())
+
+    def stepped(self, rule: SpikeRule | None, loss: float | None, index: int, scaled: bool) -> Trouble | None:
+        """A step with finite numbers is taken; tells of a loss that does not come back.
+
+        Args:
+            rule: for spikes; None does not look.
+            loss: of the step, where it is known.
+            index: of the optimizer.
+            scaled: whether a gradient scaler is at work.
+        """
+        self.consecutive = self.scaler_run = 0
+        self.scaler_settled = scaled
+        if rule is None or loss is None:
+            return None
+        before = self.spikes.get(index, SpikeState())
+        after, verdict = rule.step(before, loss)
+        self.spikes[index] = after
+        self.counts["spikes"] += verdict == "spike"
+        if verdict != "unrecovered":
+            return None
+        limit = rule.limits(before)[0]
+        message = f"the loss is {loss:.4g}, and was above {limit:.4g} for {after.above} steps in a row."
+        return "loss-does-not-recover", message, {"loss": loss, "limit": limit, "steps": after.above}
+
+    def scaler_skipped(self, scale: float, most: int) -> Trouble | None:
+        """The scaler leaves a step out; tells where that is no search for a scale any more.
+
+        Args:
+            scale: before the scaler lowers it.
+            most: steps in a row that are healthy behind the first search.
+        """
+        self.scaler_run += 1
+        self.counts["scaler_skips"] += 1
+        row = self.scaler_run
+        if scale >= 1.0 and not (self.scaler_settled and row > most):
+            return None
+        message = f"the gradients overflow whatever their scale: {row} steps in a row, down to a scale of {scale:g}."
+        return "scaler-finds-no-scale", message, {"steps": row, "scale": scale}
 
     def went_back(self) -> None:
         """The state that was put back has nothing to do with what came after it."""

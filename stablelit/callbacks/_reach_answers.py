@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -152,9 +153,16 @@ def parameters_at(pl_module: Any, target: str, owner: str) -> set[str]:
     top = dict.fromkeys([*children, *(name for name in names if "." not in name)])
     raise ContractError(
         f"{owner}: {kind} has no submodule or parameter {target!r}. At its top it has {', '.join(top) or 'none'}. "
-        f"{did_you_mean(target, [*modules, *names])} Give a dotted name as in named_parameters()."
+        f"{_near(target, [*modules, *names])} Give a dotted name as in named_parameters()."
     )
 
 
 def _plain_name(name: str) -> str:
     return name.replace("_orig_mod.", "")
+
+
+def _near(target: str, known: list[str]) -> str:
+    """Near names as a whole, else by their last part: what lies deeper than somebody thought."""
+    by_end = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+    near = difflib.get_close_matches(target.rsplit(".", 1)[-1], by_end, n=1, cutoff=0.6)
+    return did_you_mean(target, known) or (f"Did you mean {by_end[near[0]]!r}?" if near else "")

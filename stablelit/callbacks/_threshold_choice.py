@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from stablelit.errors import bad_argument, did_you_mean
 from stablelit.functional.edge_thresholds import REVERSAL_COSTS
 from stablelit.functional.multilabel_thresholds import Average, fit_thresholds
-from stablelit.functional.schedules import check_number
+from stablelit.functional.schedules import check_count, check_number
 from stablelit.functional.score_groups import Array, ScoreGroups
 from stablelit.functional.threshold_baselines import Null, random_choice_null, tuned_null
 from stablelit.functional.thresholds import Counts, Criterion, ThresholdCurve, check_grid
@@ -67,8 +67,8 @@ class ThresholdChoice:
             value = getattr(self, name)
             if (value is None) == (self.select == select):
                 raise bad_argument(self.owner, name, value, f"a number where select={select!r}, and only there")
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise bad_argument(self.owner, name, value, "an int of at least 1")
+            if value is not None:
+                check_count(self.owner, name, value, 1)
 
     @property
     def needs_truth(self) -> bool:
@@ -80,6 +80,11 @@ class ThresholdChoice:
         """`f1`, or `f2` for beta 2."""
         return f"f{self.beta:g}"
 
+    @property
+    def optimistic(self) -> set[str]:
+        """The names of what is measured on the labels that the threshold is chosen on."""
+        return {f"oracle_{self.score_name}", "precision", "recall", "shd"} if self.needs_truth else set()
+
     def fit(self, labels: Sequence[ScoreGroups]) -> list[float]:
         """A threshold for each label of per-sample scores; NaN where the labels would decide and there are none."""
         if self.select == "fixed":
@@ -89,7 +94,8 @@ class ThresholdChoice:
     def null(self, labels: Sequence[ScoreGroups], counts: Sequence[Counts]) -> Null:
         """What scores without information get, chosen in the same manner."""
         if self.needs_truth:
-            return tuned_null(labels, self.beta)
+            # SHD is what accuracy is but for edges that point the wrong way
+            return tuned_null(labels, self.beta, CRITERIA.get(self.select, "accuracy"), self.grid)
         chances = [random_choice_null(c.predicted, c.positives, c.total, self.beta) for c in counts if c.positives]
         if not chances:
             return Null(math.nan, math.nan)

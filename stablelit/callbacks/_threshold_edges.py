@@ -22,6 +22,7 @@ from stablelit.functional.edge_thresholds import (
     structural_hamming_distance,
 )
 from stablelit.functional.multilabel_thresholds import add_counts, counts_of
+from stablelit.functional.schedules import check_flag
 from stablelit.functional.score_groups import Array
 from stablelit.functional.threshold_baselines import all_positive_f_beta, average_precision, bootstrap_interval
 from stablelit.functional.thresholds import Counts, counts_at
@@ -36,7 +37,8 @@ class EdgeReader:
     """
 
     def __init__(self, choice: ThresholdChoice, allow_cyclic_truth: bool) -> None:
-        self.choice, self.allow_cyclic_truth = choice, allow_cyclic_truth
+        self.choice = choice
+        self.allow_cyclic_truth = check_flag(choice.owner, "allow_cyclic_truth", allow_cyclic_truth)
 
     def check(self, pl_module: Any) -> None:
         """Asks for the contract before anything runs.
@@ -82,7 +84,8 @@ class EdgeReader:
                 f"{self.choice.owner}: {type(pl_module).__name__}.edge_truth() returned None and select={select!r} "
                 f"needs the true graph. These choices do without: {', '.join(WITHOUT_TRUTH)}."
             )
-        scores = gather_from_ranks(trainer, torch.as_tensor(scores).detach().cpu())[0]
+        # a copy: until the threshold is chosen, a weight-averaging callback may exchange the weights in place
+        scores = gather_from_ranks(trainer, torch.as_tensor(scores).detach().cpu().clone())[0]
         curve = EdgeCurve(scores, truth, self.choice.reversal_cost, self.choice.grid)
         if curve.truth is not None and not self.allow_cyclic_truth and not (fine := is_acyclic(curve.truth)).all():
             raise DataError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 from stablelit.callbacks._threshold_choice import ONLY_EDGES, Outcome, ThresholdChoice
 from stablelit.callbacks._threshold_edges import EdgeEvaluation, EdgeReader
 from stablelit.callbacks._threshold_measure import measure, measure_at
 from stablelit.callbacks._threshold_samples import SampleCollector, Samples
 from stablelit.contracts import HasEdgeScores
-from stablelit.errors import ContractError
+from stablelit.errors import ConfigurationError, ContractError, bad_argument
+from stablelit.functional.schedules import check_count
 
 Kind = Literal["auto", "samples", "edges"]
 
@@ -29,17 +30,34 @@ class ThresholdEvaluation:
     def __init__(
         self, choice: ThresholdChoice, collector: SampleCollector, edges: EdgeReader, kind: Kind, dataloader_idx: int
     ) -> None:
-        self.choice, self.kind, self.dataloader_idx = choice, kind, dataloader_idx
+        if kind not in get_args(Kind):
+            raise bad_argument(choice.owner, "kind", kind, ", ".join(get_args(Kind)))
+        if kind == "samples" and choice.select in ONLY_EDGES:
+            remedy = f"kind='edges' has {choice.select!r}."
+            raise bad_argument(choice.owner, "select", choice.select, "a choice for samples", remedy)
+        self.choice, self.kind = choice, kind
+        self.dataloader_idx = check_count(choice.owner, "dataloader_idx", dataloader_idx, 0)
         self._collector, self._edge_reader = collector, edges
         self._seen: EdgeEvaluation | None = None
         self.of_edges = kind == "edges"
         self.truth = ""
 
     def check(self, pl_module: Any) -> None:
-        """Asks for the contract before anything runs."""
+        """Asks for the contract before anything runs.
+
+        Raises:
+            ContractError: the module lacks a method.
+            ConfigurationError: an argument about per-sample scores, where edges are looked at.
+        """
         self.of_edges = self.kind == "edges" or (self.kind == "auto" and isinstance(pl_module, HasEdgeScores))
         if self.of_edges:
             self._edge_reader.check(pl_module)
+            ignored = [*self._collector.sources.given, *(["average"] if self.choice.average != "micro" else [])]
+            if ignored:
+                raise ConfigurationError(
+                    f"{self.choice.owner}: {', '.join(ignored)} would have no effect, since the edge_scores() of "
+                    f"{type(pl_module).__name__} are looked at as they are. Leave it out; or take kind='samples'."
+                )
         elif self.choice.select in ONLY_EDGES:
             raise ContractError(
                 f"{self.choice.owner}: select={self.choice.select!r} chooses among edges, and "
@@ -51,15 +69,23 @@ class ThresholdEvaluation:
         self._collector.begin(trainer.world_size, trainer.global_rank)
         self._seen = None
 
-    def add(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, loader: int, last: bool, step: str) -> None:
+    def add(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int, step: str
+    ) -> None:
         """Takes a batch."""
         if loader != self.dataloader_idx:
             return
         if not self.of_edges:
             self._collector.add(pl_module, outputs, batch, step)
-        elif last:
+        elif step == "validation_step" and not trainer.sanity_checking and _is_last(trainer, batch_idx, loader):
             # here and not at the epoch's end: a weight-averaging callback listed first has put its weights away by then
             self._seen = self._edge_reader.read(trainer, pl_module)
+
+    def rehearse(self, trainer: Any) -> None:
+        """Looks at what the sanity check has collected, so that bad data are told before an epoch was trained."""
+        if not self.of_edges:
+            self._collected(trainer, trainer.val_dataloaders)
+        self.begin(trainer)
 
     def choose(self, trainer: Any, pl_module: Any) -> Outcome:
         """Chooses a threshold on what was collected. Every rank must call it."""
@@ -89,6 +115,8 @@ class ThresholdEvaluation:
         return self._seen if self._seen is not None else self._edge_reader.read(trainer, pl_module)
 
     def _collected(self, trainer: Any, loaders: Any) -> Samples:
+        if isinstance(loaders, Mapping):
+            loaders = list(loaders.values())
         several = list(loaders) if isinstance(loaders, list | tuple) else [loaders]
         mine = several[self.dataloader_idx] if self.dataloader_idx < len(several) else None
         samples = self._collector.finish(trainer, mine)
@@ -98,3 +126,8 @@ class ThresholdEvaluation:
                 f"is 0). Give dataloader_idx= of one that is there, or report_test=False where only testing has fewer."
             )
         return samples
+
+
+def _is_last(trainer: Any, batch_idx: int, loader: int) -> bool:
+    batches = trainer.num_val_batches
+    return loader < len(batches) and batch_idx + 1 == batches[loader]

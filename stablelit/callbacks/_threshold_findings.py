@@ -7,6 +7,7 @@ from typing import Any
 
 from stablelit.callbacks._threshold_choice import Outcome, ThresholdChoice
 from stablelit.findings import Finding, FindingReporter
+from stablelit.functional.schedules import check_count
 
 _MOST, _FEW_POSITIVES = 0.95, 0.8
 
@@ -20,9 +21,17 @@ class PatientReports:
     """
 
     def __init__(self, reporter: FindingReporter, patience: int) -> None:
-        self.reporter, self.patience = reporter, patience
+        self.reporter, self.patience = reporter, check_count(reporter.source, "patience", patience, 1)
         self.held: dict[str, int] = {}
         self._pending: list[Finding] = []
+
+    def judge(self, trainer: Any, choice: ThresholdChoice, outcome: Outcome) -> None:
+        """Reports what is wrong with a validation; a batch or two of fast_dev_run say nothing."""
+        if trainer.fast_dev_run:
+            return
+        if outcome.facts["positives"] == 0 and choice.needs_truth:
+            self.reporter.report(trainer, no_positives(outcome))
+        self.report(trainer, list(findings_of(choice, outcome)))
 
     def report(self, trainer: Any, found: list[Finding]) -> None:
         """Takes what holds at this validation."""
@@ -75,6 +84,15 @@ def findings_of(choice: ThresholdChoice, outcome: Outcome) -> Iterator[Finding]:
             evidence,
             "look at auprc beside prevalence, then at the training; a grid that is too coarse does this too",
         )
+    if outcome.facts.get("labels_without") and choice.needs_truth:
+        without, labels = int(facts["labels_without"]), len(outcome.thresholds)
+        yield Finding(
+            "labels-without-positives",
+            "info",
+            f"{without} of {labels} labels have no positives: the means are of the others, and only those choose.",
+            {"without": without, "labels": labels},
+            "validate on data that have positives of every label",
+        )
     if choice.grid is not None and threshold in (0.0, 1.0):
         yield Finding(
             "threshold-at-the-grids-end",
@@ -96,9 +114,10 @@ def findings_of(choice: ThresholdChoice, outcome: Outcome) -> Iterator[Finding]:
         )
 
 
-def no_positives(outcome: Outcome, which: str) -> Finding:
+def no_positives(outcome: Outcome) -> Finding:
     """Nothing to choose by."""
     total = int(outcome.facts["total"])
+    which = "the validation data have" if outcome.graphs is None else "the true graph has"
     return Finding(
         "no-positives",
         "warning",
@@ -119,7 +138,16 @@ def nothing_chosen(target: str) -> Finding:
     )
 
 
-def optimistic_monitors(trainer: Any, optimistic: set[str], instead: str) -> Finding | None:
+def findings_of_the_neighbours(trainer: Any, callback: Any, optimistic: set[str], target: str | None) -> list[Finding]:
+    """What the other callbacks of a Trainer make of the threshold and its scores."""
+    callbacks = list(trainer.callbacks)
+    averaging = [type(c).__name__ for c in callbacks[: callbacks.index(callback)] if hasattr(c, "_swap_models")]
+    found = [_averaged_too(averaging, target)] if averaging and target is not None else []
+    monitored = _optimistic_monitors(trainer, optimistic, f"{callback.log_prefix}/auprc")
+    return found if monitored is None else [*found, monitored]
+
+
+def _optimistic_monitors(trainer: Any, optimistic: set[str], instead: str) -> Finding | None:
     """EarlyStopping, checkpoints or schedulers that follow a number measured on what the threshold was chosen on."""
     followers = [(type(c).__name__, getattr(c, "monitor", None)) for c in getattr(trainer, "callbacks", [])]
     for config in getattr(trainer, "lr_scheduler_configs", []):
@@ -138,7 +166,7 @@ def optimistic_monitors(trainer: Any, optimistic: set[str], instead: str) -> Fin
     )
 
 
-def averaged_too(names: list[str], target: str) -> Finding:
+def _averaged_too(names: list[str], target: str) -> Finding:
     """A weight-averaging callback that comes first would average the threshold in what it saves."""
     return Finding(
         "listed-after-averaging",

@@ -50,6 +50,7 @@ def measure(choice: ThresholdChoice, samples: Samples) -> Outcome:
     totals = [sum(c.predicted for c in counts), sum(g.total for g in labels), sum(g.positives for g in labels)]
     facts = dict(zip(("predicted", "total", "positives"), map(float, totals), strict=True))
     facts.update(distinct=max(len(g.scores) for g in labels), score=score, null_q95=null.q95)
+    facts["labels_without"] = sum(not g.positives for g in labels)
     curve = threshold_curve(labels[0], choice.grid) if len(labels) == 1 else None
     return Outcome(thresholds, values, name, curve, facts)
 

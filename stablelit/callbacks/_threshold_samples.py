@@ -16,6 +16,7 @@ from stablelit.callbacks._threshold_choice import ThresholdChoice
 from stablelit.contracts import Quantity
 from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.functional.multilabel_thresholds import in_first_half
+from stablelit.functional.schedules import check_count
 from stablelit.functional.score_groups import Array, ScoreGroups, group_scores, merge_groups, thin_groups
 
 Activation = Literal["none", "sigmoid", "softmax"]
@@ -43,6 +44,12 @@ class SampleSources:
                 raise bad_argument(self.owner, name, value, "a key of the step's outputs, or a callable")
         if self.activation not in get_args(Activation):
             raise bad_argument(self.owner, "activation", self.activation, ", ".join(get_args(Activation)))
+
+    @property
+    def given(self) -> list[str]:
+        """The arguments that are not as they are by default."""
+        defaults = {"scores": "scores", "targets": "targets", "groups": None, "activation": "none"}
+        return [name for name, default in defaults.items() if getattr(self, name) != default]
 
     def read(self, pl_module: Any, outputs: Any, batch: Any, step: str) -> tuple[Tensor, Tensor, Tensor | None]:
         """Scores and targets of one shape, (N, ...), and the groups, (N,).
@@ -87,10 +94,11 @@ class SampleSources:
             raise ContractError(f"{self.owner}: the callable for {name} returned {type(found).__name__}, not a tensor.")
         keys = [str(key) for key in outputs] if isinstance(outputs, Mapping) else []
         there = f"the keys {', '.join(keys)}" if keys else f"{type(outputs).__name__}"
+        untested = "; or pass report_test=False" if step == "test_step" else ""
         raise ContractError(
             f"{self.owner}: {module}.{step} returns {there}, and no tensor at {source!r} ({name}). "
             f"{did_you_mean(source, keys)} End it with: return {{'scores': scores, 'targets': targets}}; or give "
-            f"{name}= another key or a callable of (module, outputs, batch); or a module with edge_scores()."
+            f"{name}= another key or a callable of (module, outputs, batch); or a module with edge_scores(){untested}."
         )
 
 
@@ -100,9 +108,10 @@ class _Chunk:
     def __init__(self, scores: Tensor, targets: Tensor, groups: Tensor | None, labelled: bool) -> None:
         self.rows = scores.shape[0]
         labels = scores.shape[-1] if labelled else 1
-        self.scores, self.targets = scores.reshape(-1, labels), targets.reshape(-1, labels)
+        # copies: a module may reuse its output, and a slice would keep all that it was cut from
+        self.scores, self.targets = (x.reshape(-1, labels).clone() for x in (scores, targets))
         self.of_a_row = len(self.scores) // max(1, self.rows)
-        self.groups = groups
+        self.groups = None if groups is None else groups.clone()
 
     def units(self, first: int, stride: int) -> Array:
         if self.groups is not None:
@@ -139,7 +148,9 @@ class SampleCollector:
     """
 
     def __init__(self, sources: SampleSources, choice: ThresholdChoice, exact_max: int, bins: int) -> None:
-        self.sources, self.choice, self.exact_max, self.bins = sources, choice, exact_max, bins
+        self.sources, self.choice = sources, choice
+        self.exact_max = check_count(choice.owner, "exact_max", exact_max, 2)
+        self.bins = check_count(choice.owner, "bins", bins, 16)
         self.begin(1, 0)
 
     def begin(self, world_size: int, rank: int) -> None:

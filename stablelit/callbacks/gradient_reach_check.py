@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_info
 
 from stablelit.callbacks._first_step import FirstStepTap
 from stablelit.callbacks._ranks import gather_from_ranks
@@ -154,8 +153,8 @@ class GradientReachCheck(pl.Callback):
             if isinstance(other, str):
                 raise ContractError(other)
         self.table = [_merged(lines) for lines in zip(*(rank["table"] for rank in ranks), strict=True)]
-        if self.print_table:
-            rank_zero_info("\n".join([f"{_OWNER}: gradients of the first step", *(f"  {x}" for x in self.table)]))
+        if self.print_table and trainer.is_global_zero:
+            print("\n".join([f"{_OWNER}: gradients of the first step", *(f"  {x}" for x in self.table)]), flush=True)
         self._report(trainer, [rank["dominant"] for rank in ranks])
 
     def _report(self, trainer: pl.Trainer, dominant: list[list[ReachLine]]) -> None:

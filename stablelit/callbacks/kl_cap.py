@@ -2,11 +2,12 @@
 
 Runs    on_train_start, on_train_batch_start (weight); on_train_batch_end (controller, once an optimizer step)
 Reads   the KL in nats per sample: outputs["kl"] of shape () or (B,), a logged metric, or a callable
-Writes  the scalar at `target` (default "kl_weight")
+Writes  the scalar at `target` (default "kl_weight"); in mode `free_bits` the instance's `kl_penalty`, while it trains
 Logs    kl/weight, kl/raw (smoothed, before the weight), kl/target
 Resumes exactly: the controller's state is in the checkpoint
 Limits  one optimizer step passes before a change of weight is felt; on a GPU a `kl_weight` that is a Python float costs
-        one wait for the device a step, a buffer none (the GPU path is written for this and was not run)
+        one wait for the device a step, a buffer none (the GPU path was not run); free bits compare the mean over one
+        batch of all ranks, not over accumulated ones
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ import torch
 from torch import Tensor
 
 from stablelit.callbacks._clock import RampClock
+from stablelit.callbacks._kl_findings import report_kl_findings
+from stablelit.callbacks._kl_mode import KLCapMode, build_free_bits, check_source, ends_of_the_warmup, resolve_mode
 from stablelit.callbacks._quantity import QuantityReader
 from stablelit.callbacks._scalar_writer import ScalarWriter, log_now, loggers_listen
 from stablelit.contracts import Quantity
-from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
-from stablelit.findings import Action, Finding, FindingReporter
-from stablelit.functional.kl import ControllerState, KLController, KLMode, is_finite
+from stablelit.errors import bad_argument, did_you_mean
+from stablelit.findings import Action, FindingReporter
+from stablelit.functional.free_bits import FreeBitsReduce
+from stablelit.functional.kl import ControllerState, KLController, is_finite
 from stablelit.functional.schedules import PACINGS, Ramp, check_number
 
 _OWNER = "KLCapCallback"
-# the ramp of a target begins at this share of it: a relative error needs a target above 0
-_FIRST_TARGET_SHARE = 0.05
 
 
 class KLCapCallback(ScalarWriter):
-    r"""Warm-up, cap, target or upper bound for the KL term of any variational module.
+    r"""Warm-up, cap, target, upper bound or free bits for the KL term of any variational module.
 
     ==========  ====================================================================================================
     mode        what is held
@@ -45,15 +47,18 @@ class KLCapCallback(ScalarWriter):
                 (:func:`stablelit.functional.kl.multiplier_step`). `warmup` ramps the target.
     `hinge`     an *upper bound* on the KL of `kl_target` nats on top of the weight `base_weight`, by a multiplier that
                 is 0 where it is not needed. `warmup` ramps the base weight.
+    `free_bits` a *lower bound* on the KL of each dimension: what is below `free_bits` nats is not penalised
+                (:func:`stablelit.functional.free_bits.free_bits_kl`), through the module's `kl_penalty(kl_per_dim)`.
+                The weight times it is that of `weight`, or with a `kl_target` that of `target`. Evaluation is without.
     ==========  ====================================================================================================
 
-    The weight that is logged is the weight that is in force: nothing multiplies it a second time.
+    The weight that is logged is the weight in force: nothing multiplies it a second time.
 
     Args:
         kl: where the KL comes from: a key of what `training_step` returns, the name of a logged metric, or a callable
             of (module, outputs, batch). None reads nothing, which only `weight` can do.
-        mode: see the table; None means `target` where `kl_target` is given, else `weight`.
-        kl_target: nats per sample, for every mode but `weight`.
+        mode: see the table; None means `free_bits` or else `target` where that argument is given, else `weight`.
+        kl_target: nats per sample, for every mode but `weight`; may be left out in `free_bits`.
         target: dotted path of the weight in the module.
         schedule: shape of the warm-up, a name in `stablelit.functional.schedules.PACINGS`.
         warmup: a clock string: ``500``, ``"500st"``, ``"800ba"``, ``"20ep"``, ``"0.1dur"``; 0 is no warm-up.
@@ -68,6 +73,8 @@ class KLCapCallback(ScalarWriter):
         integral: gain on its sum, a step.
         smoothing: decay of the moving average of the KL, in [0, 1).
         gamma: immediate part of `capacity` and `hinge`, relative to the weight in force.
+        free_bits: nats per dimension that cost nothing; None is 0.5. For the mode `free_bits` only.
+        free_bits_reduce: `batch` compares the batch's mean of a dimension with it, `sample` each sample's.
         eval_weight: the weight during validation and test; None leaves it alone.
         allow_unfinished_warmup: accept a warm-up that the planned run does not finish.
         action: what a finding does: `warn`, `stop` or `raise`. Findings: `kl-non-finite`, `kl-target-out-of-reach`.
@@ -75,8 +82,10 @@ class KLCapCallback(ScalarWriter):
 
     Raises:
         ConfigurationError: an argument out of range, `max_weight` below `start`, an unknown mode, a `kl_target` that
-            is missing or has no effect; a warm-up longer than the run (when the fit begins).
-        ContractError: the module has no such weight, or it is read-only (before the fit); no such KL (first batches).
+            is missing or has no effect, `free_bits` likewise; a warm-up longer than the run (when the fit begins);
+            `free_bits` that add up to more than the target (first batch).
+        ContractError: the module has no such weight, or it is read-only, or no `kl_penalty` (before the fit); no such
+            KL, or `kl_penalty` is not called (first batches).
 
     Example:
         >>> from stablelit import KLCapCallback
@@ -86,7 +95,7 @@ class KLCapCallback(ScalarWriter):
     def __init__(
         self,
         kl: Quantity | None = "kl",
-        mode: KLMode | None = None,
+        mode: KLCapMode | None = None,
         kl_target: float | None = None,
         target: str = "kl_weight",
         schedule: str = "linear",
@@ -102,17 +111,19 @@ class KLCapCallback(ScalarWriter):
         integral: float = 0.03,
         smoothing: float = 0.9,
         gamma: float = 1.0,
+        free_bits: float | None = None,
+        free_bits_reduce: FreeBitsReduce = "batch",
         eval_weight: float | None = None,
         allow_unfinished_warmup: bool = False,
         action: Action = "warn",
         name: str | None = None,
     ) -> None:
-        if mode is None:
-            mode = "weight" if kl_target is None else "target"
+        self.mode, held_by = resolve_mode(mode, kl_target, free_bits, _OWNER)
+        self._free_bits = build_free_bits(self.mode, free_bits, free_bits_reduce, kl_target, _OWNER)
         self.controller = KLController(
-            mode,
+            held_by,
             kl_target,
-            max_weight=(1.0 if mode == "weight" else 50.0) if max_weight is None else max_weight,
+            max_weight=(1.0 if held_by == "weight" else 50.0) if max_weight is None else max_weight,
             min_weight=min_weight,
             proportional=proportional,
             integral=integral,
@@ -121,46 +132,40 @@ class KLCapCallback(ScalarWriter):
             owner=_OWNER,
         )
         super().__init__(target, name, eval_weight)
-        if kl is None and mode != "weight":
-            raise bad_argument(_OWNER, "kl", kl, f"a key, a logged name or a callable, in mode={mode!r}")
-        if kl is not None and not callable(kl) and (not isinstance(kl, str) or not kl):
-            raise bad_argument(_OWNER, "kl", kl, "a key of the step's outputs, a logged metric's name or a callable")
-        self.kl = kl
+        self.kl = check_source(kl, held_by, _OWNER)
         self.base_weight = check_number(_OWNER, "base_weight", base_weight, at_least=0.0)
-        cap = self.controller.max_weight
-        default_start = min(1.0, cap) if mode == "target" else 0.0
+        default_start = min(1.0, self.controller.max_weight) if held_by == "target" else 0.0
         self.start = check_number(_OWNER, "start", default_start if start is None else start, at_least=0.0)
-        if cap < self.start:
-            raise ConfigurationError(
-                f"{_OWNER}: max_weight={cap:g} is below start={self.start:g}, so the weight would begin above its own "
-                f"cap. Give max_weight of at least {self.start:g}, or a lower start."
-            )
-        if mode == "hinge" and not self.start <= self.base_weight <= cap:
-            raise bad_argument(_OWNER, "base_weight", base_weight, f"{self.start:g} (start) to {cap:g} (max_weight)")
         self.allow_unfinished_warmup = allow_unfinished_warmup
         self.clock = RampClock(delay, warmup, _OWNER, duration_name="warmup")
         if schedule not in PACINGS:
             raise bad_argument(_OWNER, "schedule", schedule, ", ".join(PACINGS), did_you_mean(str(schedule), PACINGS))
-        self.ramp = Ramp(*self._ends_of_the_warmup(), schedule, cycles, ramp_share, owner=_OWNER)
+        ends = ends_of_the_warmup(self.controller, self.start, self.base_weight, _OWNER)
+        self.ramp = Ramp(*ends, schedule, cycles, ramp_share, owner=_OWNER)
         self._reporter = FindingReporter(self.state_key, action)
-        way_out = "In mode='weight' it is only logged: kl=None does without." if mode == "weight" else ""
+        way_out = f"In mode={self.mode!r} it is only logged: kl=None does without." if held_by == "weight" else ""
         self._reader = QuantityReader(kl, _OWNER, "KL", way_out) if kl is not None else None
         self._state: ControllerState | None = None
         self._saved: dict[str, Any] | None = None
         self._window: list[Tensor] = []
-        self._last_step = 0
-        self._skipped: Any = 0.0
+        self._last_step, self._skipped = 0, 0.0  # type: int, Any
         self._target_is_logged = False
 
     def __repr__(self) -> str:
-        held = self.controller
-        goal = f"max_weight={held.max_weight:g}" if held.kl_target is None else f"kl_target={held.kl_target:g}"
-        return f"KLCapCallback(kl={self.kl!r}, mode={held.mode!r}, {goal}, warmup={self.clock.duration})"
+        goal, cap = self.controller.kl_target, self.controller.max_weight
+        held = f"max_weight={cap:g}" if goal is None else f"kl_target={goal:g}"
+        return f"KLCapCallback(kl={self.kl!r}, mode={self.mode!r}, {held}, warmup={self.clock.duration})"
 
     @property
     def log_prefix(self) -> str:
         """What the logged names begin with."""
         return f"kl/{self.name}" if self.name else "kl"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Finds the weight, and in mode `free_bits` the module's `kl_penalty`."""
+        super().setup(trainer, pl_module, stage)
+        if self._free_bits is not None and stage == "fit":
+            self._free_bits.require(pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolves the clock, takes up a saved state and sets the weight."""
@@ -175,6 +180,8 @@ class KLCapCallback(ScalarWriter):
         self._take_up(trainer)
         if self._reader is not None:
             self._reader.attach(pl_module)
+        if self._free_bits is not None:
+            self._free_bits.attach(trainer, pl_module, self.scalar)
         self._apply(trainer)
 
     def on_rollback(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -193,6 +200,8 @@ class KLCapCallback(ScalarWriter):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Collects the KL of the batch; after an optimizer step, moves the controller and logs."""
+        if self._free_bits is not None:
+            self._free_bits.check_called(pl_module)
         value = self._reader.read(pl_module, outputs, batch) if self._reader is not None else None
         if value is not None:
             self._window.append(value)
@@ -211,28 +220,16 @@ class KLCapCallback(ScalarWriter):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Says so when the controller has nothing left to turn, or when the KL was not finite."""
-        if self._state is None or self._reader is None:
-            return
-        if skipped := int(self._skipped):
-            self._reporter.report(
-                trainer,
-                Finding(
-                    "kl-non-finite",
-                    "warning",
-                    f"the KL was not finite in {skipped} optimizer steps; the controller left them out.",
-                    {"steps": skipped},
-                    "clamp the log variance to [-30, 20] and compute the KL in float32",
-                ),
-            )
-        if self.clock.progress(trainer) >= 1.0:
-            self._report_saturation(trainer)
+        if self._state is not None and self._reader is not None:
+            held, state, skipped = self.controller, self._state, int(self._skipped)
+            report_kl_findings(self._reporter, trainer, held, state, skipped, self.clock.progress(trainer))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stops listening to the module's `log`."""
+        """Stops listening to the module's `log`, and gives `kl_penalty` back."""
         self._detach(pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Stops listening to the module's `log`."""
+        """Stops listening to the module's `log`, and gives `kl_penalty` back."""
         super().on_exception(trainer, pl_module, exception)
         self._detach(pl_module)
 
@@ -256,15 +253,6 @@ class KLCapCallback(ScalarWriter):
         self._saved = dict(state_dict)
         self.clock.load_state_dict(state_dict["clock"])
         self._reporter.load_state_dict(state_dict["findings"])
-
-    def _ends_of_the_warmup(self) -> tuple[float, float]:
-        held = self.controller
-        if held.mode == "weight":
-            return self.start, held.max_weight
-        if held.mode == "hinge":
-            return self.start, self.base_weight
-        assert held.kl_target is not None
-        return _FIRST_TARGET_SHARE * held.kl_target, held.kl_target
 
     def _take_up(self, trainer: pl.Trainer) -> None:
         """Makes a loaded state the one in force, if there is one; tensors go to the device."""
@@ -304,26 +292,8 @@ class KLCapCallback(ScalarWriter):
         pl_module.log_dict(values, batch_size=1)
         pl_module.log(f"{self.log_prefix}/weight", self.scalar.value, prog_bar=True, batch_size=1)
 
-    def _report_saturation(self, trainer: pl.Trainer) -> None:
-        assert self._state is not None
-        held = self.controller
-        limit = held.saturated(self._state)
-        if limit is None or held.kl_target is None:
-            return
-        kl, weight = float(self._state.kl), float(self._state.weight)
-        remedy = "a larger max_weight" if limit == "max_weight" else "an encoder that can hold more"
-        self._reporter.report(
-            trainer,
-            Finding(
-                "kl-target-out-of-reach",
-                "warning",
-                f"the KL is {kl:.3g} nats where {held.kl_target:g} were asked for, and the weight is at its limit "
-                f"{weight:.3g} ({limit}).",
-                {"kl": kl, "kl_target": held.kl_target, "weight": weight},
-                f"{remedy}, or another kl_target",
-            ),
-        )
-
     def _detach(self, pl_module: pl.LightningModule) -> None:
+        if self._free_bits is not None:
+            self._free_bits.detach(pl_module)
         if self._reader is not None:
             self._reader.detach(pl_module)

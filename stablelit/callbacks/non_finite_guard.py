@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from stablelit.callbacks._buffers import BufferKeeper
@@ -25,20 +25,19 @@ from stablelit.callbacks._checkpoint_directory import save_last_good
 from stablelit.callbacks._clip_event import ClipEvent
 from stablelit.callbacks._epoch_log import log_epoch
 from stablelit.callbacks._gradient_tap import GradientTap
-from stablelit.callbacks._guard_books import COUNTS, GuardBooks
+from stablelit.callbacks._guard_books import COUNTS, Evidence, GuardBooks, Trouble
 from stablelit.callbacks._rollback import Rollbacks
 from stablelit.callbacks._running_means import RunningMeans
 from stablelit.callbacks._skip_log import SampleIds, SkipLog
 from stablelit.callbacks._snapshots import refuse_sharded
-from stablelit.callbacks._step_health import StepHealth, StepMeter, drop_gradients, gradient_scaler
+from stablelit.callbacks._step_health import StepMeter, drop_gradients, gradient_scaler
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.findings import Action, Finding, FindingReporter
-from stablelit.functional.spikes import SpikeRule, SpikeState
+from stablelit.functional.spikes import SpikeRule
 
 Policy = Literal["skip", "stop", "rollback"]
 _OWNER = "NonFiniteGuard"
 _REMEDY = "a lower learning rate, a longer warm-up, clipping; data.leave_out for samples that are broken"
-_Evidence = dict[str, float | int | str]
 
 
 class NonFiniteGuard(pl.Callback):
@@ -135,11 +134,7 @@ class NonFiniteGuard(pl.Callback):
         return f"{_OWNER}(policy={self.policy!r}, max_consecutive={self.max_consecutive})"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Listens to the clip, and goes behind the other callbacks: what a rollback undoes, they have seen.
-
-        Raises:
-            ConfigurationError: another guard in the Trainer, or a strategy with which it cannot work.
-        """
+        """Listens to the clip, and goes behind the other callbacks: what a rollback undoes, they have seen."""
         if stage != "fit":
             return
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -156,9 +151,7 @@ class NonFiniteGuard(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps the state that the run begins with."""
         if trainer.global_step == 0:  # also where the callback is used again
-            self._books, self._rollbacks.count = GuardBooks(), 0
-            for reporter in (self._notes, self._verdicts):
-                reporter.load_state_dict({})
+            self.load_state_dict({"books": GuardBooks().plain(), "rollbacks": 0, "findings": [{}, {}]})
         self._buffers, self._means, self._meter = BufferKeeper(pl_module), RunningMeans(), StepMeter()
         self._window_is_open = self._saw_a_step = False
         self._begin_step()
@@ -234,7 +227,7 @@ class NonFiniteGuard(pl.Callback):
     def _begin_step(self) -> None:
         self._decided = False
         self._skipped: tuple[str, str, int] | None = None
-        self._due: tuple[str, str, _Evidence] | None = None
+        self._due: Trouble | None = None
 
     def _release(self) -> None:
         if self._tap is not None:
@@ -250,13 +243,13 @@ class NonFiniteGuard(pl.Callback):
         health = self._meter.read(trainer, event.norm, self._buffers)
         self._decided, self._saw_a_step, self._window_is_open = True, True, False
         if scaler is not None and health.quantity == "gradient":
-            self._count_scaler_skip(scaler)
+            self._due = books.scaler_skipped(float(scaler.get_scale()), self.max_consecutive) or self._due
         elif health.quantity is not None:
             self._skip(trainer, health.quantity, event)
         else:
-            books.consecutive = books.scaler_run = 0
-            books.scaler_settled = scaler is not None
-            self._follow_loss(health, event.index)
+            self._due = books.stepped(self.rule, health.loss, event.index, scaler is not None) or self._due
+            if not books.rising:
+                self._rollbacks.confirm()
 
     def _skip(self, trainer: pl.Trainer, quantity: str, event: ClipEvent) -> None:
         assert self._tap is not None
@@ -266,7 +259,7 @@ class NonFiniteGuard(pl.Callback):
         self._books.counts["skipped_steps"] += 1
         reason, row = f"the {quantity} is not finite", self._books.consecutive
         self._skipped = (reason, quantity, int(trainer.global_step))
-        evidence: _Evidence = {"quantity": quantity, "consecutive": row}
+        evidence: Evidence = {"quantity": quantity, "consecutive": row}
         message = f"{reason} at optimizer step {trainer.global_step}"
         if self.policy == "stop" or row > self.max_consecutive:
             self._due = ("non-finite-persists", f"{message}, {row} in a row.", evidence)
@@ -274,35 +267,8 @@ class NonFiniteGuard(pl.Callback):
             remedy = "look at the samples in skipped.jsonl; data.leave_out does without them"
             self._note(trainer, "non-finite-step", f"{message}; the step was left out.", evidence, remedy)
 
-    def _count_scaler_skip(self, scaler: Any) -> None:
-        self._books.scaler_run += 1
-        self._books.counts["scaler_skips"] += 1
-        row, scale = self._books.scaler_run, float(scaler.get_scale())
-        if scale < 1.0 or (self._books.scaler_settled and row > self.max_consecutive):
-            message = (
-                f"the gradients overflow whatever their scale: {row} steps in a row, down to a scale of {scale:g}."
-            )
-            self._due = ("scaler-finds-no-scale", message, {"steps": row, "scale": scale})
-
-    def _follow_loss(self, health: StepHealth, index: int) -> None:
-        if self.rule is None or health.loss is None:
-            self._rollbacks.confirm()
-            return
-        before = self._books.spikes.get(index, SpikeState())
-        after, verdict = self.rule.step(before, health.loss)
-        self._books.spikes[index] = after
-        if verdict == "normal":
-            self._rollbacks.confirm()
-        elif verdict == "spike":
-            self._books.counts["spikes"] += 1
-        elif verdict == "unrecovered":
-            limit = self.rule.limits(before)[0]
-            message = f"the loss is {health.loss:.4g}, and was above {limit:.4g} for {after.above} steps in a row."
-            evidence: _Evidence = {"loss": health.loss, "limit": limit, "steps": after.above}
-            self._due = ("loss-does-not-recover", message, evidence)
-
     def _act(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str, message: str, evidence: _Evidence
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str, message: str, evidence: Evidence
     ) -> None:
         if self.policy == "rollback" and self._roll_back(trainer, message, evidence):
             return
@@ -318,7 +284,7 @@ class NonFiniteGuard(pl.Callback):
             self._verdicts.report(trainer, Finding(name, "critical", message, evidence, _REMEDY))
         self._books.new_level()
 
-    def _roll_back(self, trainer: pl.Trainer, message: str, evidence: _Evidence) -> bool:
+    def _roll_back(self, trainer: pl.Trainer, message: str, evidence: Evidence) -> bool:
         back, now = self._rollbacks, trainer.global_step
         snapshot = back.go_back(trainer)
         if snapshot is None:
@@ -330,9 +296,10 @@ class NonFiniteGuard(pl.Callback):
             f"and the learning rate is at {back.lr_share:.3g} of what it was."
         )
         evidence = {**evidence, "to_step": snapshot.step, "rollbacks": back.count}
-        if not self._note(trainer, "rolled-back", message, evidence, "a lower learning rate, or a longer warm-up"):
-            rank_zero_info(f"{_OWNER}: {message}")
+        new = self._note(trainer, "rolled-back", message, evidence, "a lower learning rate, or a longer warm-up")
+        if not new and trainer.is_global_zero:
+            print(f"{_OWNER}: {message}", flush=True)
         return True
 
-    def _note(self, trainer: pl.Trainer, name: str, message: str, evidence: _Evidence, remedy: str) -> bool:
+    def _note(self, trainer: pl.Trainer, name: str, message: str, evidence: Evidence, remedy: str) -> bool:
         return self._notes.report(trainer, Finding(name, "warning", message, evidence, remedy))

@@ -8,33 +8,26 @@ Logs    threshold/best, f1 (cross-fitted), oracle_f1, precision, recall, auprc, 
         f1_null_q95, f1_low, f1_high; of graphs also edge_count, is_dag, shd, shd_empty; when testing test_f1 and so on
 Resumes exactly: threshold and findings are in the checkpoint, so the best checkpoint brings its own threshold
 Limits  more scores than `exact_max` are thinned to groups; edges are the module's own, not those of single samples; on
-        a GPU the scores wait there until the epoch's end (the GPU path was not run)
+        a GPU the scores wait there until the epoch's end (the GPU path was not run); a buffer that is coarser than the
+        scores (bfloat16 for float32) rounds what is written, and this callback's own threshold is not rounded
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, get_args
+from typing import Any
 
 import lightning.pytorch as pl
 
-from stablelit.callbacks._threshold_choice import ONLY_EDGES, Outcome, Select, ThresholdChoice
+from stablelit.callbacks._threshold_choice import Outcome, Select, ThresholdChoice
 from stablelit.callbacks._threshold_edges import EdgeReader
 from stablelit.callbacks._threshold_evaluation import Kind, ThresholdEvaluation
-from stablelit.callbacks._threshold_findings import (
-    PatientReports,
-    averaged_too,
-    findings_of,
-    no_positives,
-    nothing_chosen,
-    optimistic_monitors,
-)
+from stablelit.callbacks._threshold_findings import PatientReports, findings_of_the_neighbours, nothing_chosen
 from stablelit.callbacks._threshold_samples import Activation, SampleCollector, SampleSources
-from stablelit.callbacks._threshold_target import ThresholdTarget
+from stablelit.callbacks._threshold_target import KeptThresholds, check_text
 from stablelit.contracts import Quantity
-from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.findings import Action, FindingReporter
 from stablelit.functional.multilabel_thresholds import Average
+from stablelit.functional.schedules import check_flag
 
 _OWNER = "ThresholdSweepValidation"
 
@@ -95,7 +88,7 @@ class ThresholdSweepValidation(pl.Callback):
             begins untrained; at the end of a fit it is raised at once.
         action: what a finding does: `warn`, `stop` or `raise`. Findings: `no-positives`, `constant-scores`,
             `nothing-predicted`, `nearly-all-predicted`, `threshold-at-the-grids-end`, `not-above-chance`,
-            `oracle-monitored`, `listed-after-averaging`, `threshold-not-chosen`.
+            `labels-without-positives`, `oracle-monitored`, `listed-after-averaging`, `threshold-not-chosen`.
         name: distinguishes instances: ``threshold/<name>/best``.
 
     Raises:
@@ -148,33 +141,27 @@ class ThresholdSweepValidation(pl.Callback):
             stability_edges,
             stability_frequency,
         )
-        if kind not in get_args(Kind):
-            raise bad_argument(_OWNER, "kind", kind, ", ".join(get_args(Kind)))
-        if kind == "samples" and select in ONLY_EDGES:
-            raise bad_argument(_OWNER, "select", select, "a choice for samples", f"kind='edges' has {select!r}.")
-        counts = {"dataloader_idx": (dataloader_idx, 0), "exact_max": (exact_max, 2), "bins": (bins, 16)}
-        for label, (value, least) in {**counts, "patience": (patience, 1)}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise bad_argument(_OWNER, label, value, f"an int of {least} or more")
         for label, text in (("name", name), ("target", target)):
-            if text is not None and (not isinstance(text, str) or not text):
-                raise bad_argument(_OWNER, label, text, "a non-empty string or None")
-        self.target, self.report_test, self.name = target, report_test, name
+            check_text(_OWNER, label, text)
+        self.name, self.report_test = name, check_flag(_OWNER, "report_test", report_test)
         sources = SampleSources(_OWNER, scores, targets, groups, activation)
         collector = SampleCollector(sources, self.choice, exact_max, bins)
         edges = EdgeReader(self.choice, allow_cyclic_truth)
         self._evaluation = ThresholdEvaluation(self.choice, collector, edges, kind, dataloader_idx)
         self._reporter = FindingReporter(self.state_key, action)
         self._reports = PatientReports(self._reporter, patience)
-        self._place: ThresholdTarget | None = None
-        # what a threshold is in units of: one of another kind is of no use after a resume with other settings
-        self._units = [kind, activation, average]
-        self.thresholds: list[float] | None = [fixed] if select == "fixed" and average == "micro" else None
+        units = ["stability" if select == "stability" else kind, activation, average]
+        self._kept = KeptThresholds(self.choice, target, name is not None, units)
         self.outcome: Outcome | None = None
 
     def __repr__(self) -> str:
         named = f", name={self.name!r}" if self.name else ""
         return f"{_OWNER}(select={self.choice.select!r}, average={self.choice.average!r}{named})"
+
+    @property
+    def thresholds(self) -> list[float] | None:
+        """The thresholds in use: one, or one for each label; None before the first choice."""
+        return self._kept.values
 
     @property
     def state_key(self) -> str:
@@ -189,33 +176,20 @@ class ThresholdSweepValidation(pl.Callback):
     @property
     def writes_scalar(self) -> str | None:
         """The path that this callback owns; two owners of one path are an error."""
-        return None if self._place is None else self._place.path
+        return self._kept.written_to
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Finds what is read and written, before anything runs."""
         self._evaluation.check(pl_module)
-        self._place = None
-        # the threshold of `stability` is a frequency: compared with edge scores it would mean nothing
-        if self.choice.select != "stability" and (self.target is not None or self.name is None):
-            self._place = ThresholdTarget(pl_module, self.target, self.choice.average == "per-label", _OWNER)
         others: list[Any] = [other for other in getattr(trainer, "callbacks", []) if other is not self]
-        for other in others:
-            if self.writes_scalar is not None and getattr(other, "writes_scalar", None) == self.writes_scalar:
-                raise ConfigurationError(
-                    f"{_OWNER}: {type(other).__name__} in the same Trainer writes {type(pl_module).__name__}."
-                    f"{self.writes_scalar} too, so the last one would win. Give one of them another target."
-                )
+        self._kept.find_place(pl_module, others)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes a restored threshold, and looks at who follows the numbers of this callback."""
-        self._write()
-        finding = optimistic_monitors(trainer, self._optimistic(), f"{self.log_prefix}/auprc")
-        if finding is not None:
+        self._kept.write()
+        optimistic = {f"{self.log_prefix}/{name}" for name in self.choice.optimistic}
+        for finding in findings_of_the_neighbours(trainer, self, optimistic, self.writes_scalar):
             self._reporter.report(trainer, finding)
-        callbacks: list[Any] = list(trainer.callbacks)  # type: ignore[attr-defined]
-        averaging = [type(c).__name__ for c in callbacks[: callbacks.index(self)] if hasattr(c, "_swap_models")]
-        if averaging and self.writes_scalar is not None:
-            self._reporter.report(trainer, averaged_too(averaging, self.writes_scalar))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begins to collect."""
@@ -230,31 +204,23 @@ class ThresholdSweepValidation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Collects; of the sanity check only to see that everything is there."""
-        last = batch_idx + 1 == _batches_of(trainer, dataloader_idx) and not trainer.sanity_checking
-        self._evaluation.add(trainer, pl_module, outputs, batch, dataloader_idx, last, "validation_step")
+        """Collects; of the sanity check only to see that everything is there and sound."""
+        self._evaluation.add(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx, "validation_step")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Chooses, logs and writes."""
         if trainer.sanity_checking:
-            self._evaluation.begin(trainer)
+            self._evaluation.rehearse(trainer)
             return
         self.outcome = outcome = self._evaluation.choose(trainer, pl_module)
-        # what could not be chosen stays as it was
-        before = self.thresholds or outcome.thresholds
-        kept = [old if math.isnan(new) else new for old, new in zip(before, outcome.thresholds, strict=True)]
-        self.thresholds = None if all(map(math.isnan, kept)) else kept
-        self._write()
+        self._kept.take(outcome.thresholds)
         self._log(trainer, pl_module, outcome, "")
-        if outcome.facts["positives"] == 0 and self.choice.needs_truth:
-            which = "the true graph has" if self._evaluation.of_edges else "the validation data have"
-            self._reporter.report(trainer, no_positives(outcome, which))
-        self._reports.report(trainer, list(findings_of(self.choice, outcome)))
+        self._reports.judge(trainer, self.choice, outcome)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes again: a weight-averaging callback has exchanged the module's buffers since."""
         if not trainer.sanity_checking:
-            self._write()
+            self._kept.write()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What still held at the last validation is raised, however short the run was."""
@@ -266,12 +232,9 @@ class ThresholdSweepValidation(pl.Callback):
         Raises:
             ConfigurationError: there is none.
         """
-        if self.report_test and self.thresholds is None and self.choice.select != "fixed":
-            raise ConfigurationError(
-                f"{_OWNER}: no threshold was chosen yet, and testing never chooses one. Pass the checkpoint that has "
-                f"it (trainer.test(ckpt_path='best')), run trainer.validate first, or give select='fixed'."
-            )
-        self._write()
+        if self.report_test:
+            self._kept.require()
+        self._kept.write()
         self._evaluation.begin(trainer)
 
     def on_test_batch_end(
@@ -285,29 +248,30 @@ class ThresholdSweepValidation(pl.Callback):
     ) -> None:
         """Collects."""
         if self.report_test:
-            self._evaluation.add(trainer, pl_module, outputs, batch, dataloader_idx, False, "test_step")
+            self._evaluation.add(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx, "test_step")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measures the kept threshold."""
         if self.report_test:
-            outcome = self._evaluation.measure(trainer, pl_module, self.thresholds)
+            thresholds = None if self.choice.select == "fixed" else self.thresholds
+            outcome = self._evaluation.measure(trainer, pl_module, thresholds)
             self._log(trainer, pl_module, outcome, "test_")
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the kept threshold, or says that the module predicts with its own."""
         if self.thresholds is None and self.writes_scalar is not None:
             self._reporter.report(trainer, nothing_chosen(self.writes_scalar))
-        self._write()
+        self._kept.write()
 
     def on_rollback(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Makes a state that was loaded in the middle of a fit take effect."""
-        self._write()
+        self._kept.write()
 
     def state_dict(self) -> dict[str, Any]:
         """The thresholds, on which graph they were chosen, and what was seen."""
         return {
             "thresholds": None if self.thresholds is None else list(self.thresholds),
-            "units": list(self._units),
+            "units": list(self._kept.units),
             "truth": self._evaluation.truth,
             "held": dict(self._reports.held),
             "findings": self._reporter.state_dict(),
@@ -315,10 +279,7 @@ class ThresholdSweepValidation(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up; a threshold of other scores than these, or for other labels, is left behind."""
-        thresholds = state_dict["thresholds"]
-        if self.choice.select != "fixed":
-            usable = thresholds is not None and state_dict["units"] == self._units
-            self.thresholds = list(thresholds) if usable else None
+        self._kept.load(state_dict["thresholds"], state_dict["units"])
         self._evaluation.truth, self._reports.held = state_dict["truth"], dict(state_dict["held"])
         self._reporter.load_state_dict(state_dict["findings"])
 
@@ -330,24 +291,9 @@ class ThresholdSweepValidation(pl.Callback):
 
         return {self.log_prefix.replace("/", "_"): draw_curve(self.outcome, self.choice)}
 
-    def _write(self) -> None:
-        if self._place is not None and self.thresholds is not None:
-            self._place.write(self.thresholds)
-
     def _log(self, trainer: Any, pl_module: pl.LightningModule, outcome: Outcome, before: str) -> None:
         values = {f"{self.log_prefix}/{before}{name}": float(value) for name, value in outcome.values.items()}
         main = f"{self.log_prefix}/{before}{outcome.main}"
         synchronise = trainer.world_size > 1  # all ranks have the same; Lightning asks for it all the same
         pl_module.log(main, values.pop(main), prog_bar=True, batch_size=1, sync_dist=synchronise)
         pl_module.log_dict(values, batch_size=1, sync_dist=synchronise)
-
-    def _optimistic(self) -> set[str]:
-        if not self.choice.needs_truth:
-            return set()
-        names = {f"oracle_{self.choice.score_name}", "precision", "recall", "shd"}
-        return {f"{self.log_prefix}/{name}" for name in names}
-
-
-def _batches_of(trainer: Any, dataloader_idx: int) -> float:
-    batches = trainer.num_val_batches
-    return float(batches[dataloader_idx]) if dataloader_idx < len(batches) else float("inf")

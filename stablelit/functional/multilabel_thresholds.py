@@ -31,7 +31,7 @@ def fit_thresholds(
     beta: float = 1.0,
     grid: int | None = None,
 ) -> list[float]:
-    """The best threshold of each label; NaN for a label without positives, where nothing is best.
+    """The best threshold of each label; NaN for one without positives (or, for `youden`, negatives): none is best.
 
     Args:
         labels: the groups of each label; of the pool for `micro`.
@@ -40,15 +40,16 @@ def fit_thresholds(
         beta: of F-beta.
         grid: as in :func:`stablelit.functional.thresholds.sweep`.
     """
-    with_positives = [groups for groups in labels if groups.positives]
-    if not with_positives:
+    defined = [bool(g.positives) and (criterion != "youden" or g.positives < g.total) for g in labels]
+    chosen_by = [groups for groups, is_defined in zip(labels, defined, strict=True) if is_defined]
+    if not chosen_by:
         return [math.nan] * len(labels)
     if average == "macro":
-        shared = shared_threshold(with_positives, criterion, beta, grid)
+        shared = shared_threshold(chosen_by, criterion, beta, grid)
         return [shared] * len(labels)
-    best = [threshold_curve(groups, grid).best(criterion, beta).threshold for groups in with_positives]
+    best = [threshold_curve(groups, grid).best(criterion, beta).threshold for groups in chosen_by]
     following = iter(best)
-    return [next(following) if groups.positives else math.nan for groups in labels]
+    return [next(following) if is_defined else math.nan for is_defined in defined]
 
 
 def shared_threshold(

@@ -122,7 +122,8 @@ def _checked(scores: Tensor | Array, targets: Tensor | Array, owner: str) -> tup
             f"{owner}: {int(nan.sum())} of {flat.size} scores are NaN, the first at place {int(nan.argmax())}. "
             f"Look for a division by zero, a log of zero, or weights that are not finite."
         )
-    marks = labels.reshape(-1).numpy()
+    # a module in bfloat16 has its float targets in it too, and numpy does not know the type
+    marks = (labels.float() if labels.dtype == torch.bfloat16 else labels).reshape(-1).numpy()
     if marks.dtype != np.bool_:
         other = (marks != 0) & (marks != 1)
         if other.any():

@@ -13,8 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from stablelit.functional.score_groups import Array, ScoreGroups
+from stablelit.functional.thresholds import Criterion, threshold_curve
 
 _DRAWS, _CUTS = 200, 512
+# numpy draws no hypergeometric numbers of a thousand million
+_MOST_SAMPLES = 500_000_000
 
 
 class Null(NamedTuple):
@@ -40,8 +43,10 @@ def all_positive_f_beta(positives: int, total: int, beta: float = 1.0) -> float:
     return (1 + beta**2) * positives / (total + beta**2 * positives) if positives else float("nan")
 
 
-def tuned_null(labels: Sequence[ScoreGroups], beta: float = 1.0) -> Null:
-    """The tuned F-beta of the same scores (ties included) when the labels are shuffled, over 200 shuffles.
+def tuned_null(
+    labels: Sequence[ScoreGroups], beta: float = 1.0, criterion: Criterion = "fbeta", grid: int | None = None
+) -> Null:
+    """F-beta of the same scores (ties included) under 200 shuffles of the labels, with the threshold chosen alike.
 
     With the labels shuffled, the positives of the groups are a multivariate hypergeometric draw. Above 512 groups
     only so many cuts are looked at, half of them even and half geometric: the maximum over fewer cuts is a little
@@ -51,8 +56,10 @@ def tuned_null(labels: Sequence[ScoreGroups], beta: float = 1.0) -> Null:
         labels: one for a binary score; of several the mean is taken, each tuned by itself, which is an upper bound
             where they share a threshold. A label without positives is left out.
         beta: of F-beta.
+        criterion: what the threshold is chosen by.
+        grid: the thresholds it is chosen among, as in :func:`stablelit.functional.thresholds.sweep`.
     """
-    draws = [_null_draws(_kept_cuts(g), g.positives, beta, seed) for seed, g in enumerate(labels) if g.positives]
+    draws = [_null_of(groups, beta, criterion, grid, seed) for seed, groups in enumerate(labels) if groups.positives]
     if not draws:
         return Null(float("nan"), float("nan"))
     mean = np.mean(draws, axis=0)
@@ -63,6 +70,8 @@ def random_choice_null(predicted: int, positives: int, total: int, beta: float =
     """F-beta of a random choice of as many: for a threshold that was chosen without the labels."""
     if not positives:
         return Null(float("nan"), float("nan"))
+    shrunk = 1 + total // _MOST_SAMPLES
+    predicted, positives, total = predicted // shrunk, max(1, positives // shrunk), total // shrunk
     scale = (1 + beta**2) / (predicted + beta**2 * positives)
     draws = np.random.default_rng(0).hypergeometric(positives, total - positives, predicted, size=2000)
     return Null(scale * predicted * positives / total, float(scale * np.quantile(draws, 0.95)))
@@ -96,18 +105,33 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _kept_cuts(groups: ScoreGroups) -> tuple[int, ...]:
-    places = groups.predicted[1:]
-    if len(places) > _CUTS:
+def _null_of(groups: ScoreGroups, beta: float, criterion: Criterion, grid: int | None, seed: int) -> Array:
+    # what a threshold reaches by chance hardly depends on how many more than this there are
+    shrunk = 1 + groups.total // _MOST_SAMPLES
+    cuts = tuple(int(count) // shrunk for count in _kept_cuts(threshold_curve(groups, grid).predicted))
+    return _null_draws(cuts, max(1, groups.positives // shrunk), groups.total // shrunk, beta, criterion, seed)
+
+
+def _kept_cuts(predicted: Array) -> Array:
+    if len(predicted) > _CUTS:
         # a maximum at few predictions is narrow, so half of the cuts lie there
-        even, geometric = np.linspace(0, len(places) - 1, _CUTS // 2), np.geomspace(1, len(places), _CUTS // 2) - 1
-        places = places[np.unique(np.concatenate([even, geometric]).round().astype(np.int64))]
-    return tuple(int(place) for place in places)
+        last = len(predicted) - 1
+        even, geometric = np.linspace(0, last, _CUTS // 2), np.geomspace(1, last, _CUTS // 2)
+        predicted = predicted[np.unique(np.concatenate([even, geometric]).round().astype(np.int64))]
+    return predicted
 
 
 @lru_cache(maxsize=128)
-def _null_draws(predicted: tuple[int, ...], positives: int, beta: float, seed: int) -> Array:
-    cuts = np.asarray(predicted)
-    rng = np.random.default_rng(seed)
-    hits = rng.multivariate_hypergeometric(np.diff(cuts, prepend=0), positives, size=_DRAWS, method="marginals")
-    return np.asarray(((1 + beta**2) * hits.cumsum(axis=1) / (cuts + beta**2 * positives)).max(axis=1))
+def _null_draws(
+    predicted: tuple[int, ...], positives: int, total: int, beta: float, criterion: Criterion, seed: int
+) -> Array:
+    cuts, rng = np.asarray(predicted), np.random.default_rng(seed)
+    between = np.diff(cuts, prepend=0, append=total)
+    drawn = rng.multivariate_hypergeometric(between, positives, size=_DRAWS, method="marginals")
+    hits = drawn[:, :-1].cumsum(axis=1)
+    values = (1 + beta**2) * hits / (cuts + beta**2 * positives)
+    chosen_by = {
+        "accuracy": 2 * hits - cuts,
+        "youden": hits * (total - positives) - (cuts - hits) * positives,
+    }.get(criterion, values)
+    return np.asarray(values[np.arange(_DRAWS), chosen_by.argmax(axis=1)])

@@ -93,7 +93,9 @@ class ThresholdCurve:
             if criterion == "accuracy":
                 return np.asarray((total - positives - self.predicted + 2 * tp) / total)
             if criterion == "youden":
-                return np.asarray(tp / positives - (self.predicted - tp) / (total - positives))
+                negatives = total - positives
+                # over one denominator: equal values are equal floats, so that the fewest predictions are the first
+                return np.asarray((tp * negatives - (self.predicted - tp) * positives) / (positives * negatives))
             square = (beta if criterion == "fbeta" else 1.0) ** 2
             return np.asarray((1 + square) * tp / ((self.predicted + square * positives) if positives else np.nan))
 

@@ -148,6 +148,7 @@ def test_a_gradient_that_was_to_stop_is_found(tmp_path):
     [
         ({"must_reach": {"recon": "adjacencies"}}, "no submodule or parameter 'adjacencies'.*Did you mean 'adjacency'"),
         ({"must_reach": {"rekon": "decoder"}}, "no component 'rekon'. It returns loss, recon, sparse.*mean 'recon'"),
+        ({"must_reach": {"recon": "wieght"}}, "'wieght'.*Did you mean '(en|de)coder.weight'"),
         ({"must_not_reach": {"recon": "decoder.wight"}}, "'decoder.wight'.*Did you mean 'decoder.weight'"),
     ],
 )
@@ -254,12 +255,11 @@ def test_it_looks_once_also_in_a_resumed_run_unless_told_to(tmp_path):
         assert len(again.table) == lines
 
 
-def test_the_table_is_printed_on_request(tmp_path, caplog, monkeypatch):
-    printed = []
-    monkeypatch.setattr("stablelit.callbacks.gradient_reach_check.rank_zero_info", printed.append)
+def test_the_table_is_printed_on_request(tmp_path, capsys):
     fit(tmp_path, SensorAutoencoder(), GradientReachCheck({"recon": "decoder"}, print_table=True))
-    assert "decoder: reaches, gradient norm" in printed[0]
-    assert "2 of 2 parameters" in printed[0]
+    printed = capsys.readouterr().out
+    assert "decoder: reaches, gradient norm" in printed
+    assert "2 of 2 parameters" in printed
 
 
 def test_a_gradient_on_one_of_two_ranks_is_one(tmp_path):

@@ -194,20 +194,20 @@ def test_a_bad_batch_takes_its_accumulated_window_with_it(bad, tmp_path):
     assert lines[bad - 4].culprits == (bad * SIZE,)
 
 
-def test_loss_that_is_watched_is_the_unscaled_mean_over_the_window(tmp_path):
+def test_loss_that_is_watched_is_the_unscaled_mean_over_the_window(tmp_path, monkeypatch):
     seen = []
 
-    class Watch(NonFiniteGuard):
-        def _follow_loss(self, health, index):
-            seen.append(health.loss)
-            super()._follow_loss(health, index)
+    def follow(rule, state, loss):
+        seen.append(loss)
+        return state, "normal"
 
+    monkeypatch.setattr("stablelit.functional.spikes.SpikeRule.step", follow)
     module = make_net()
     losses = []
     original = module.training_step
     module.training_step = lambda *args: losses.append((out := original(*args))["loss"].item()) or out
     x, y = table(7 * SIZE)
-    fit(tmp_path, module, [Watch()], (x, y), accumulate_grad_batches=3, plugins=[scaler_plugin()])
+    fit(tmp_path, module, [NonFiniteGuard()], (x, y), accumulate_grad_batches=3, plugins=[scaler_plugin()])
     expected = [sum(losses[:3]) / 3, sum(losses[3:6]) / 3, losses[6]]
     assert seen == pytest.approx(expected, rel=1e-3)
 
@@ -256,6 +256,24 @@ def test_too_many_in_a_row_end_the_run(tmp_path):
     assert [f.name for f in read_findings(tmp_path)] == ["non-finite-step", "non-finite-persists"]
     with pytest.raises(FindingError, match="non-finite-persists.*4 in a row"):
         fit(tmp_path / "raise", make_net(), [NonFiniteGuard(max_consecutive=3, action="raise")], table(bad=bad))
+
+
+def test_trouble_of_one_optimizer_is_not_forgotten_for_the_health_of_the_next(tmp_path):
+    class Two(Net):
+        def training_step(self, batch, batch_idx):
+            first, second = self.optimizers()
+            for optimizer, factor in ((first, NAN), (second, 1.0)):
+                optimizer.zero_grad()
+                self.manual_backward(self(batch) * factor)
+                optimizer.step()
+
+        def forward(self, batch):
+            return (self.last(self.norm(self.first(batch[0]))) - batch[1]).square().mean()
+
+    torch.manual_seed(0)
+    trainer = fit(tmp_path, Two(manual=True), [NonFiniteGuard("stop")])
+    assert trainer.global_step == 2
+    assert [f.name for f in read_findings(tmp_path)] == ["non-finite-persists"]
 
 
 def test_weights_that_are_lost_already_are_told(tmp_path):

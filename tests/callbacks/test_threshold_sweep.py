@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import numpy as np
@@ -432,6 +433,40 @@ def test_bad_data_are_named(scores, labels, message, tmp_path):
         validate(tmp_path, Scored(), loader(scores, labels), ThresholdSweepValidation())
 
 
+def test_bad_data_are_named_before_an_epoch_was_trained(tmp_path):
+    trainer = make_trainer(tmp_path, [ThresholdSweepValidation()], max_epochs=1)
+    with pytest.raises(DataError, match="neither 0 nor 1"):
+        trainer.fit(Scored(), loader(torch.zeros(1)), loader(torch.rand(9), torch.full((9,), 2)))
+    assert trainer.global_step == 0
+
+
+def test_a_module_wholly_in_bfloat16_is_measured(tmp_path):
+    scores, labels = samples()
+    logged = validate(
+        tmp_path, Scored(), loader(scores, labels.float()), ThresholdSweepValidation(), precision="bf16-true"
+    )
+    assert logged["threshold/oracle_f1"] == pytest.approx(best_of_all(scores.bfloat16(), labels))
+
+
+def test_a_module_may_reuse_its_output(tmp_path):
+    class Reusing(Scored):
+        def validation_step(self, batch, batch_idx):
+            self.out = getattr(self, "out", torch.zeros(7))
+            kept = self.out[: len(batch[0])]
+            kept.copy_(batch[0])
+            return {"scores": kept, "targets": batch[1]}
+
+    scores, labels = samples()
+    logged = validate(tmp_path, Reusing(), loader(scores, labels), ThresholdSweepValidation())
+    assert logged["threshold/oracle_f1"] == pytest.approx(best_of_all(scores, labels))
+
+
+def test_loaders_in_a_dict_are_counted_in_their_order():
+    collected = ThresholdSweepValidation()._evaluation._collected
+    with pytest.raises(ContractError, match="loader 0 of 2"):
+        collected(SimpleNamespace(world_size=1), {"a": one, "b": one})
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -453,6 +488,8 @@ def test_bad_data_are_named(scores, labels, message, tmp_path):
         {"exact_max": 1},
         {"bins": 4},
         {"patience": 0},
+        {"report_test": "no"},
+        {"allow_cyclic_truth": "no"},
         {"dataloader_idx": -1},
         {"scores": 3},
         {"name": ""},
@@ -492,16 +529,44 @@ def test_a_state_loaded_inside_a_fit_takes_effect(tmp_path):
 
 
 def test_a_threshold_of_other_scores_is_left_behind():
-    callback = ThresholdSweepValidation()
-    callback.thresholds = [2.5]
-    state = callback.state_dict()
-    for other in ({"activation": "sigmoid"}, {"average": "per-label"}, {"select": "fixed", "average": "macro"}):
+    state = {**ThresholdSweepValidation().state_dict(), "thresholds": [2.5]}
+    frequency = {"select": "stability", "stability_edges": 3}
+    for other in ({"activation": "sigmoid"}, {"average": "per-label"}, frequency):
         fresh = ThresholdSweepValidation(**other)
         fresh.load_state_dict(state)
         assert fresh.thresholds is None
+    state_of_frequency = {**ThresholdSweepValidation(**frequency).state_dict(), "thresholds": [0.75]}
+    fresh = ThresholdSweepValidation()
+    fresh.load_state_dict(state_of_frequency)
+    assert fresh.thresholds is None, "a frequency is no edge score"
+    with pytest.raises(ConfigurationError, match="That of the checkpoint is of stability none micro, not of auto"):
+        fresh.on_test_epoch_start(None, None)
+    given = ThresholdSweepValidation(select="fixed", average="macro", fixed=0.3)
+    given.load_state_dict(state)
+    assert given.thresholds == [0.3]
     other = ThresholdSweepValidation(select="youden", grid=21, patience=9)
     other.load_state_dict(state)
     assert other.thresholds == [2.5]
+
+
+@pytest.mark.parametrize(("average", "place"), [("macro", 0.9), ("per-label", [0.9, 0.9])])
+def test_a_fixed_threshold_of_several_labels_is_written_without_a_validation(average, place, tmp_path):
+    module = Scored(buffer=False)
+    module.register_buffer("decision_threshold", torch.tensor(place))
+    callback = ThresholdSweepValidation(select="fixed", fixed=0.25, average=average)
+    data = loader(torch.rand(9, 2), torch.ones(9, 2))
+    make_trainer(tmp_path, [callback]).predict(module, data)
+    assert (module.decision_threshold == 0.25).all()
+    assert read_findings(tmp_path) == []
+    make_trainer(tmp_path, [callback]).validate(module, data, verbose=False)
+    assert callback.thresholds == [0.25, 0.25]
+
+
+def test_another_number_of_labels_begins_anew(tmp_path):
+    callback, labels = ThresholdSweepValidation(average="per-label"), torch.tensor([[1, 0, 1], [0, 1, 1], [1, 1, 0]])
+    for count in (3, 2):
+        validate(tmp_path, Scored(buffer=False), loader(torch.rand(3, 3)[:, :count], labels[:, :count]), callback)
+        assert len(callback.thresholds) == count
 
 
 def test_labels_that_change_between_validation_and_test(tmp_path):
@@ -564,6 +629,21 @@ def test_a_finding_about_scores_waits_for_some_validations(tmp_path):
     assert not found, "two epochs of noise at the beginning are how every model begins"
     found, _ = findings(tmp_path, Scored(), loader(scores, labels), epochs=2, patience=5)
     assert "not-above-chance" in found, "what holds at the end of a short run is told"
+
+
+def test_a_try_of_one_batch_reports_nothing_about_scores(tmp_path):
+    callback = ThresholdSweepValidation(action="raise", patience=1)
+    trainer = make_trainer(tmp_path, [callback], fast_dev_run=True)
+    trainer.fit(Scored(), loader(torch.zeros(1)), loader(torch.full((9,), 0.5), torch.zeros(9)))
+    assert callback.state_dict()["findings"] == {}
+
+
+def test_labels_without_positives_are_told(tmp_path):
+    labels = torch.stack([torch.arange(20) % 2, torch.zeros(20), torch.arange(20) % 3 > 1], 1)
+    data = loader(torch.rand(20, 3) + labels, labels)
+    found, _ = findings(tmp_path, Scored(buffer=False), data, average="macro")
+    assert found["labels-without-positives"].severity == "info"
+    assert "1 of 3 labels" in found["labels-without-positives"].message
 
 
 def test_without_positives_the_threshold_stays(tmp_path):
@@ -731,6 +811,25 @@ def test_graphs_that_lack_something(truth, arguments, error, message, tmp_path):
         validate(tmp_path, Graph(graphs()[0], truth), one, ThresholdSweepValidation(**arguments))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{"activation": "sigmoid"}, {"groups": "event"}, {"scores": "logits"}, {"average": "macro"}],
+    ids=str,
+)
+def test_what_has_no_effect_on_edges_is_refused(arguments, tmp_path):
+    with pytest.raises(ConfigurationError, match=f"{next(iter(arguments))} would have no effect"):
+        validate(tmp_path, Graph(*graphs()), one, ThresholdSweepValidation(**arguments))
+
+
+def test_weights_exchanged_in_place_do_not_change_what_was_read():
+    scores, truth = graphs()
+    module, callback = Graph(scores.double(), truth), ThresholdSweepValidation()
+    seen = callback._evaluation._edge_reader.read(SimpleNamespace(world_size=1), module)
+    told = seen.measure().values
+    module.scores.data.zero_()
+    assert seen.measure().values == told
+
+
 def test_a_module_without_edge_truth_is_told_which_choices_need_none(tmp_path):
     class Untold(Graph):
         edge_truth = None
@@ -755,6 +854,8 @@ def test_noise_that_is_tuned_for_shd_predicts_nothing_and_says_so(tmp_path):
     found, callback = findings(tmp_path, module, one, select="shd")
     assert "nothing-predicted" in found
     assert callback.outcome.values["shd"] == callback.outcome.values["shd_empty"] == 12
+    # F1 of a threshold that is tuned for SHD, by 2000 permutations: 0.016; tuned for F1 it would be 0.19
+    assert callback.outcome.values["f1_null"] < 0.04
 
 
 @pytest.mark.parametrize("averaging_first", [False, True])

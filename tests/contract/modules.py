@@ -63,10 +63,13 @@ def module_classes(name: str) -> dict[str, type]:
         def training_step(self, batch, batch_idx):
             recon, kl_per_dim = self.terms(batch[0])
             kl = kl_per_dim.sum(-1)
-            loss = (recon + self.kl_weight * kl).mean()
+            loss = (recon + self.kl_penalty(kl_per_dim)).mean()
             self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
             self.log("train_kl", kl.mean(), on_step=True, on_epoch=False)
             return {"loss": loss, "recon": recon, "kl": kl, "kl_per_dim": kl_per_dim}
+
+        def kl_penalty(self, kl_per_dim):
+            return self.kl_weight * kl_per_dim.sum(-1)
 
         def validation_step(self, batch, batch_idx):
             with torch.random.fork_rng():

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "kl_cap_capacity": Setting(lambda: suite.KLCapCallback(mode="capacity", kl_target=1.0, warmup="1ep")),
     "kl_cap_hinge": Setting(lambda: suite.KLCapCallback(mode="hinge", kl_target=0.1, kl="train_kl")),
+    "kl_cap_free_bits": Setting(lambda: suite.KLCapCallback(mode="free_bits", free_bits=0.1, warmup=4)),
     "gradient_reach_check": Setting(
         lambda: suite.GradientReachCheck({"recon": ["encoder", "decoder.weight"], "kl": "encoder"}, {"kl": "decoder"}),
         lambda: suite.GradientReachCheck({"loss": "decoder"}, name="second"),
@@ -41,6 +42,10 @@ SETTINGS: dict[str, Setting] = {
     "non_finite_guard_skip": Setting(suite.NonFiniteGuard),
     "non_finite_guard_stop": Setting(lambda: suite.NonFiniteGuard("stop")),
     "non_finite_guard_rollback": Setting(lambda: suite.NonFiniteGuard("rollback", every="4st")),
+    "posterior_monitor": Setting(
+        lambda: suite.PosteriorMonitor(gradient_every=2),
+        lambda: suite.PosteriorMonitor(kl="train_kl", weight="other_weight", name="second"),
+    ),
     "random_state": Setting(suite.RandomStateCheckpoint),
     "epoch_mean": Setting(suite.EpochMeanCheckpoint),
     "epoch_printer": Setting(lambda: suite.EpochPrinter(always=True)),

@@ -124,3 +124,13 @@ def test_the_coin_is_fair_and_neighbours_fall_apart():
         coin = in_first_half(units)
         assert abs(coin.mean() - 0.5) < 0.02
         assert abs((coin[1:] == coin[:-1]).mean() - 0.5) < 0.02
+
+
+def test_without_negatives_nothing_is_best_for_youden():
+    rng, hits = np.random.default_rng(0), np.arange(20) % 2
+    both = [group_scores(rng.random(20), np.ones(20)), group_scores(rng.random(20) + hits, hits)]
+    none, some = fit_thresholds(both, "per-label", "youden")
+    assert math.isnan(none)
+    assert fit_thresholds(both, "macro", "youden") == pytest.approx([some, some])
+    assert math.isnan(fit_thresholds(both[:1], "micro", "youden")[0])
+    assert not math.isnan(fit_thresholds(both[:1], "micro", "f1")[0])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stablelit.functional.score_groups import group_scores
+from stablelit.functional.score_groups import ScoreGroups, group_scores
 from stablelit.functional.threshold_baselines import (
     all_positive_f_beta,
     average_precision,
@@ -57,6 +57,33 @@ def test_the_null_is_the_tuned_f1_of_permuted_labels():
         assert told.q95 == pytest.approx(np.quantile(found, 0.95), abs=3 * error)
     # 13 of 156: the number that every gate on a tuned F1 has to beat
     assert tuned_null([group_scores(rng.random(156), np.arange(156) < 13)]).mean == pytest.approx(0.199, abs=0.012)
+
+
+@pytest.mark.parametrize(("criterion", "grid"), [("accuracy", None), ("youden", None), ("f1", 5)])
+def test_the_null_is_chosen_as_the_threshold_is(criterion, grid):
+    rng, labels = np.random.default_rng(6), np.arange(60) < 12
+    scores = rng.random(60).astype(np.float32) * (0.4 if grid else 1.0)
+    told = tuned_null([group_scores(scores, labels)], 1.0, criterion, grid)
+    cuts = np.linspace(1, 0, grid) if grid else np.array([np.inf, *np.sort(scores)[::-1]])
+    predicted, found = scores >= cuts[:, None], []
+    for _ in range(400):
+        permuted = rng.permutation(labels)
+        f1 = 2 * (predicted & permuted).sum(1) / (predicted.sum(1) + 12)
+        value = {
+            "accuracy": (predicted == permuted).mean(1),
+            "youden": predicted[:, permuted].mean(1) - predicted[:, ~permuted].mean(1),
+            "f1": f1,
+        }[criterion]
+        found.append(f1[value.round(9).argmax()])
+    error = 4 * np.std(found) * math.sqrt(1 / 400 + 1 / 200)
+    assert told.mean == pytest.approx(np.mean(found), abs=error)
+
+
+def test_thousands_of_millions_of_scores_have_a_null():
+    many = np.array([0, 1, 10, 20]) * 10**8
+    groups = ScoreGroups(np.array([3, 2, 1], np.float32), many, many // 10)
+    assert tuned_null([groups]).mean == pytest.approx(2 * 0.1 / 1.1, abs=1e-3)
+    assert random_choice_null(10**9, 2 * 10**8, 2 * 10**9).mean == pytest.approx(2 * 1e8 / 1.2e9)
 
 
 def test_fewer_cuts_change_the_null_of_many_scores_little():

@@ -157,3 +157,9 @@ def test_scores_outside_zero_and_one_keep_their_order():
 def test_arguments_are_checked(arguments):
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):
         sweep(torch.tensor([0.1, 0.2]), torch.tensor([0, 1]), **arguments)
+
+
+def test_among_equal_values_of_youden_the_fewest_are_predicted():
+    labels = np.array([0, 1, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1])
+    # tp / P - fp / N in floats is larger at 5 predictions than at 3, and in fractions it is the same
+    assert sweep(-np.arange(12.0), labels, "youden")[1].predicted == 3

@@ -211,9 +211,9 @@ class JetVAE(GeneratesJets):
         """Begins a test."""
         self._begin_evaluation("test")
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Logs the negative evidence lower bound, weight 1 whatever `kl_weight` says."""
-        self._evaluate(batch, batch_idx, "val")
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Logs the negative evidence lower bound, weight 1 whatever `kl_weight` says, and returns its terms."""
+        return self._evaluate(batch, batch_idx, "val")
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """As in validation."""
@@ -235,7 +235,7 @@ class JetVAE(GeneratesJets):
             )
         self.evaluation.begin(stage)
 
-    def _evaluate(self, batch: dict[str, Tensor], batch_idx: int, stage: str) -> None:
+    def _evaluate(self, batch: dict[str, Tensor], batch_idx: int, stage: str) -> dict[str, Tensor]:
         terms, kl_per_dim = self.terms(batch, self._private_generator(EVALUATION_SEED + batch_idx))
         kl = kl_per_dim.sum(dim=-1)
         loss = (terms["recon"] + kl).mean()
@@ -249,6 +249,7 @@ class JetVAE(GeneratesJets):
             values.update({name: term.mean() for name, term in terms.items()})
         self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(kl), sync_dist=True)
         self.evaluation.add(batch["particles"], batch["mask"], kl_per_dim)
+        return {**terms, "kl": kl, "kl_per_dim": kl_per_dim}
 
     def _end_evaluation(self, stage: str) -> None:
         if self.trainer.sanity_checking:
