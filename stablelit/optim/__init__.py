@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules that the families share."""
 
 from stablelit.optim.build import build_optimizers
+from stablelit.optim.rescale import scale_learning_rates
 from stablelit.optim.warmup import warmup_schedule
 
-__all__ = ["build_optimizers", "warmup_schedule"]
+__all__ = ["build_optimizers", "scale_learning_rates", "warmup_schedule"]
