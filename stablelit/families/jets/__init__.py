@@ -18,6 +18,7 @@ _EXPORTS = {
     "JetMetrics": "metrics",
     "JetScaler": "scaler",
     "JetVAE": "module",
+    "anomaly_auc": "anomaly",
     "read_jets": "readers",
     "score_jets": "metrics",
     "toy_shower": "generator",

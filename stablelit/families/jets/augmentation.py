@@ -1,9 +1,19 @@
-"""Random changes of training jets that leave their physics as it is. Pure functions; the caller draws the numbers."""
+"""Random changes of training jets that leave their physics as it is.
+
+The single ones are pure functions whose caller draws the numbers; `augmented` draws them and applies those it is told.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from stablelit.families.jets.features import TWO_PI, rotate_about_axis
+
+SYMMETRIES = ("rotate", "reflect")
+AUGMENTATIONS = (*SYMMETRIES, "permute", "smear")
 
 # Below a calorimeter's and a tracker's resolution at any pT (the toy detector's: 2 % (+) 10 % / sqrt(pT), 3 mrad)
 LN_PTREL_SMEARING, ANGLE_SMEARING_RAD = 0.02, 0.003
@@ -48,3 +58,23 @@ def smear(particles: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
     angles = particles[..., :2] + ANGLE_SMEARING_RAD * noise[..., :2]
     ptrel = particles[..., 2:] * torch.exp(LN_PTREL_SMEARING * noise[..., 2:])
     return torch.cat([angles, ptrel], dim=-1).masked_fill(~mask[..., None], 0.0)
+
+
+def augmented(particles: Tensor, mask: Tensor, names: Sequence[str]) -> Tensor:
+    """Changes each jet at random, from torch's global generator, by those of `AUGMENTATIONS` that are named.
+
+    Args:
+        particles: ``(B, N, 3)`` etarel, phirel (rad), ptrel.
+        mask: ``(B, N)`` bool.
+        names: in any order.
+    """
+    n, device = len(particles), particles.device
+    if "rotate" in names:
+        particles = rotate_about_axis(particles, TWO_PI * torch.rand(n, device=device))
+    if "reflect" in names:
+        particles = reflect(particles, torch.randint(0, 2, (n,), device=device).bool())
+    if "smear" in names:
+        particles = smear(particles, mask, torch.randn_like(particles))
+    if "permute" in names:
+        particles = permute(particles, mask, torch.rand(mask.shape, device=device))
+    return particles

@@ -12,10 +12,11 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.families.jets.dataset import JetDataset, already_a_batch
 from stablelit.families.jets.generator import toy_shower
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers import check_suffixes, read_files
@@ -27,34 +28,6 @@ TOY_CLASSES = ("q", "g", "t")
 _COUNT = "an int of at least 1"
 
 
-class JetDataset(Dataset[dict[str, Tensor]]):
-    """Jets as tensors; `__getitems__` gathers a whole batch in one indexing, without a loop over jets.
-
-    Args:
-        jets: the arrays, not copied.
-        indices: which of them.
-    """
-
-    def __init__(self, jets: JetArrays, indices: Sequence[int]) -> None:
-        chosen = jets.take(np.asarray(indices, dtype=np.int64))
-        self.tensors = {name: torch.from_numpy(getattr(chosen, name)) for name in ("particles", "mask", "jet", "label")}
-
-    def __len__(self) -> int:
-        return len(self.tensors["label"])
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {name: values[index] for name, values in self.tensors.items()}
-
-    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        chosen = torch.as_tensor(indices)
-        return {name: values[chosen] for name, values in self.tensors.items()}
-
-
-def already_a_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The collate function that goes with `JetDataset`: its batches are made already."""
-    return batch
-
-
 @rank_zero_only
 def _say(message: str) -> None:
     # what is dropped or cut is never silent, also where Lightning's own logger is kept quiet
@@ -64,7 +37,8 @@ def _say(message: str) -> None:
 class JetDataModule(LightningDataModule):
     """Jets from a TOY shower (`path=None`; not Pythia) or from a file.
 
-    A batch is ``{"particles": (B, N, 3), "mask": (B, N), "jet": (B, 4), "label": (B,)}``; see `JetArrays`.
+    A batch is ``{"particles": (B, N, 3), "mask": (B, N), "jet": (B, 4), "label": (B,)}``; see `JetArrays`. Its ``id``
+    ``(B,)`` is the place of each jet among all that are kept, as in `split_indices`.
 
     One seeded permutation makes the splits: training jets from its beginning, test jets from its end, validation jets
     before them, so that changing `train` leaves validation and test jets as they are.
@@ -256,6 +230,10 @@ class JetDataModule(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Test jets, in a fixed order."""
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """The test jets, in a fixed order."""
         return self._in_order("test")
 
     def _in_order(self, split: str) -> DataLoader[dict[str, Tensor]]:

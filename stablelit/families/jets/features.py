@@ -112,16 +112,29 @@ def knn_hyperedges(particles: Tensor, mask: Tensor, n_neighbours: int = 3) -> tu
     there = torch.isfinite(nearest) & hyperedge_mask[..., None]
     incidence = torch.zeros_like(distance).scatter_(2, members, there.to(distance.dtype)).transpose(1, 2)
 
+    return incidence, hyperedge_features(particles, members, there), hyperedge_mask
+
+
+def hyperedge_features(particles: Tensor, members: Tensor, there: Tensor) -> Tensor:
+    """``(ln R_L, ln w_N)`` of hyperedges given by their members; see `knn_hyperedges`.
+
+    Args:
+        particles: ``(B, N, 3)`` etarel, phirel (rad), ptrel.
+        members: ``(B, M, k)`` indices of particles.
+        there: ``(B, M, k)`` bool: which of them belong to the hyperedge; none, where there is no hyperedge.
+
+    Returns:
+        ``(B, M, 2)``, zero where there is no hyperedge.
+    """
     flat = members.flatten(1)[..., None].expand(-1, -1, 3)
-    eta, phi, ptrel = particles.float().gather(1, flat).unflatten(1, members.shape[1:]).unbind(-1)  # (B, e, k + 1) each
+    eta, phi, ptrel = particles.float().gather(1, flat).unflatten(1, members.shape[1:]).unbind(-1)  # (B, M, k) each
     widest = torch.zeros_like(eta[..., 0])
-    for i, j in combinations(range(k + 1), 2):
+    for i, j in combinations(range(members.shape[2]), 2):
         apart = (eta[..., i] - eta[..., j]).square() + wrap_angle(phi[..., i] - phi[..., j]).square()
         widest = torch.maximum(widest, apart * (there[..., i] & there[..., j]))
     ln_r_l = 0.5 * widest.clamp_min(MIN_DELTA_R**2).log()
     ln_w = ptrel.clamp_min(MIN_PTREL).log().masked_fill(~there, 0.0).sum(-1)
-    features = torch.stack([ln_r_l, ln_w], dim=-1).masked_fill(~hyperedge_mask[..., None], 0.0)
-    return incidence, features, hyperedge_mask
+    return torch.stack([ln_r_l, ln_w], dim=-1).masked_fill(~there.any(dim=-1, keepdim=True), 0.0)
 
 
 def rotate_about_axis(particles: Tensor, angle: Tensor) -> Tensor:

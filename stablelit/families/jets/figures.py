@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 REAL, GENERATED = "0.35", "tab:red"
 
 
-def mass_spectrum(real: Tensor, generated: Tensor, w1: float, floor: float, title: str = "") -> Figure:
+def mass_spectrum(
+    real: Tensor, generated: Tensor, w1: float, floor: float, raw: Tensor | None = None, title: str = ""
+) -> Figure:
     """Relative jet mass of real jets and of prior samples, with the ratio below and the distance beside its floor.
 
     Args:
@@ -21,6 +23,7 @@ def mass_spectrum(real: Tensor, generated: Tensor, w1: float, floor: float, titl
         generated: ``(m,)`` m / pT.
         w1: Wasserstein-1 distance of the two.
         floor: the same of real against real.
+        raw: ``(k,)`` m / pT of samples as the decoder drew them, where `generated` are calibrated.
         title: of the figure.
     """
     from matplotlib.figure import Figure
@@ -33,7 +36,11 @@ def mass_spectrum(real: Tensor, generated: Tensor, w1: float, floor: float, titl
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     spectrum, ratio = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     counts = {}
-    for name, values, colour, filled in (("real", reals, REAL, True), ("prior samples", fakes, GENERATED, False)):
+    kinds = [("real", reals, REAL, "-"), ("prior samples", fakes, GENERATED, "-")]
+    if raw is not None:
+        kinds.append(("not calibrated", raw.cpu().numpy(), GENERATED, ":"))
+    for name, values, colour, line in kinds:
+        filled = name == "real"
         counts[name], _ = np.histogram(values, bins=edges)
         height = counts[name] / len(values) / np.diff(edges)
         spectrum.stairs(
@@ -42,7 +49,8 @@ def mass_spectrum(real: Tensor, generated: Tensor, w1: float, floor: float, titl
             color=colour,
             fill=filled,
             alpha=0.4 if filled else 1.0,
-            lw=1.6,
+            lw=1.6 if line == "-" else 1.0,
+            ls=line,
             label=f"{name} ({len(values)})",
         )
     spectrum.set_ylabel("density")

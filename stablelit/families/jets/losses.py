@@ -1,11 +1,9 @@
 """The likelihood of a jet, in nats per jet, summed over particles and features. Pure functions, computed in float32.
 
-A jet is an exchangeable set of n particles x_i = (ln ptrel, etarel, phirel), standardised by the training set::
-
-    log p(X | z) = log p(n | z) + sum_{i=1..n} log sum_k pi_k(z) N(x_i; mu_k(z), diag sigma_k(z)^2)
-
-so that no order of particles is learned, and a weight of 1 on the KL term is the evidence lower bound. (Of a *set*; an
-ordered list of the same particles has n! times less probability, which no model can change.)
+A jet is n particles x_i = (ln ptrel, etarel, phirel), standardised by the training set, *in any order*: log p(X | z) is
+the density of the list of its n particles, the same for each of the n! orders. (Ordered by hardness it is one list, of
+n! times that density: ln n! nats less, the same number for every model.) So no order is learned, and a weight of 1 on
+the KL term is the evidence lower bound. Which densities there are: `decoders`.
 """
 
 from __future__ import annotations
@@ -43,26 +41,18 @@ def mixture_log_density(x: Tensor, log_weight: Tensor, mean: Tensor, log_sigma: 
     return torch.logsumexp(exponent, dim=-1)
 
 
-def set_log_likelihood(
-    x: Tensor, mask: Tensor, count_logits: Tensor, log_weight: Tensor, mean: Tensor, log_sigma: Tensor
-) -> Tensor:
-    """``log p(X | z)`` of the module docstring.
+def count_nll(count_logits: Tensor, mask: Tensor) -> Tensor:
+    """``-log p(n | z)`` of the number of particles.
 
     Args:
-        x: ``(B, N, 3)`` standardised particles.
-        mask: ``(B, N)`` bool: which are there; the others do not matter.
         count_logits: ``(B, N_max)`` unnormalised log p(n | z) for n = 1 ... N_max.
-        log_weight: ``(B, K)``.
-        mean: ``(B, K, 3)``.
-        log_sigma: ``(B, K, 3)``.
+        mask: ``(B, N)`` bool.
 
     Returns:
         ``(B,)`` nats.
     """
-    density = mixture_log_density(x, log_weight, mean, log_sigma).masked_fill(~mask, 0.0)
     n_particles = mask.sum(dim=1).clamp_min(1)
-    log_count = -F.cross_entropy(count_logits, n_particles - 1, reduction="none")
-    return log_count + density.sum(dim=1)
+    return F.cross_entropy(count_logits, n_particles - 1, reduction="none")
 
 
 def one_gaussian_nll(x: Tensor, mask: Tensor, log_count_prob: Tensor) -> Tensor:

@@ -1,54 +1,55 @@
 """JetVAE: the evidence lower bound of a set of particles, in nats.
 
-The algorithm, for a jet X of n particles::
+The algorithm, for a jet X of n particles, and c what it is conditioned on (nothing, its class, its pT)::
 
-    (mu, log sigma^2) = Encoder(X)                 hypergraph of particles, pairs and neighbourhoods
+    (mu, log sigma^2) = Encoder(X, c)              hypergraph of particles, pairs and neighbourhoods
     z = mu + sigma * epsilon,  epsilon ~ N(0, 1)
-    recon = -log p(n | z) - sum_i log sum_k pi_k(z) N(x_i; mu_k(z), sigma_k(z)^2)
+    recon = -log p(X | z, c)                       the decoder's: see `decoders`
     kl = sum_j (mu_j^2 + sigma_j^2 - 1 - log sigma_j^2) / 2
-    loss = mean over jets of  recon + kl_weight * kl
+    loss = mean over jets of  recon + kl_weight * kl  + jet_level
+
+The last term fits the heads for mass and sum of ptrel (`jet_level`), on codes without a gradient: it has parameters of
+its own and no part in the bound.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
-from stablelit.errors import ConfigurationError, ContractError, DataError, bad_argument, did_you_mean
-from stablelit.families.jets.augmentation import permute, reflect, smear
-from stablelit.families.jets.features import TWO_PI, rotate_about_axis
-from stablelit.families.jets.losses import one_gaussian_nll, set_log_likelihood
-from stablelit.families.jets.metrics import JetMetrics, checked_groups, jet_mass
+from stablelit.errors import ContractError, bad_argument, did_you_mean
+from stablelit.families.jets.augmentation import AUGMENTATIONS, SYMMETRIES, augmented
+from stablelit.families.jets.decoders import check_count
+from stablelit.families.jets.evaluation import JetEvaluation
+from stablelit.families.jets.fitting import check_fit, take_from
+from stablelit.families.jets.generation import GeneratesJets
+from stablelit.families.jets.hyperedges import MAX_HYPEREDGES
+from stablelit.families.jets.losses import one_gaussian_nll
+from stablelit.families.jets.metrics import checked_groups
 from stablelit.families.jets.network import HypergraphVAE
-from stablelit.families.jets.readers import format_of
-from stablelit.families.jets.sampling import draw_jets, evaluating, write_drawn_jets
-from stablelit.findings import Finding, FindingReporter
-from stablelit.functional.kl import LOGVAR_RANGE, gaussian_kl_per_dim
+from stablelit.findings import FindingReporter
+from stablelit.functional.kl import gaussian_kl_per_dim
 from stablelit.functional.schedules import check_number
 from stablelit.optim import build_optimizers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SYMMETRIES = ("rotate", "reflect")
-AUGMENTATIONS = (*SYMMETRIES, "permute", "smear")
 # evaluation draws from these seeds: its epochs are comparable, and it moves no global random state
 EVALUATION_SEED, SAMPLING_SEED = 20_240_117, 20_240_118
-SAMPLE_CHUNK = 10_000
 
 
-class JetVAE(LightningModule):
+class JetVAE(GeneratesJets):
     """The hypergraph variational autoencoder as a LightningModule.
 
-    `training_step` returns ``loss``, and live: ``recon`` and ``kl``, nats per jet ``(B,)``, and ``kl_per_dim``
-    ``(B, d)``. `kl_weight` is a 0-dim buffer that a callback may fill in place; validation is always the negative
-    evidence lower bound (weight 1), with the same latent noise at every epoch. Nats are those of (ln ptrel, etarel,
-    phirel) in units of the standard deviations of the training jets, which are buffers and so in every checkpoint.
+    `training_step` returns ``loss``, and live: ``recon`` (with the terms it is made of) and ``kl``, nats per jet
+    ``(B,)``, and ``kl_per_dim`` ``(B, d)``. `kl_weight` is a 0-dim buffer that a callback may fill in place; validation
+    is always the negative evidence lower bound (weight 1), with the same latent noise at every epoch. Nats are those of
+    (ln ptrel, etarel, phirel) in units of the standard deviations of the training jets, which are buffers and so in
+    every checkpoint.
 
     Args:
         n_particles: particles a jet is padded to; the datamodule's.
@@ -56,12 +57,16 @@ class JetVAE(LightningModule):
         particle_hidden: width of the particle branch.
         edge_hidden: width of the branch of pairs.
         hyperedge_hidden: width of the branch of hyperedges.
-        n_components: of the mixture over particles.
         n_edge_particles: pairs are those among this many hardest particles.
         n_neighbours: particles of a hyperedge beside its own.
-        decoder_hidden: width of the decoder.
         encoder_dropout: in the encoder.
-        decoder_dropout: in the decoder.
+        decoder: its name, or a mapping of its ``name`` and settings: see `stablelit.families.jets.decoders`.
+        conditional: what encoder and decoder are told: of "label" and "pt".
+        classes: names of the classes in the data's order, needed for a condition on the label.
+        jet_level: whether mass and sum of ptrel get heads of their own, by which samples are calibrated.
+        hyperedges: their kind, "knn" (each particle with its neighbours), "topk_weight" or "all".
+        max_hyperedges: the most that "all" may make of a jet of `n_particles`.
+        backend: of the encoder, "dense" or "pyg" (the same numbers by `torch_geometric`, slower on padded jets).
         learning_rate: the peak rate.
         augment: of "rotate" (about the jet axis), "reflect", "permute" (nothing to this model) and "smear" (within a
             detector's resolution), in training only.
@@ -83,12 +88,16 @@ class JetVAE(LightningModule):
         particle_hidden: int = 64,
         edge_hidden: int = 48,
         hyperedge_hidden: int = 32,
-        n_components: int = 12,
         n_edge_particles: int = 8,
         n_neighbours: int = 3,
-        decoder_hidden: int = 256,
         encoder_dropout: float = 0.0,
-        decoder_dropout: float = 0.0,
+        decoder: str | dict[str, Any] = "hardest_first",
+        conditional: Sequence[str] = (),
+        classes: Sequence[str] | None = None,
+        jet_level: bool = True,
+        hyperedges: str = "knn",
+        max_hyperedges: int = MAX_HYPEREDGES,
+        backend: str = "dense",
         learning_rate: float = 2e-3,
         augment: Sequence[str] = SYMMETRIES,
         test_metrics: Sequence[str] = ("w1", "fpd", "kpd"),
@@ -103,20 +112,16 @@ class JetVAE(LightningModule):
             "particle_hidden": particle_hidden,
             "edge_hidden": edge_hidden,
             "hyperedge_hidden": hyperedge_hidden,
-            "n_components": n_components,
             "n_edge_particles": n_edge_particles,
             "n_neighbours": n_neighbours,
-            "decoder_hidden": decoder_hidden,
+            "max_hyperedges": max_hyperedges,
         }
         for name, value in sizes.items():
-            least = 2 if name == "n_edge_particles" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise bad_argument(owner, name, value, f"an int of at least {least}")
-        for name, share in (("encoder_dropout", encoder_dropout), ("decoder_dropout", decoder_dropout)):
-            check_number(owner, name, share, at_least=0.0, at_most=0.95)
+            check_count(owner, name, value, 2 if name == "n_edge_particles" else 1)
+        check_number(owner, "encoder_dropout", encoder_dropout, at_least=0.0, at_most=0.95)
         check_number(owner, "learning_rate", learning_rate, above=0.0)
-        # plain strings, whatever sequence came: a checkpoint with anything else does not load with weights_only=True
-        augment = [augment] if isinstance(augment, str) else [str(name) for name in augment or ()]
+        # plain lists, whatever sequence came: a checkpoint with anything else does not load with weights_only=True
+        augment, conditional, classes = _names(augment), _names(conditional), _names(classes)
         for name in augment:
             if name not in AUGMENTATIONS:
                 raise bad_argument(owner, "augment", name, ", ".join(AUGMENTATIONS), did_you_mean(name, AUGMENTATIONS))
@@ -124,92 +129,75 @@ class JetVAE(LightningModule):
             if factory is not None and not callable(factory):
                 raise bad_argument(owner, name, factory, "a function (functools.partial of a class) or None")
         test_metrics = list(checked_groups(owner, "test_metrics", test_metrics))
+        decoder = decoder if isinstance(decoder, str) else dict(decoder)
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
         self.learning_rate = learning_rate
         self.augment = tuple(augment)
-        self.network = HypergraphVAE(**sizes, encoder_dropout=encoder_dropout, decoder_dropout=decoder_dropout)
-        self.jet_metrics = nn.ModuleDict(
-            {"val": JetMetrics(["w1"], n_bootstrap=0), "test": JetMetrics(["w1", *test_metrics])}
+        self.network = HypergraphVAE(
+            **sizes,
+            encoder_dropout=encoder_dropout,
+            decoder=decoder,
+            conditional=conditional,
+            classes=classes,
+            jet_level=jet_level,
+            hyperedges=hyperedges,
+            backend=backend,
         )
+        self.evaluation = JetEvaluation(test_metrics)
         self.register_buffer("kl_weight", torch.tensor(1.0), persistent=False)
         self._optimizer, self._lr_schedule = optimizer, lr_schedule
-        self._kl_sums: list[tuple[Tensor, int]] = []
-        self._last_evaluation: dict[str, Any] = {}
         self._reporter = FindingReporter(owner)
 
     def setup(self, stage: str) -> None:
         """Takes the coordinates from the datamodule, unless a checkpoint brought them."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        size = getattr(datamodule, "n_particles", self.network.n_particles)
-        if size != self.network.n_particles:
-            raise ConfigurationError(
-                f"{type(self).__name__} was built for n_particles={self.network.n_particles}, but "
-                f"{type(datamodule).__name__} gives jets of n_particles={size}. Set both to the same number."
-            )
-        if stage != "fit" or self.network.scaler_is_fitted:
-            return
-        if datamodule is None or not hasattr(datamodule, "scaler"):
-            raise ContractError(
-                f"{type(self).__name__} needs `trainer.datamodule.scaler` (a JetScaler fitted to training jets), but "
-                f"the datamodule is {type(datamodule).__name__} without one. Use JetDataModule, or call "
-                f"`module.network.set_scaler(JetScaler.fit(particles, mask, jet))` before fit."
-            )
-        self.network.set_scaler(datamodule.scaler)
+        check_fit(self, datamodule)
+        if stage == "fit" and not self.network.scaler_is_fitted:
+            take_from(self, datamodule)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One step of the algorithm in the module docstring."""
         del batch_idx
-        particles = self.augmented(batch["particles"], batch["mask"])
-        recon, kl_per_dim = self.terms(particles, batch["mask"], batch["jet"])
-        kl = kl_per_dim.sum(dim=-1)
-        loss = (recon + self.kl_penalty(kl_per_dim)).mean()
+        particles = augmented(batch["particles"], batch["mask"], self.augment)
+        terms, kl_per_dim = self.terms({**batch, "particles": particles})
+        recon, kl = terms["recon"], kl_per_dim.sum(dim=-1)
+        bound = (recon + self.kl_penalty(kl_per_dim)).mean()
         self.log_dict(
-            {"train/loss": loss.detach(), "train/recon": recon.detach().mean(), "train/kl": kl.detach().mean()},
+            {"train/loss": bound.detach(), "train/recon": recon.detach().mean(), "train/kl": kl.detach().mean()},
             on_step=False,
             on_epoch=True,
             prog_bar=True,
             batch_size=len(recon),
             sync_dist=True,
         )
-        return {"loss": loss, "recon": recon, "kl": kl, "kl_per_dim": kl_per_dim}
+        loss = bound + terms["jet_level"].mean() if "jet_level" in terms else bound
+        return {**terms, "loss": loss, "kl": kl, "kl_per_dim": kl_per_dim}
 
     def kl_penalty(self, kl_per_dim: Tensor) -> Tensor:
         """``kl_weight * sum_j KL_j``, ``(B,)``; the weight enters here and nowhere else."""
         return self.kl_weight * kl_per_dim.sum(dim=-1)
 
     def terms(
-        self, particles: Tensor, mask: Tensor, jet: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, batch: dict[str, Tensor], generator: torch.Generator | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Both terms of the bound with one draw of z.
 
         Args:
-            particles: ``(B, N, 3)`` etarel, phirel (rad), ptrel.
-            mask: ``(B, N)`` bool.
-            jet: ``(B, 4)``, pT (GeV) first.
+            batch: ``particles`` ``(B, N, 3)`` etarel, phirel (rad), ptrel; ``mask`` ``(B, N)`` bool; ``jet``
+                ``(B, 4)``, pT (GeV) first; for a condition on the class ``label`` ``(B,)``.
             generator: of the latent noise; None is the global one.
 
         Returns:
-            ``-log p(X | z)`` ``(B,)`` and the KL of each dimension ``(B, d)``, nats.
+            The decoder's terms ``(B,)``, of which ``recon`` is ``-log p(X | z)``, with ``jet_level`` of the heads where
+            there are any; and the KL of each dimension ``(B, d)``. All in nats.
         """
-        mean, logvar = self.network.encode(particles, mask, jet[:, 0])
-        mean, logvar = mean.float(), logvar.float()
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        z = mean + noise * torch.exp(0.5 * logvar.clamp(*LOGVAR_RANGE))
-        x = self.network.standardise(particles, mask)
-        return -set_log_likelihood(x, mask, *self.network.decode(z)), gaussian_kl_per_dim(mean, logvar)
-
-    def augmented(self, particles: Tensor, mask: Tensor) -> Tensor:
-        """Changes each jet at random, as `augment` says; see `augmentation` and `rotate_about_axis`."""
-        device = particles.device
-        if "rotate" in self.augment:
-            particles = rotate_about_axis(particles, TWO_PI * torch.rand(len(particles), device=device))
-        if "reflect" in self.augment:
-            particles = reflect(particles, torch.randint(0, 2, (len(particles),), device=device).bool())
-        if "smear" in self.augment:
-            particles = smear(particles, mask, torch.randn_like(particles))
-        if "permute" in self.augment:
-            particles = permute(particles, mask, torch.rand(mask.shape, device=device))
-        return particles
+        graph, condition = self._seen(batch)
+        mean, logvar = self.network.encode(graph, condition)
+        code = self.network.draw_code(mean, logvar, condition, generator)
+        terms = self.network.decoder.recon_terms(code, graph.x, graph.mask, graph)
+        if self.network.jet_level is not None:
+            terms["jet_level"] = self.network.jet_level.nll(code, graph.particles, graph.mask, self.network)
+        return terms, gaussian_kl_per_dim(mean, logvar)
 
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate, unless the constructor was given others."""
@@ -245,130 +233,41 @@ class JetVAE(LightningModule):
                 f"{type(self).__name__} has no coordinates: it was neither trained nor loaded from a checkpoint. "
                 f"Evaluate with ckpt_path=..., or `JetVAE.load_from_checkpoint(path)`."
             )
-        self.jet_metrics[stage].reset()
-        self._kl_sums = []
+        self.evaluation.begin(stage)
 
     def _evaluate(self, batch: dict[str, Tensor], batch_idx: int, stage: str) -> dict[str, Tensor]:
-        draws = self._private_generator(EVALUATION_SEED + batch_idx)
-        recon, kl_per_dim = self.terms(batch["particles"], batch["mask"], batch["jet"], draws)
+        terms, kl_per_dim = self.terms(batch, self._private_generator(EVALUATION_SEED + batch_idx))
         kl = kl_per_dim.sum(dim=-1)
-        neg_elbo = (recon + kl).mean()
-        x = self.network.standardise(batch["particles"], batch["mask"])
-        values = {
-            "neg_elbo": neg_elbo,
-            "neg_elbo_baseline": one_gaussian_nll(x, batch["mask"], self.network.log_count_prob).mean(),
-            "loss": neg_elbo,
-            "recon": recon.mean(),
-            "kl": kl.mean(),
-        }
-        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(recon), sync_dist=True)
-        self.jet_metrics[stage].update(batch["particles"], batch["mask"], real=True)
-        self._kl_sums.append((kl_per_dim.sum(dim=0), len(kl_per_dim)))
-        return {"recon": recon, "kl": kl, "kl_per_dim": kl_per_dim}
+        loss = (terms["recon"] + kl).mean()
+        values = {"loss": loss, "recon": terms["recon"].mean(), "kl": kl.mean()}
+        if self.network.decoder.is_likelihood:
+            x = self.network.standardise(batch["particles"], batch["mask"])
+            values["neg_elbo"] = loss
+            values["neg_elbo_baseline"] = one_gaussian_nll(x, batch["mask"], self.network.log_count_prob).mean()
+        else:
+            # no bound in nats: what it is made of says more than the sum
+            values.update({name: term.mean() for name, term in terms.items()})
+        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(kl), sync_dist=True)
+        self.evaluation.add(batch["particles"], batch["mask"], kl_per_dim)
+        return {**terms, "kl": kl, "kl_per_dim": kl_per_dim}
 
     def _end_evaluation(self, stage: str) -> None:
-        metric: JetMetrics = self.jet_metrics[stage]
         if self.trainer.sanity_checking:
-            metric.reset()
+            self.evaluation.begin(stage)
             return
-        real = metric.jets(real=True)
-        drawn = self.sample(real.n_jets, generator=self._private_generator(SAMPLING_SEED))
-        metric.update(drawn["particles"], drawn["mask"], real=False)
-        try:
-            scores = metric.compute()
-        except DataError as error:
-            # a model that has lost its way draws NaN; whether that ends the run is not for a metric to say
-            finding = Finding("jets-cannot-be-scored", "critical", str(error), remedy="model.learning_rate, smaller")
+        n, raw = self.evaluation.n_real, None
+        drawn = self.sample(n, generator=self._private_generator(SAMPLING_SEED))
+        if self.network.jet_level is not None:
+            raw = self.sample(n, generator=self._private_generator(SAMPLING_SEED), calibrate=False)
+        scores = self.evaluation.finish(drawn, raw)
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, sync_dist=True)
+        for finding in self.evaluation.findings:
             self._reporter.report(self.trainer, finding)
-            self.log(f"{stage}/mass_w1", float("nan"), sync_dist=True)
-            self._last_evaluation = {}
-            metric.reset()
-            return
-        self.log_dict({f"{stage}/{k}": v.float() for k, v in scores.items()}, sync_dist=True)
-        n_jets = sum(count for _, count in self._kl_sums)
-        self._last_evaluation = {
-            "real": jet_mass(*real).cpu(),
-            "generated": jet_mass(drawn["particles"], drawn["mask"]).cpu(),
-            "kl_per_dim": torch.stack([total for total, _ in self._kl_sums]).sum(dim=0).cpu() / n_jets,
-            "mass_w1": float(scores["mass_w1"]),
-            "mass_w1_floor": float(scores.get("mass_w1_floor", float("nan"))),
-        }
-        for finding in metric.scores.findings if metric.scores else ():
-            if finding.severity != "info":
-                self._reporter.report(self.trainer, finding)
-        metric.reset()
-
-    def _private_generator(self, seed: int) -> torch.Generator:
-        return torch.Generator(device=self.device).manual_seed(seed + 7919 * self.global_rank)
-
-    @torch.no_grad()
-    def encode(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of q(z | X), ``(B, d)`` each, without dropout."""
-        with evaluating(self.network):
-            return self.network.encode(batch["particles"], batch["mask"], batch["jet"][:, 0])
-
-    @torch.no_grad()
-    def reconstruct(self, batch: dict[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
-        """Jets drawn from p(X | z = mu(X)), as a batch; a draw from a set's density, so particles have no partners."""
-        mean, _ = self.encode(batch)
-        return draw_jets(self.network, mean.float(), self._private_generator(seed))
-
-    @torch.no_grad()
-    def sample(
-        self, n: int, seed: int = 0, temperature: float = 1.0, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Draws jets from the prior, as a batch.
-
-        Args:
-            n: how many.
-            seed: one seed, one sample (of one model on one kind of device).
-            temperature: standard deviation of the latent draws; 1 is the model, less is nearer to typical jets.
-            generator: used in place of `seed`.
-
-        Returns:
-            ``particles`` ``(n, N, 3)`` with ptrel > 0, hardest first, zeros where `mask` is False; ``mask``; ``jet``
-            ``(n, 4)``:
-            the median pT of the training jets (GeV), eta = 0, mass (GeV), number of particles; ``label``, zeros.
-
-        Raises:
-            ConfigurationError: n below 1, a temperature that is not positive.
-        """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise bad_argument("sample", "n", n, "an int of at least 1")
-        check_number("sample", "temperature", temperature, above=0.0)
-        if generator is None:
-            generator = self._private_generator(seed)
-        parts = []
-        for start in range(0, n, SAMPLE_CHUNK):
-            shape = (min(SAMPLE_CHUNK, n - start), self.network.latent_dim)
-            z = temperature * torch.randn(shape, generator=generator, device=self.device)
-            parts.append(draw_jets(self.network, z, generator))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    def generate_to_file(self, path: str, n: int, seed: int = 0, temperature: float = 1.0) -> dict[str, Any]:
-        """Draws jets from the prior and writes them in the format of the suffix, replacing a file that is there.
-
-        Returns:
-            What was written: path, counts, and means a reader can compare with the training jets.
-
-        Raises:
-            DataError: an unknown suffix.
-        """
-        format_of(path)  # a wrong suffix is refused before anything is drawn
-        begin = time.perf_counter()
-        drawn = self.sample(n, seed, temperature)
-        seconds = time.perf_counter() - begin
-        written = write_drawn_jets(path, drawn)
-        return {**written, "seed": seed, "temperature": temperature, "sampling_seconds": seconds}
 
     def figures(self) -> dict[str, Figure]:
         """Pictures of the last validation or test epoch; none before the first."""
-        from stablelit.families.jets.figures import kl_per_dimension, mass_spectrum
+        return self.evaluation.figures()
 
-        last = self._last_evaluation
-        if not last:
-            return {}
-        return {
-            "mass_spectrum": mass_spectrum(last["real"], last["generated"], last["mass_w1"], last["mass_w1_floor"]),
-            "kl_per_dimension": kl_per_dimension(last["kl_per_dim"]),
-        }
+
+def _names(names: Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else [str(name) for name in names or ()]

@@ -7,14 +7,16 @@ import torch
 
 from stablelit.families.jets.augmentation import (
     ANGLE_SMEARING_RAD,
+    AUGMENTATIONS,
     LN_PTREL_SMEARING,
+    SYMMETRIES,
+    augmented,
     permute,
     reflect,
     smear,
 )
-from stablelit.families.jets.module import AUGMENTATIONS, SYMMETRIES, JetVAE
-
-TINY = {"latent_dim": 3, "particle_hidden": 8, "edge_hidden": 8, "hyperedge_hidden": 4, "decoder_hidden": 16}
+from stablelit.families.jets.features import squared_distances
+from stablelit.families.jets.module import JetVAE
 
 
 def test_reflection_turns_phi_of_the_chosen_jets_only(batch):
@@ -63,12 +65,26 @@ def test_smearing_is_as_wide_as_it_says_and_keeps_momenta_positive():
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_is_switched_on_by_its_name_and_leaves_absent_particles_absent(batch, name):
-    module = JetVAE(**TINY, augment=[name])
-    moved = module.augmented(batch["particles"], batch["mask"])
+    moved = augmented(batch["particles"], batch["mask"], [name])
     assert not torch.equal(moved, batch["particles"])
     assert not moved[~batch["mask"]].any()
     assert (moved[batch["mask"]][:, 2] > 0).all()
 
 
 def test_the_symmetries_are_what_is_on_where_nothing_is_said():
-    assert JetVAE(**TINY).augment == SYMMETRIES
+    assert JetVAE().augment == SYMMETRIES
+
+
+def test_symmetries_keep_distances_momenta_and_padding(batch):
+    moved = augmented(batch["particles"], batch["mask"], SYMMETRIES)
+    assert not torch.allclose(moved, batch["particles"])
+    assert torch.equal(moved[..., 2], batch["particles"][..., 2])
+    assert torch.allclose(squared_distances(moved), squared_distances(batch["particles"]), atol=1e-5)
+    assert not moved[~batch["mask"]].any()
+    assert torch.equal(augmented(batch["particles"], batch["mask"], ()), batch["particles"])
+
+
+def test_reflection_turns_about_half_of_the_jets():
+    particles = torch.rand(400, 2, 3)
+    flipped = augmented(particles, torch.ones(400, 2, dtype=torch.bool), ["reflect"])[:, 0, 1] < 0
+    assert 0.4 < float(flipped.float().mean()) < 0.6

@@ -28,6 +28,7 @@ def test_batches_have_the_promised_keys_and_shapes():
             "mask": (16, 30),
             "jet": (16, 4),
             "label": (16,),
+            "id": (16,),
         }
     assert sum(len(batch["label"]) for batch in small().val_dataloader()) == 15
 
@@ -199,3 +200,12 @@ def test_several_files_are_identified_one_by_one(tmp_path, toy_jets):
     pattern = JetDataModule(str(tmp_path / "*.npz"), train=200, val=25, test=25)
     assert pattern.split_indices == made.split_indices
     assert len(pattern.identity()["files"]) == 2
+
+
+def test_jets_carry_their_place_among_all():
+    data = small()
+    data.setup()
+    ids = torch.cat([batch["id"] for batch in data.predict_dataloader()])
+    assert ids.tolist() == data.split_indices["test"]
+    batch = next(iter(data.train_dataloader()))
+    assert (batch["particles"].numpy() == data.jets.particles[batch["id"].numpy()]).all()

@@ -114,3 +114,23 @@ def test_rotation_keeps_radii_and_turns_by_the_angle():
     particles = torch.tensor([[[0.3, 0.0, 0.5]]])
     turned = rotate_about_axis(particles, torch.tensor([math.pi / 2]))
     assert torch.allclose(turned, torch.tensor([[[0.0, 0.3, 0.5]]]), atol=1e-6)
+
+
+def test_the_mass_and_kt_of_a_pair_are_those_of_its_four_vectors(batch):
+    """In double precision from (E, px, py, pz) of massless particles at any pseudorapidity of the jet."""
+    particles, mask, jet_pt = batch["particles"][4:], batch["mask"][4:], batch["jet"][4:, 0]
+    features, pair_mask = pair_features(particles, mask, jet_pt)
+    eta, phi, ptrel = particles.double().unbind(-1)
+    pt = ptrel * jet_pt.double()[:, None]
+    eta, phi = eta + 1.3, phi + 2.9  # where the jet is does not matter, nor that phi passes pi
+    momentum = torch.stack([pt * torch.cosh(eta), pt * torch.cos(phi), pt * torch.sin(phi), pt * torch.sinh(eta)], -1)
+    first, second = torch.triu_indices(30, 30, offset=1)
+    total = momentum[:, first] + momentum[:, second]
+    m2 = total[..., 0] ** 2 - total[..., 1:].square().sum(-1)
+    # far enough apart that the difference of squares has digits left
+    apart = pair_mask & (features[..., 0] > math.log(0.02))
+    assert apart.sum() > 1000
+    assert torch.allclose(features[..., 3][apart].double(), m2[apart].log(), atol=1e-3)
+    wrapped = torch.atan2(torch.sin(phi[:, first] - phi[:, second]), torch.cos(phi[:, first] - phi[:, second]))
+    kt = torch.minimum(pt[:, first], pt[:, second]) * torch.hypot(eta[:, first] - eta[:, second], wrapped)
+    assert torch.allclose(features[..., 1][apart].double(), kt[apart].log(), atol=1e-3)

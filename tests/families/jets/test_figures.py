@@ -19,6 +19,15 @@ def test_spectrum_is_drawn_for_many_jets_and_few(n_real, n_fake, tmp_path):
     assert "2.00e-3" in text
 
 
+def test_what_the_decoder_drew_itself_is_drawn_beside_what_was_calibrated():
+    arguments = (torch.rand(100) * 0.3, torch.rand(100) * 0.3, 0.01, 0.002)
+    labels = [
+        [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        for figure in (mass_spectrum(*arguments), mass_spectrum(*arguments, raw=torch.rand(50)))
+    ]
+    assert labels == [["real (100)", "prior samples (100)"], [*labels[0], "not calibrated (50)"]]
+
+
 def test_dimensions_are_ordered_by_information():
     figure = kl_per_dimension(torch.tensor([0.1, 2.0, 0.5]))
     assert [bar.get_height() for bar in figure.axes[0].patches] == pytest.approx([2.0, 0.5, 0.1])

@@ -4,17 +4,17 @@ import math
 
 import torch
 
-from stablelit.families.jets.losses import mixture_log_density, one_gaussian_nll, set_log_likelihood
+from stablelit.families.jets.losses import count_nll, mixture_log_density, one_gaussian_nll
 
 
-def parameters(n_jets: int, k: int, n_max: int = 6):
+def parameters(n_jets: int, k: int):
     draws = torch.Generator().manual_seed(1)
     normal = lambda *shape: torch.randn(shape, generator=draws)  # noqa: E731
-    return normal(n_jets, n_max), normal(n_jets, k).log_softmax(-1), normal(n_jets, k, 3), 0.5 * normal(n_jets, k, 3)
+    return normal(n_jets, k).log_softmax(-1), normal(n_jets, k, 3), 0.5 * normal(n_jets, k, 3)
 
 
 def test_density_equals_the_sum_of_exponentials_written_out():
-    _, log_weight, mean, log_sigma = parameters(2, 4)
+    log_weight, mean, log_sigma = parameters(2, 4)
     x = torch.randn(2, 5, 3)
     found = mixture_log_density(x, log_weight, mean, log_sigma)
     for b in range(2):
@@ -31,7 +31,7 @@ def test_density_equals_the_sum_of_exponentials_written_out():
 
 
 def test_density_integrates_to_one():
-    _, log_weight, mean, log_sigma = parameters(1, 3)
+    log_weight, mean, log_sigma = parameters(1, 3)
     log_sigma = log_sigma.clamp(-0.7, 0.5)
     axis = torch.linspace(-9, 9, 73)
     grid = torch.cartesian_prod(axis, axis, axis)[None]
@@ -39,31 +39,11 @@ def test_density_integrates_to_one():
     assert abs(float(mixture_log_density(grid, log_weight, mean, log_sigma).exp().sum()) * volume - 1) < 1e-3
 
 
-def test_likelihood_of_a_padded_batch_is_that_of_its_jets():
-    count, log_weight, mean, log_sigma = parameters(3, 4)
-    x, mask = torch.randn(3, 6, 3), torch.arange(6) < torch.tensor([[1], [2], [6]])
-    x[~mask] = 1e6
-    together = set_log_likelihood(x, mask, count, log_weight, mean, log_sigma)
-    for b, n in enumerate((1, 2, 6)):
-        particles = mixture_log_density(x[b : b + 1, :n], log_weight[b : b + 1], mean[b : b + 1], log_sigma[b : b + 1])
-        alone = particles.sum() + count[b].log_softmax(-1)[n - 1]
-        assert torch.allclose(together[b], alone, atol=1e-5)
-
-
-def test_likelihood_does_not_know_an_order():
-    arguments = parameters(2, 4)
-    x, mask = torch.randn(2, 6, 3), torch.arange(6) < torch.tensor([[4], [6]])
-    order = torch.randperm(6)
-    first, second = (set_log_likelihood(a, m, *arguments) for a, m in ((x, mask), (x[:, order], mask[:, order])))
-    assert torch.allclose(first, second, atol=1e-5)
-
-
-def test_padding_gets_no_gradient():
-    count, log_weight, mean, log_sigma = parameters(2, 4)
-    x, mask = torch.randn(2, 6, 3, requires_grad=True), torch.arange(6) < torch.tensor([[2], [3]])
-    set_log_likelihood(x, mask, count, log_weight, mean, log_sigma).sum().backward()
-    assert not x.grad[~mask].any()
-    assert x.grad[mask].all()
+def test_the_count_is_scored_by_its_own_logit():
+    logits = torch.randn(3, 6)
+    mask = torch.arange(6) < torch.tensor([[1], [2], [6]])
+    expected = [-logits[b].log_softmax(-1)[n - 1] for b, n in enumerate((1, 2, 6))]
+    torch.testing.assert_close(count_nll(logits, mask), torch.stack(expected))
 
 
 def test_the_baseline_equals_torchs_normal_and_the_frequency_of_n():
@@ -81,5 +61,6 @@ def test_the_baseline_is_the_mixture_with_one_standard_component():
     mask = torch.arange(6) < torch.tensor([2, 6, 4, 1])[:, None]
     logits = torch.randn(6)
     zeros = torch.zeros(4, 1, 3)
-    found = one_gaussian_nll(x, mask, logits.log_softmax(0))
-    torch.testing.assert_close(found, -set_log_likelihood(x, mask, logits.expand(4, 6), zeros[..., 0], zeros, zeros))
+    density = mixture_log_density(x, zeros[..., 0], zeros, zeros).masked_fill(~mask, 0.0)
+    expected = count_nll(logits.expand(4, 6), mask) - density.sum(1)
+    torch.testing.assert_close(one_gaussian_nll(x, mask, logits.log_softmax(0)), expected)

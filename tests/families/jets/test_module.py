@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from stablelit.errors import ConfigurationError, ContractError, DataError
-from stablelit.families.jets import JetDataModule, JetVAE, read_jets
-from stablelit.families.jets.features import squared_distances
+from stablelit.errors import ConfigurationError, ContractError
+from stablelit.families.jets import JetDataModule, JetVAE
+from stablelit.families.jets.jet_level import JetLevelHeads
 from stablelit.families.jets.scaler import JetScaler
 from stablelit.findings import FindingWarning
 
@@ -18,8 +18,7 @@ TINY = {
     "particle_hidden": 16,
     "edge_hidden": 8,
     "hyperedge_hidden": 8,
-    "n_components": 3,
-    "decoder_hidden": 16,
+    "decoder": {"name": "mixture", "n_components": 3, "hidden": 16},
 }
 
 
@@ -72,18 +71,22 @@ def test_a_step_returns_nats_per_jet_that_are_live(module, batch):
     assert {name: tuple(v.shape) for name, v in out.items()} == {
         "loss": (),
         "recon": (12,),
+        "count": (12,),
+        "particles": (12,),
+        "jet_level": (12,),
         "kl": (12,),
         "kl_per_dim": (12, 4),
     }
     assert all(v.requires_grad for v in out.values())
     assert torch.allclose(out["kl"], out["kl_per_dim"].sum(-1))
-    assert torch.allclose(out["loss"], (out["recon"] + out["kl"]).mean())
+    assert torch.allclose(out["loss"], (out["recon"] + out["kl"] + out["jet_level"]).mean())
+    assert torch.allclose(out["recon"], out["count"] + out["particles"])
 
 
 def test_the_weight_of_the_kl_is_filled_in_place_and_enters_once(module, batch):
     module.kl_weight.fill_(0.25)
     out = step(module, batch)
-    assert torch.allclose(out["loss"], (out["recon"] + 0.25 * out["kl"]).mean())
+    assert torch.allclose(out["loss"], (out["recon"] + 0.25 * out["kl"] + out["jet_level"]).mean())
     assert module.kl_weight.dtype == torch.float32
     assert module.kl_weight.shape == ()
     assert "kl_weight" not in module.state_dict()
@@ -110,26 +113,18 @@ def test_recon_does_not_know_an_order_or_a_padding(module, batch):
     results = []
     for inputs in (batch, changed):
         draws = torch.Generator().manual_seed(4)
-        results.append(module.terms(inputs["particles"], inputs["mask"], inputs["jet"], draws))
+        terms, kl_per_dim = module.terms(inputs, draws)
+        results.append((terms["recon"], kl_per_dim))
     for first, second in zip(*results, strict=True):
         assert torch.allclose(first, second, rtol=1e-5, atol=1e-4)
 
 
-def test_augmentation_keeps_distances_momenta_and_padding(module, batch):
-    moved = module.augmented(batch["particles"], batch["mask"])
-    assert not torch.allclose(moved, batch["particles"])
-    assert torch.equal(moved[..., 2], batch["particles"][..., 2])
-    assert torch.allclose(squared_distances(moved), squared_distances(batch["particles"]), atol=1e-5)
-    assert not moved[~batch["mask"]].any()
-    plain = JetVAE(**TINY, augment=())
-    assert torch.equal(plain.augmented(batch["particles"], batch["mask"]), batch["particles"])
-
-
-def test_reflection_turns_about_half_of_the_jets():
-    module = JetVAE(**TINY, augment=["reflect"])
-    particles = torch.rand(400, 2, 3)
-    flipped = (module.augmented(particles, torch.ones(400, 2, dtype=torch.bool))[:, 0, 1] < 0).float().mean()
-    assert 0.4 < float(flipped) < 0.6
+def test_training_sees_augmented_jets(module, batch):
+    straight = module.terms(batch)[1]
+    module.augment = ()
+    assert torch.equal(step(module, batch)["kl_per_dim"], straight)
+    module.augment = ("smear",)
+    assert not torch.equal(step(module, batch)["kl_per_dim"], straight)
 
 
 def test_validation_ignores_the_kl_weight_and_the_global_random_state(fitted):
@@ -151,7 +146,7 @@ W1_QUANTITIES = ("mass", "pt", "multiplicity", "etarel", "phirel", "ptrel", "del
 
 def test_validation_and_test_log_the_same_quantities_and_a_test_their_errors_too(fitted):
     module, runner, _ = fitted
-    quantities = {"neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl"}
+    quantities = {"neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1_raw"}
     quantities |= {f"{name}_w1{end}" for name in W1_QUANTITIES for end in ("", "_floor")}
     validated = runner.validate(module, datamodule=data(), verbose=False)[0]
     assert set(validated) == {f"val/{quantity}" for quantity in quantities}
@@ -213,43 +208,6 @@ def test_a_loaded_module_keeps_its_coordinates_on_other_data(fitted):
     assert torch.equal(loaded.network.particle_std, before)
 
 
-def test_samples_depend_on_the_seed_alone_and_are_jets(fitted):
-    module, _, _ = fitted
-    module.train()
-    first = module.sample(200, seed=1)
-    torch.rand(5)
-    again, other = module.sample(200, seed=1), module.sample(200, seed=2)
-    assert module.network.training
-    assert all(torch.equal(first[n], again[n]) for n in first)
-    assert not torch.equal(first["particles"], other["particles"])
-    ptrel, mask = first["particles"][..., 2], first["mask"]
-    assert (ptrel[mask] > 0).all()
-    assert not first["particles"][~mask].any()
-    assert (ptrel.diff(dim=1) <= 0).all()
-    assert torch.equal(mask.sum(1).float(), first["jet"][:, 3])
-    assert first["mask"].any(dim=1).all()
-
-
-@pytest.mark.parametrize("suffix", [".h5", ".npz"])
-def test_generated_files_are_read_back(fitted, tmp_path, suffix):
-    module, _, _ = fitted
-    path = tmp_path / f"fake{suffix}"
-    report = module.generate_to_file(str(path), 50, seed=4)
-    back = read_jets(path)
-    assert len(back) == report["n_jets"] == 50
-    assert np.allclose(back.particles, module.sample(50, seed=4)["particles"].numpy(), atol=1e-6)
-    assert report["mean_n_particles"] == pytest.approx(back.mask.sum(1).mean())
-    with pytest.raises(DataError, match="suffix"):
-        module.generate_to_file(str(tmp_path / "fake.root"), 5)
-
-
-def test_encoding_and_reconstructing_keep_the_batch(fitted, batch):
-    module, _, _ = fitted
-    mean, logvar = module.encode(batch)
-    assert mean.shape == logvar.shape == (12, 4)
-    assert module.reconstruct(batch)["particles"].shape == batch["particles"].shape
-
-
 def test_figures_show_the_last_evaluation(fitted):
     module, runner, _ = fitted
     assert JetVAE(**TINY).figures() == {}
@@ -264,7 +222,7 @@ def test_the_sanity_check_of_a_trainer_scores_nothing():
     runner.fit(module, data())
     assert "val/mass_w1" not in runner.callback_metrics
     assert module.figures() == {}
-    assert not module.jet_metrics["val"].real
+    assert not module.evaluation.jet_metrics["val"].real
 
 
 def test_one_seed_trains_one_model():
@@ -349,12 +307,16 @@ def test_an_untrained_module_is_not_evaluated():
     ("arguments", "message"),
     [
         ({"latent_dim": 0}, "latent_dim=0"),
-        ({"n_components": 2.5}, "n_components"),
+        ({"decoder": {"name": "mixture", "n_components": 2.5}}, "n_components"),
+        ({"decoder": "mixtur"}, "Did you mean 'mixture'"),
+        ({"decoder": {"name": "mixture", "hiden": 3}}, "Did you mean 'hidden'"),
         ({"encoder_dropout": 1.0}, "encoder_dropout"),
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"augment": ["rotat"]}, "Did you mean 'rotate'"),
         ({"test_metrics": ["fp"]}, "Did you mean 'fpd'"),
         ({"optimizer": "adam"}, "optimizer"),
+        ({"conditional": ["label"]}, "names of the classes"),
+        ({"conditional": "pT", "classes": ["q"]}, "conditional"),
     ],
 )
 def test_arguments_are_checked(arguments, message):
@@ -362,7 +324,31 @@ def test_arguments_are_checked(arguments, message):
         JetVAE(**arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"n": 0}, {"n": 3, "temperature": 0.0}])
-def test_sampling_arguments_are_checked(module, arguments):
-    with pytest.raises(ConfigurationError, match="sample"):
-        module.sample(**arguments)
+def test_the_heads_leave_the_bound_and_its_gradients_alone(batch):
+    gradients = []
+    for jet_level in (True, False):
+        torch.manual_seed(0)
+        module = JetVAE(**TINY, jet_level=False, augment=())
+        if jet_level:
+            module.network.jet_level = JetLevelHeads(4, 30)
+        module.network.set_scaler(JetScaler.fit(batch["particles"], batch["mask"], batch["jet"]))
+        torch.manual_seed(1)
+        step(module, batch)["loss"].backward()
+        gradients.append([p.grad for n, p in module.network.named_parameters() if not n.startswith("jet_level")])
+    assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+
+
+def test_shares_of_classes_are_those_of_the_training_jets():
+    module = JetVAE(**TINY, conditional=["label"], classes=["q", "g", "t"])
+    jets = data()
+    trainer(max_steps=1, limit_val_batches=0).fit(module, jets)
+    labels = torch.from_numpy(jets.jets.label[jets.split_indices["train"]])
+    torch.testing.assert_close(module.network.conditions.label_prob, torch.bincount(labels).float() / 64)
+
+
+def test_classes_in_another_order_are_refused():
+    module = JetVAE(**TINY, conditional=["label"], classes=["g", "q", "t"])
+    jets = data()
+    jets.setup()
+    with pytest.raises(ConfigurationError, match=r"g, q, t.*gives q, g, t"):
+        trainer().fit(module, jets)
