@@ -45,6 +45,8 @@ class ClipBooks:
             norm, coefficient, own, share, max_norm = (
                 next(numbers) if isinstance(value, Tensor) else value for value in _fields(event)
             )
+            if event.factor is None and event.own_max_norm is not None:
+                coefficient = min(1.0, event.own_max_norm / ((norm if own is None else own) + 1e-6))
             clipped = None
             if max_norm is not None:
                 # as torch compares a float32 tensor with a number
@@ -79,7 +81,7 @@ class ClipBooks:
 def _fields(event: ClipEvent) -> tuple[Any, ...]:
     # the clip's own norm is worth a read only where it is another number
     own = event.own_norm if event.own_norm is not event.norm else None
-    return event.norm, event.coefficient, own, event.clipped_share, event.max_norm
+    return event.norm, event.factor, own, event.clipped_share, event.max_norm
 
 
 def _tensors(event: ClipEvent) -> list[Tensor]:

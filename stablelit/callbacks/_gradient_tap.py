@@ -11,13 +11,14 @@ from torch import Tensor
 
 from stablelit.callbacks._clip_event import ClipEvent
 from stablelit.errors import ConfigurationError
-from stablelit.functional.gradients import clip_coefficient, share_above, total_norm
+from stablelit.functional.gradients import share_above, total_norm
 
 Listener = Callable[[ClipEvent], None]
 
 _HOOKED = ("clip_grad_by_norm", "clip_grad_by_value", "_clip_gradients")
 _MARK = "_stablelit_gradient_tap"
 _SHARE_EVERY = 10
+_WRAPS: dict[type, bool] = {}
 
 
 class GradientTap:
@@ -137,18 +138,21 @@ class GradientTap:
         Where another clip came before it in the same step, the norm stays that before the first, and the coefficients
         are multiplied.
         """
-        key, before = id(event.optimizer), self._known(event.optimizer)
+        before = self._known(event.optimizer)
         if before is not None:
-            both = event.coefficient
-            if both is not None and before.coefficient is not None:
-                both = both * before.coefficient
-            event = replace(event, norm=before.norm, gradients=before.gradients, coefficient=both)
-        self._running[key] = (self._batch(), event)
+            event = replace(event, norm=before.norm)
+            first, second = before.coefficient, event.coefficient
+            if first is not None and second is not None:
+                event = replace(event, factor=first * second)
+        self._running[id(event.optimizer)] = (self._batch(), event)
 
     def index(self, optimizer: Any) -> int:
         """The place of an optimizer in `trainer.optimizers`."""
         inner = _inner(optimizer)
-        return next((i for i, other in enumerate(self.trainer.optimizers) if _inner(other) is inner), 0)
+        for place, other in enumerate(self.trainer.optimizers):
+            if other is inner or _inner(other) is inner:
+                return place
+        return 0
 
     def _refuse(self) -> None:
         plugin, clip = self._plugin, self.trainer.gradient_clip_val
@@ -205,37 +209,37 @@ class GradientTap:
     def _custom(self, event: ClipEvent) -> ClipEvent:
         now = self._unscaled(event.optimizer, self._measure(_gradients(self._parameters(event.optimizer))))
         # 0 / 0 is no clip
-        return replace(event, kind="custom", coefficient=torch.where(event.norm > 0, now / event.norm, 1.0))
+        return replace(event, kind="custom", factor=torch.where(event.norm > 0, now / event.norm, 1.0))
 
     def _clip_by_norm(self, optimizer: Any, clip_val: float) -> Any:
         if not self._holders:
             return self._originals["clip_grad_by_norm"](optimizer, clip_val)
         inner = _inner(optimizer)
         before, scale = self._known(inner), self.scale_left(inner)
-        parameters = self._parameters(optimizer)
         norm = None if before is None else before.norm
-        if norm is None and (not self._lightnings_own or self._in_half(inner, parameters)):
-            norm = self._unscaled(inner, self._measure(_gradients(parameters)))
+        if norm is None and (not self._lightnings_own or self._in_half(inner)):
+            norm = self._unscaled(inner, self._measure(_gradients(self._parameters(inner))))
         if self._lightnings_own:
             # what the plugin's method does, but for throwing the norm away
-            own = torch.nn.utils.clip_grad_norm_(parameters, clip_val)
+            own = torch.nn.utils.clip_grad_norm_(self._plugin.main_params(optimizer), clip_val)
             own = own.full_tensor() if hasattr(own, "full_tensor") else own
         else:
             own = norm if scale is None or norm is None else norm * scale  # type: ignore[assignment]
             self._originals["clip_grad_by_norm"](optimizer, clip_val)
-        coefficient = clip_coefficient(own, clip_val).float()
+        if norm is None:
+            norm = own if scale is None else own / scale.to(own.device)
         event = ClipEvent(
             inner,
             self.index(inner),
-            self._unscaled(inner, own) if norm is None else norm,
-            sum(p.grad is not None for p in parameters),
+            norm,
+            any(p.grad is not None for p in self._plugin.main_params(inner)),
             clip_val if scale is None else clip_val / scale,
-            coefficient,
-            "norm",
+            kind="norm" if before is None or before.kind is None else before.kind,
             own_norm=own,
+            own_max_norm=clip_val,
             scaled=scale is not None,
         )
-        self.tell(event if before is None or before.kind is None else replace(event, kind=before.kind))
+        self.tell(event)
         return None
 
     def _clip_by_value(self, optimizer: Any, clip_val: float) -> Any:
@@ -259,7 +263,7 @@ class GradientTap:
         if event is None:
             gradients = _gradients(self._parameters(inner))
             norm = self._unscaled(inner, self._measure(gradients))
-            event = ClipEvent(inner, self.index(inner), norm, len(gradients))
+            event = ClipEvent(inner, self.index(inner), norm, bool(gradients))
             self._running[id(inner)] = (self._batch(), event)
         return event
 
@@ -284,11 +288,12 @@ class GradientTap:
         scale = self.scale_left(optimizer)
         return norm if scale is None else norm / scale.to(norm.device)
 
-    def _in_half(self, inner: Any, parameters: list[Any]) -> bool:
+    def _in_half(self, inner: Any) -> bool:
         number, half = self._half.get(id(inner), (-1, False))
-        if number != len(parameters):
-            half = any(p.dtype in (torch.float16, torch.bfloat16) for p in parameters)
-            self._half[id(inner)] = (len(parameters), half)
+        now = sum(len(group["params"]) for group in inner.param_groups)
+        if number != now:
+            half = any(p.dtype in (torch.float16, torch.bfloat16) for p in self._parameters(inner))
+            self._half[id(inner)] = (now, half)
         return half
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GradientTap:
@@ -301,7 +306,10 @@ def _gradients(parameters: list[Any]) -> list[Tensor]:
 
 def _inner(optimizer: Any) -> Any:
     """The torch optimizer in a LightningOptimizer."""
-    return optimizer._optimizer if _is_a("LightningOptimizer", optimizer) else optimizer
+    kind = type(optimizer)
+    if kind not in _WRAPS:
+        _WRAPS[kind] = _is_a("LightningOptimizer", optimizer)
+    return optimizer._optimizer if _WRAPS[kind] else optimizer
 
 
 def _is_a(name: str, thing: Any) -> bool:

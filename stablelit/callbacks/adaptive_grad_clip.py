@@ -239,7 +239,7 @@ class AdaptiveGradClip(pl.Callback):
             threshold = threshold.clamp_max(self.max_norm)
         self._states[index], self._thresholds[index] = state, threshold
         coefficient = clip_to_([p.grad for p in parameters], norm, threshold)
-        return ClipEvent(optimizer, index, norm, len(parameters), threshold, coefficient, "adaptive")
+        return ClipEvent(optimizer, index, norm, True, threshold, coefficient, "adaptive")
 
     def _clip_units(self, tap: GradientTap, optimizer: Any, parameters: list[Any]) -> ClipEvent:
         if any(hasattr(p, "device_mesh") for p in parameters):
@@ -253,11 +253,11 @@ class AdaptiveGradClip(pl.Callback):
         before = after = torch.zeros((), device=parameters[0].grad.device)
         if clipped:
             clipping = self.clipping if scale is None else self.clipping * scale.to(before.device)
-            before, after = agc_([p.detach() for p in clipped], [p.grad for p in clipped], clipping, self.eps)
+            before, after = agc_(clipped, [p.grad for p in clipped], clipping, self.eps)
         before, after = torch.hypot(before, rest.to(before)), torch.hypot(after, rest.to(before))
         coefficient = torch.where(before > 0, after / before, 1.0)
         norm = before if scale is None else before / scale.to(before.device)
-        return ClipEvent(optimizer, tap.index(optimizer), norm, len(parameters), None, coefficient, "adaptive")
+        return ClipEvent(optimizer, tap.index(optimizer), norm, True, None, coefficient, "adaptive")
 
     def _release(self) -> None:
         if self._tap is not None:
