@@ -20,14 +20,18 @@ if not (_here / "conf").is_dir() and (_here.parent / "conf" / "train.yaml").is_f
     __path__.append(str(_here.parent))
 
 _EXPORTS = {
+    "AdaptiveGradClip": "callbacks.adaptive_grad_clip",
     "DeviceMemoryMonitor": "callbacks.device_memory",
     "EpochMeanCheckpoint": "callbacks.epoch_mean",
     "EpochPrinter": "callbacks.epoch_printer",
     "FigureWriter": "callbacks.figure_writer",
+    "GradientReachCheck": "callbacks.gradient_reach_check",
+    "GradClipMonitor": "callbacks.grad_clip_monitor",
     "HistoryWriter": "callbacks.history_writer",
     "InputPipelineMonitor": "callbacks.input_pipeline_monitor",
     "InterruptCheckpoint": "callbacks.interrupt",
     "KLCapCallback": "callbacks.kl_cap",
+    "NonFiniteGuard": "callbacks.non_finite_guard",
     "RandomStateCheckpoint": "callbacks.random_state",
     "ScalarSchedule": "callbacks.scalar_schedule",
     "StableProgressBar": "callbacks.progress_bar",
@@ -35,6 +39,7 @@ _EXPORTS = {
     "ShuffleCallback": "callbacks.shuffle_callback",
     "ShuffleDataLoader": "data.loader",
     "ShuffleSampler": "data.shuffle",
+    "ThresholdSweepValidation": "callbacks.threshold_sweep",
     "shuffle_quality": "functional.shuffle_quality",
 }
 

@@ -34,11 +34,69 @@ class HasDifficulty(Protocol):
 
 
 @runtime_checkable
+class FollowsRollback(Protocol):
+    """A callback whose loaded state takes effect only when training starts.
+
+    NonFiniteGuard puts a state back in the middle of a fit: `load_state_dict`, and then this.
+    """
+
+    def on_rollback(self, trainer: Any, pl_module: Any) -> None:
+        """Makes the state that `load_state_dict` has just taken up the one in force. Counters have gone on."""
+        ...
+
+
+@runtime_checkable
+class KeepsBooks(Protocol):
+    """A callback that writes down what happened (a history, a printer, a monitor) and is no part of the training.
+
+    A rollback undoes training and no history: the state of such a callback is neither kept for it nor put back.
+    """
+
+    keeps_books: bool
+
+
+@runtime_checkable
 class HasFigures(Protocol):
     """A module or metric that draws pictures of itself."""
 
     def figures(self) -> Mapping[str, Any]:
         """Matplotlib figures by name."""
+        ...
+
+
+@runtime_checkable
+class HasEdgeScores(Protocol):
+    """A module that learns a directed graph."""
+
+    def edge_scores(self) -> Tensor:
+        """Scores (d, d) or (B, d, d), larger where the edge row -> column is likelier; the diagonal means nothing."""
+        ...
+
+
+@runtime_checkable
+class HasEdgeTruth(Protocol):
+    """A module that knows the true graph."""
+
+    def edge_truth(self) -> Tensor | None:
+        """0 and 1 in the shape of `edge_scores()`, 1 at [i, j] for the edge i -> j; None where it is not known."""
+        ...
+
+
+@runtime_checkable
+class HasEdgeStatistics(Protocol):
+    """A graph-learning module that can say how well a graph fits its data."""
+
+    def edge_statistics(self) -> tuple[Tensor, float]:
+        """The covariance (d, d) of the data and their effective number of samples."""
+        ...
+
+
+@runtime_checkable
+class HasHalfSampleScores(Protocol):
+    """A graph-learning module that was fitted to several halves of its data."""
+
+    def half_sample_scores(self) -> Tensor:
+        """Edge scores (B, d, d), each fitted to another half of the samples."""
         ...
 
 

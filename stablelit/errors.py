@@ -7,7 +7,9 @@ exception is a defect of ours or of the environment and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
+
+_LONGEST_VALUE = 160
 
 
 class StablelitError(Exception):
@@ -33,7 +35,15 @@ class MissingDependencyError(StablelitError, ImportError):
 def bad_argument(owner: str, name: str, value: object, allowed: str, remedy: str = "") -> ConfigurationError:
     """The one form of a rejected argument: `Owner: name=value is not allowed; allowed: ...; remedy`."""
     tail = f" {remedy}" if remedy else ""
-    return ConfigurationError(f"{owner}: {name}={value!r} is not allowed. Allowed: {allowed}.{tail}")
+    return ConfigurationError(f"{owner}: {name}={_shortened(value)} is not allowed. Allowed: {allowed}.{tail}")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    count = f" ({len(value)} in all)" if isinstance(value, Sized) and not isinstance(value, str | bytes) else ""
+    return f"{' '.join(text.split())[: _LONGEST_VALUE // 2]} ...{count}"
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:

@@ -1,12 +1,14 @@
 """Finding: the one form of every alarm, and where it goes.
 
 A callback that sees trouble builds a `Finding` and hands it to its `FindingReporter`, which raises each cause once,
-appends it to `findings.jsonl` and then warns, stops the run or raises, as the callback's `action` says.
+appends it to `findings.jsonl` and then warns, stops the run or raises, as the callback's `action` says. One that only
+informs is logged, and does none of these.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +19,8 @@ from stablelit.errors import StablelitError, bad_argument
 Severity = Literal["info", "warning", "critical"]
 Action = Literal["warn", "stop", "raise"]
 FINDINGS_FILE = "findings.jsonl"
+# below Lightning's logger: what only informs is shown, and silenced, as Lightning's own lines are
+_log = logging.getLogger("lightning.pytorch.stablelit")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class FindingReporter:
 
     Args:
         source: who reports, for the record.
-        action: `warn` goes on, `stop` ends the run cleanly after this batch, `raise` raises `FindingError`.
+        action: `warn` goes on, `stop` ends the run cleanly after this batch, `raise` raises `FindingError`. A finding
+            of severity `info` does none of these: it is logged.
 
     Raises:
         ConfigurationError: unknown action.
@@ -90,7 +95,12 @@ class FindingReporter:
         if getattr(trainer, "is_global_zero", True):
             if not getattr(trainer, "fast_dev_run", False):
                 append_finding(findings_directory(trainer), finding)
-            warnings.warn(str(finding), FindingWarning, stacklevel=3)
+            if finding.severity == "info":
+                _log.info(finding)
+            else:
+                warnings.warn(str(finding), FindingWarning, stacklevel=3)
+        if finding.severity == "info":
+            return True
         if self.action == "stop":
             trainer.should_stop = True
         elif self.action == "raise":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +45,17 @@ def test_stop_ends_the_run_and_raise_raises(tmp_path):
     with pytest.warns(FindingWarning), pytest.raises(FindingError, match="the KL grows") as caught:
         FindingReporter("a", "raise").report(trainer, FINDING)
     assert caught.value.finding.name == "cap-ineffective"
+
+
+@pytest.mark.parametrize("action", ["warn", "stop", "raise"])
+def test_what_only_informs_ends_no_run_and_is_no_warning(action, tmp_path, caplog):
+    trainer = _trainer(tmp_path)
+    with warnings.catch_warnings(), caplog.at_level("INFO", "lightning.pytorch"):
+        warnings.simplefilter("error")
+        assert FindingReporter("a", action).report(trainer, replace(FINDING, severity="info"))
+    assert "[info] cap-ineffective" in caplog.text
+    assert not hasattr(trainer, "should_stop")
+    assert [finding.severity for finding in read_findings(tmp_path)] == ["info"]
 
 
 def test_other_ranks_and_trial_runs_write_nothing(tmp_path):

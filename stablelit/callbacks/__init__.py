@@ -1,30 +1,40 @@
 """The reusable suite: callbacks for anybody's Lightning Trainer, one idea each."""
 
+from stablelit.callbacks.adaptive_grad_clip import AdaptiveGradClip
 from stablelit.callbacks.device_memory import DeviceMemoryMonitor
 from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
 from stablelit.callbacks.figure_writer import FigureWriter
+from stablelit.callbacks.grad_clip_monitor import GradClipMonitor
+from stablelit.callbacks.gradient_reach_check import GradientReachCheck
 from stablelit.callbacks.history_writer import HistoryWriter, read_history
 from stablelit.callbacks.input_pipeline_monitor import InputPipelineMonitor
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.callbacks.kl_cap import KLCapCallback
+from stablelit.callbacks.non_finite_guard import NonFiniteGuard
 from stablelit.callbacks.progress_bar import StableProgressBar
 from stablelit.callbacks.random_state import RandomStateCheckpoint
 from stablelit.callbacks.scalar_schedule import ScalarSchedule
 from stablelit.callbacks.shuffle_callback import ShuffleCallback
+from stablelit.callbacks.threshold_sweep import ThresholdSweepValidation
 
 __all__ = [
+    "AdaptiveGradClip",
     "DeviceMemoryMonitor",
     "EpochMeanCheckpoint",
     "EpochPrinter",
     "FigureWriter",
+    "GradClipMonitor",
+    "GradientReachCheck",
     "HistoryWriter",
     "InputPipelineMonitor",
     "InterruptCheckpoint",
     "KLCapCallback",
+    "NonFiniteGuard",
     "RandomStateCheckpoint",
     "ScalarSchedule",
     "ShuffleCallback",
     "StableProgressBar",
+    "ThresholdSweepValidation",
     "read_history",
 ]

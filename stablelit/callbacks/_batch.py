@@ -139,8 +139,9 @@ class ItemCounter:
         if isinstance(found, Tensor):
             return found
         keys = [str(k) for k in batch] if isinstance(batch, Mapping) else sorted(getattr(batch, "__dict__", {}))
+        near = did_you_mean(key, keys)
         raise ContractError(
             f"{self.owner}: the batch, a {type(batch).__name__}, has no tensor {key!r}. It has "
-            f"{', '.join(keys) or 'no named parts'}. {did_you_mean(key, keys)} Give items= a key that is there, or a "
+            f"{', '.join(keys) or 'no named parts'}. {near + ' ' if near else ''}Give items= a key that is there, or a "
             f"callable of the batch."
         )

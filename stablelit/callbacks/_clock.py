@@ -87,6 +87,10 @@ class RampClock:
             f"share ('0.5dur'), or train for longer. To keep it as it is: {allow_name}=True."
         )
 
+    def go_on(self) -> None:
+        """A state was loaded in the middle of a fit, which is no beginning of another run."""
+        self._continued = False
+
     def progress(self, trainer: Any) -> float:
         """How much of the ramp has passed: 0 before and during the delay, 1 from its end on."""
         if self._over:  # a clock does not run backwards, and asking it costs ten times as much as this

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stablelit.functional.throughput import StepClock
+from stablelit.functional.step_clock import StepClock
 
 _HOOKS = ("_on_before_fetch", "_on_after_fetch")
 
@@ -100,19 +100,3 @@ def chunk_loads(trainer: Any) -> int | None:
         if getattr(loader, "num_workers", 1) == 0 and hasattr(loader.dataset, "chunk_loads")
     ]
     return sum(counts) if counts else None
-
-
-def loader_hint(trainer: Any) -> str:
-    """The setting to try where the loader is what a run waits for."""
-    hints = []
-    for loader in trainer.fit_loop._combined_loader.flattened:
-        workers = getattr(loader, "num_workers", None)
-        if workers == 0:
-            hints.append("DataLoader(num_workers=4, persistent_workers=True)")
-        elif workers is not None:
-            hints.append(f"more workers than {workers}, or a larger prefetch_factor")
-        source = getattr(loader, "dataset", None)
-        if hasattr(source, "chunk_sizes"):
-            hints.append("a cache that holds all chunks, or ShuffleSampler(mode='block') with a window that it holds")
-    hints.append("one vectorised read a batch (__getitems__) instead of one a sample")
-    return "; ".join(dict.fromkeys(hints))

@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, SequentialSampler, Subset
 
 from stablelit.callbacks._loader_position import global_batch, innermost_sampler
+from stablelit.data._chunk_sizes import cache_size_of
 from stablelit.data.shuffle import ShuffleSampler
 from stablelit.findings import Finding
 
@@ -88,8 +89,8 @@ def _storage(trainer: Any, loader: Any) -> Iterator[Finding]:
     while isinstance(source, Subset):
         permuted = permuted or bool(np.any(np.diff(np.asarray(source.indices)) < 0))
         source = source.dataset
-    chunks, cached = getattr(source, "chunk_sizes", None), getattr(source, "cache_size", None)
-    if chunks is None or cached is None:
+    cached = cache_size_of(source)
+    if cached is None or getattr(source, "chunk_sizes", None) is None:
         return
     batch = max(1, int(getattr(loader, "batch_size", None) or 1))
     sampler = innermost_sampler(loader)
@@ -97,7 +98,7 @@ def _storage(trainer: Any, loader: Any) -> Iterator[Finding]:
     at_random = permuted or is_shuffled(loader) is not False
     if not ours and not at_random:
         return
-    order = sampler if ours else ShuffleSampler(source, chunk_sizes=chunks)
+    order = sampler if ours else ShuffleSampler(source)
     described = order.describe(batch_size=batch, cache_size=cached)
     if described.cache_holds_window is not False:
         return
@@ -112,7 +113,7 @@ def _storage(trainer: Any, loader: Any) -> Iterator[Finding]:
         f"batch of {batch}.",
         {
             "chunks_mixed": described.chunks_mixed,
-            "cache_size": int(cached),
+            "cache_size": cached,
             "loads_per_batch": round(float(described.loads_per_batch or 0.0), 2),
         },
         (

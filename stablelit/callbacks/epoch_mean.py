@@ -31,6 +31,8 @@ class EpochMeanCheckpoint(pl.Callback):
         >>> callback = EpochMeanCheckpoint()
     """
 
+    keeps_books = True
+
     def __init__(self) -> None:
         self._pending: dict[str, dict[str, float]] = {}
         self._loaded: list[dict[str, dict[str, float]]] | None = None

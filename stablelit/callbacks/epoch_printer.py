@@ -23,6 +23,8 @@ class EpochPrinter(pl.Callback):
         always: print on a terminal too.
     """
 
+    keeps_books = True
+
     def __init__(self, always: bool = False) -> None:
         self.always = always
         self._began = 0.0

@@ -1,7 +1,7 @@
 """Draws pictures of a run while it runs: the module's own figures, and curves of what it logged.
 
 Runs    on_validation_end and on_train_epoch_end (points, pictures every `every_n_epochs` epochs), on_fit_end
-Reads   `figures()` of the module (and of its metrics), trainer.callback_metrics
+Reads   `figures()` of the module (and of its metrics) and of other callbacks, trainer.callback_metrics
 Writes  figures/<name>.png in `directory`, else in the logger's directory; TensorBoard images where there is such a
         logger
 Logs    nothing
@@ -40,6 +40,8 @@ class FigureWriter(pl.Callback):
         >>> from stablelit import FigureWriter
         >>> callback = FigureWriter(curves={"kl": [["train/kl", "val/kl", "kl/target"], ["kl/weight"]]})
     """
+
+    keeps_books = True
 
     def __init__(
         self,
@@ -123,6 +125,9 @@ class FigureWriter(pl.Callback):
         figures = {name: self._draw_curves(panels) for name, panels in self.curves.items() if self._points}
         if self.module_figures and isinstance(pl_module, HasFigures):
             figures.update(pl_module.figures())
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, HasFigures):
+                figures.update(callback.figures())
         root = Path(self.directory) if self.directory else findings_directory(trainer)
         (root / "figures").mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():

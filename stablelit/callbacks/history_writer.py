@@ -41,6 +41,8 @@ class HistoryWriter(pl.Callback):
         >>> callback = HistoryWriter("runs/mine")
     """
 
+    keeps_books = True
+
     def __init__(self, directory: str | None = None) -> None:
         self.directory = directory
         self._path: Path | None = None

@@ -7,7 +7,7 @@ Logs    perf/data_wait_frac, perf/host_gap_frac, perf/device_busy_frac, perf/sam
         perf/padding_frac, perf/mfu, perf/flops_per_s, perf/step_s_p50, perf/step_s_p95, perf/wait_s_p50,
         perf/wait_s_p95, perf/loads_per_batch, perf/overfit_probe: once an epoch; perf/epoch_eta_s and the shares to
         the loggers alone, every `log_every_n_steps` batches
-Resumes timings begin anew: they are not carried over; what was reported, and the probe's result, is in the checkpoint
+Resumes timings begin anew: they are not carried over; what was said, and the probe's result, is in the checkpoint
 Limits  the start of workers at the beginning of an epoch is not counted; the GPU path asks the stream and never waits
         for it, is an estimate from some six moments a step, and was not run by its authors; ranks are averaged, the
         wait is that of the rank that waits longest
@@ -26,19 +26,21 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch.utilities import rank_zero_info
 
 from stablelit.callbacks._batch import ItemCount, ItemCounter, sample_count
+from stablelit.callbacks._device_work import nobody_knows, stream_has_work
 from stablelit.callbacks._epoch_log import log_epoch
-from stablelit.callbacks._fetching import BatchRepeater, FetchTap, chunk_loads, loader_hint
+from stablelit.callbacks._fetching import BatchRepeater, FetchTap, chunk_loads
+from stablelit.callbacks._limit_findings import limit_finding, no_verdict
 from stablelit.callbacks._ranks import gather_from_ranks
 from stablelit.errors import bad_argument
-from stablelit.findings import Action, Finding, FindingReporter
-from stablelit.functional.schedules import check_number
+from stablelit.findings import Action, FindingReporter
+from stablelit.functional.schedules import check_count, check_number
+from stablelit.functional.step_clock import StepClock, StepTotals, quantiles
 from stablelit.functional.throughput import (
+    EpochsTogether,
     RankEpoch,
-    StepClock,
-    StepTotals,
     Verdict,
     named_shares,
-    quantiles,
+    seconds_waited,
     summarise,
     time_shares,
     verdict,
@@ -46,18 +48,13 @@ from stablelit.functional.throughput import (
 
 DeviceTiming = Literal["auto", "off"]
 _OWNER = "InputPipelineMonitor"
-_REMEDIES = {
-    "host-bound": "vectorise Python loops in the step, log less often, avoid .item() and .cpu(), torch.compile; "
-    "a larger model only hides it",
-    "compute-bound": "a lower precision, torch.compile, a larger batch",
-    "padding": "batch samples of like length: LengthBucketBatchSampler",
-}
 
 
 class InputPipelineMonitor(pl.Callback):
     """Data-wait share, host gap, device-busy share, real items per second, padding, MFU, and one verdict an epoch.
 
-    Validation and checkpoints are not counted. Nothing waits for the device while an epoch runs.
+    Validation and checkpoints are not counted. Nothing waits for the device while an epoch runs. Epochs of fewer than
+    `min_steps` batches are judged together.
 
     The verdict is `input-bound`, `host-bound`, `padding` or `compute-bound`
     (:func:`stablelit.functional.throughput.verdict`). The first three are findings, the last is printed where it is
@@ -74,12 +71,13 @@ class InputPipelineMonitor(pl.Callback):
         peak_flops_per_s: of one device; None asks Lightning's table, which knows GPUs.
         device_timing: `auto` asks the stream of a GPU whether it has work; `off` does not.
         warn_wait_frac: share of the time above which waiting for data is the verdict.
-        min_steps: batches that an epoch must count for a verdict.
+        min_steps: batches that must be counted for a verdict, over several epochs if need be.
         overfit_probe_steps: above 0, so many steps of the first epoch are trained on one batch, and
             ``perf/overfit_probe`` is how many times longer a step with loading takes. About 1 says that loading is
             not the limit *with the present sampler*, and no more. The epoch ends that many batches early: for a
             diagnostic run.
-        action: what a finding does: `warn`, `stop` or `raise`. Findings: `input-bound`, `host-bound`, `padding`.
+        action: what a finding does: `warn`, `stop` or `raise`. Findings: `input-bound`, `host-bound`, `padding`;
+            `no-verdict` only informs of a run that was too short.
 
     Raises:
         ConfigurationError: an argument out of range.
@@ -104,12 +102,11 @@ class InputPipelineMonitor(pl.Callback):
         overfit_probe_steps: int = 0,
         action: Action = "warn",
     ) -> None:
-        counts = {"window": (window, 1), "warmup_steps": (warmup_steps, 0), "min_steps": (min_steps, 1)}
-        counts["overfit_probe_steps"] = (overfit_probe_steps, 0)
-        for name, (value, least) in counts.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise bad_argument(_OWNER, name, value, f"an int of {least} or more")
-        if overfit_probe_steps == 1:
+        self.window = check_count(_OWNER, "window", window, 1)
+        self.warmup_steps = check_count(_OWNER, "warmup_steps", warmup_steps, 0)
+        self.min_steps = check_count(_OWNER, "min_steps", min_steps, 1)
+        self.overfit_probe_steps = check_count(_OWNER, "overfit_probe_steps", overfit_probe_steps, 0)
+        if self.overfit_probe_steps == 1:
             raise bad_argument(_OWNER, "overfit_probe_steps", 1, "0, or 2 and more", "The first step still loads.")
         if device_timing not in get_args(DeviceTiming):
             raise bad_argument(_OWNER, "device_timing", device_timing, ", ".join(get_args(DeviceTiming)))
@@ -118,20 +115,20 @@ class InputPipelineMonitor(pl.Callback):
         if peak_flops_per_s is not None:
             check_number(_OWNER, "peak_flops_per_s", peak_flops_per_s, above=0.0)
         self.warn_wait_frac = check_number(_OWNER, "warn_wait_frac", warn_wait_frac, above=0.0, at_most=1.0)
-        self.window, self.warmup_steps, self.min_steps = window, warmup_steps, min_steps
         self.flops, self.peak_flops_per_s, self.device_timing = flops, peak_flops_per_s, device_timing
-        self.overfit_probe_steps = overfit_probe_steps
         self.verdict: Verdict | None = None
+        self._judged = False
         self._items = ItemCounter(items, padded_items, _OWNER)
         self._reporter = FindingReporter(_OWNER, action)
-        self._clock, self._lately = StepClock(window), StepTotals()
+        self._clock, self._lately = StepClock(self.window), StepTotals()
+        self._unjudged = EpochsTogether(self.min_steps)
         self._tap: FetchTap | None = None
         self._repeater: BatchRepeater | None = None
         self._probe: float | None = None
         self._seen, self._samples, self._flops = 0, 0, 0.0
         self._epoch_began: tuple[int, int | None] = (0, None)
         self._flops_of, self._peak = flops, peak_flops_per_s
-        self._busy: Callable[[], bool | None] = _unknown
+        self._busy: Callable[[], bool | None] = nobody_knows
 
     def __repr__(self) -> str:
         return f"{_OWNER}(window={self.window}, warn_wait_frac={self.warn_wait_frac:g})"
@@ -139,10 +136,11 @@ class InputPipelineMonitor(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begins to listen to the loader."""
         self._clock, self._lately = StepClock(self.window), StepTotals()
+        self._unjudged = EpochsTogether(self.min_steps)
         self._seen, self._samples, self._flops = 0, 0, 0.0
         self._epoch_began = (0, chunk_loads(trainer))
         device = trainer.strategy.root_device
-        self._busy = stream_has_work(device) if self.device_timing == "auto" else _unknown
+        self._busy = stream_has_work(device) if self.device_timing == "auto" else nobody_knows
         self._tap = FetchTap(trainer, self._clock, self._busy)
         if self.overfit_probe_steps and self._probe is None:
             self._repeater = BatchRepeater(self.overfit_probe_steps)
@@ -163,12 +161,12 @@ class InputPipelineMonitor(pl.Callback):
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Any) -> None:
         """Asks the device, where there is one."""
-        if self._busy is not _unknown:
+        if self._busy is not nobody_knows:
             self._clock.observe(time.perf_counter(), self._busy())
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Asks the device, where there is one."""
-        if self._busy is not _unknown:
+        if self._busy is not nobody_knows:
             self._clock.observe(time.perf_counter(), self._busy())
 
     def on_train_batch_end(
@@ -210,38 +208,41 @@ class InputPipelineMonitor(pl.Callback):
         summary = summarise(ranks, self._peak)
         if summary is None:
             return
-        shares, values = summary
+        _, values = summary
         if loads is not None and self._epoch_began[1] is not None:
             values["loads_per_batch"] = (self._epoch_began[1] - loads) / (self._seen - seen)
         if self._repeater is not None and (ratio := self._repeater.ratio(values["step_s_p50"])) is not None:
             self._probe, self._repeater = ratio, None
             values["overfit_probe"] = ratio
         log_epoch(trainer, {f"perf/{name}": value for name, value in values.items()})
-        if min(rank.totals.steps for rank in ranks) >= self.min_steps:
-            before, self.verdict = self.verdict, verdict(shares, values.get("padding_frac"), self.warn_wait_frac)
-            self._report(trainer, before, self.verdict, values)
+        if together := self._unjudged.add(ranks):
+            self._judge(trainer, together, values)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stops listening to the loader."""
+        """Stops listening to the loader; says so where nothing could be said of it."""
         self._release()
+        if self._seen and not self._judged and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            counted = self._unjudged.steps
+            self._reporter.report(trainer, no_verdict(self._seen, self.warmup_steps, counted, self.min_steps))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Stops listening to the loader."""
         self._release()
 
     def state_dict(self) -> dict[str, Any]:
-        """What was reported, and the probe's result, which is found out once."""
-        return {"findings": self._reporter.state_dict(), "overfit_probe": self._probe}
+        """What was reported, whether there was a verdict, and the probe's result, which is found out once."""
+        return {"findings": self._reporter.state_dict(), "overfit_probe": self._probe, "judged": self._judged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up."""
         self._reporter.load_state_dict(state_dict["findings"])
         self._probe = state_dict["overfit_probe"]
+        self._judged = bool(state_dict.get("judged", False))
 
     def _release(self) -> None:
         if self._tap is not None:
             self._tap.release()
-        self._tap, self._repeater, self._busy = None, None, _unknown
+        self._tap, self._repeater, self._busy = None, None, nobody_knows
 
     def _this_rank(self) -> RankEpoch:
         totals, self._lately = self._lately, StepTotals()
@@ -266,22 +267,19 @@ class InputPipelineMonitor(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(values, step=loop._batches_that_stepped)
 
-    def _report(self, trainer: pl.Trainer, before: Verdict | None, found: Verdict, values: dict[str, float]) -> None:
-        remedy = _REMEDIES.get(found.limit) or loader_hint(trainer)
+    def _judge(self, trainer: pl.Trainer, ranks: list[RankEpoch], values: dict[str, float]) -> None:
+        epochs, summary = self._unjudged.epochs, summarise(ranks, self._peak)
+        assert summary is not None  # there are steps
+        shares, values = summary[0], {**values, **summary[1]}
+        before, found = self.verdict, verdict(shares, values.get("padding_frac"), self.warn_wait_frac)
+        if epochs > 1:
+            found = found._replace(sentence=f"over {epochs} epochs, {found.sentence}")
+        self.verdict, self._judged = found, True
+        finding = limit_finding(trainer, found, values, seconds_waited(ranks))
         if found.limit != "compute-bound":
-            evidence: dict[str, float | int | str] = {name: round(value, 4) for name, value in values.items()}
-            self._reporter.report(trainer, Finding(found.limit, "warning", found.sentence + ".", evidence, remedy))
+            self._reporter.report(trainer, finding)
         elif before is None or before.limit != found.limit:
-            rank_zero_info(f"{_OWNER}: {found.limit}: {found.sentence}. To make it faster: {remedy}.")
-
-
-def _unknown() -> bool | None:
-    return None
-
-
-def stream_has_work(device: torch.device) -> Callable[[], bool | None]:
-    """A question that a GPU answers at once: has its current stream something left to do? None on other devices."""
-    return (lambda: not torch.cuda.current_stream(device).query()) if device.type == "cuda" else _unknown
+            rank_zero_info(f"{_OWNER}: {found.limit}: {finding.message} To make it faster: {finding.remedy}.")
 
 
 def _compute_dtype(trainer: pl.Trainer) -> torch.dtype:

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
-from stablelit.findings import findings_directory
+from stablelit.callbacks._checkpoint_directory import checkpoint_directory
 
 # ranks agree on an interrupt together, which costs them a wait for each other; not at every batch, then
 _AGREE_EVERY = 20
@@ -31,6 +30,8 @@ class InterruptCheckpoint(pl.Callback):
         directory: where `last.ckpt` goes; None is the first ModelCheckpoint's directory, else ``checkpoints/`` in the
             logger's directory.
     """
+
+    keeps_books = True
 
     def __init__(self, directory: str | None = None) -> None:
         self.directory = directory
@@ -65,7 +66,7 @@ class InterruptCheckpoint(pl.Callback):
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         if asked and stepped:
             if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-                path = self._checkpoint_directory(trainer) / "last.ckpt"
+                path = checkpoint_directory(trainer, self.directory) / "last.ckpt"
                 trainer.save_checkpoint(path)
                 self.saved_to = str(path)
             raise KeyboardInterrupt
@@ -90,11 +91,3 @@ class InterruptCheckpoint(pl.Callback):
             if signal.getsignal(signal.SIGINT) == self._on_signal:
                 signal.signal(signal.SIGINT, self._previous)
             self._previous = None
-
-    def _checkpoint_directory(self, trainer: pl.Trainer) -> Path:
-        if self.directory:
-            return Path(self.directory)
-        for callback in trainer.checkpoint_callbacks:
-            if getattr(callback, "dirpath", None):
-                return Path(callback.dirpath)  # type: ignore[attr-defined]
-        return findings_directory(trainer) / "checkpoints"

@@ -165,22 +165,22 @@ class KLCapCallback(ScalarWriter):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolves the clock, takes up a saved state and sets the weight."""
         self.clock.begin(trainer, self.allow_unfinished_warmup, "allow_unfinished_warmup")
-        device = trainer.strategy.root_device
-        if self._saved is not None:
-            self._state = ControllerState(*(self._saved[name] for name in ControllerState._fields))
-            self._skipped, self._target_is_logged = self._saved["skipped"], self._saved["target_is_logged"]
-            self._saved = None
-        elif self._state is None or trainer.global_step == 0:
+        if self._saved is None and (self._state is None or trainer.global_step == 0):
             # also where the callback is used again: a new run has nothing to do with the one before
             self._skipped, self._target_is_logged = 0.0, False
             self._reporter.load_state_dict({})
             held_by_ramp = self.controller.mode in ("weight", "hinge")
             first = self.ramp.value(self.clock.progress(trainer)) if held_by_ramp else self.start
             self._state = self.controller.initial(first)
-        self._state = self._state.on(device)
-        self._window, self._last_step = [], trainer.global_step
+        self._take_up(trainer)
         if self._reader is not None:
             self._reader.attach(pl_module)
+        self._apply(trainer)
+
+    def on_rollback(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Goes on from the controller of the state that was put back."""
+        self.clock.go_on()
+        self._take_up(trainer)
         self._apply(trainer)
 
     def on_train_batch_start(
@@ -265,6 +265,16 @@ class KLCapCallback(ScalarWriter):
             return self.start, self.base_weight
         assert held.kl_target is not None
         return _FIRST_TARGET_SHARE * held.kl_target, held.kl_target
+
+    def _take_up(self, trainer: pl.Trainer) -> None:
+        """Makes a loaded state the one in force, if there is one; tensors go to the device."""
+        saved, self._saved = self._saved, None
+        if saved is not None:
+            self._state = ControllerState(*(saved[name] for name in ControllerState._fields))
+            self._skipped, self._target_is_logged = saved["skipped"], saved["target_is_logged"]
+        assert self._state is not None
+        self._state = self._state.on(trainer.strategy.root_device)
+        self._window, self._last_step = [], trainer.global_step
 
     def _control(self, trainer: pl.Trainer, kl: Tensor) -> None:
         assert self._state is not None

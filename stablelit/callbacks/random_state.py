@@ -32,6 +32,8 @@ class RandomStateCheckpoint(pl.Callback):
         >>> callback = RandomStateCheckpoint()
     """
 
+    keeps_books = True
+
     def __init__(self) -> None:
         self._states: list[dict[str, Any]] | None = None
 

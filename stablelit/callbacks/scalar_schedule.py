@@ -83,6 +83,11 @@ class ScalarSchedule(ScalarWriter):
         self.clock.begin(trainer, self.allow_unfinished, "allow_unfinished")
         self._apply(trainer)
 
+    def on_rollback(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The schedule follows the run's clock, which goes on."""
+        self.clock.go_on()
+        self._apply(trainer)
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

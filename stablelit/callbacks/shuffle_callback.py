@@ -70,6 +70,8 @@ class ShuffleCallback(pl.Callback):
         >>> callback = ShuffleCallback()
     """
 
+    keeps_books = True
+
     def __init__(self, expect_shuffle: bool = True, action: Action = "warn") -> None:
         if not isinstance(expect_shuffle, bool):
             raise bad_argument(_OWNER, "expect_shuffle", expect_shuffle, "True or False")
@@ -188,7 +190,7 @@ class ShuffleCallback(pl.Callback):
         sampler = innermost_sampler(loader)
         if isinstance(sampler, ShuffleSampler) and saved.get("sampler"):
             sampler.load_state_dict({**saved["sampler"], "epoch": epoch})
-            if _settings(sampler) != saved["sampler"]:  # strict=False; it has warned
+            if sampler.mismatch(saved["sampler"]):  # strict=False; it has warned
                 batches, saved = 0, {}
         if batches and saved:
             check_same_data(loader, saved, trainer.world_size)

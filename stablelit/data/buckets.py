@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,10 +11,14 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from stablelit.data._batch_plans import BatchPlan, BudgetPlan, FixedPlan
+from stablelit.data._saved_state import extent, extents_in_words, sha1
 from stablelit.data.shuffle import ShuffleSampler
-from stablelit.errors import ConfigurationError, DataError, bad_argument
+from stablelit.errors import ConfigurationError, DataError
 from stablelit.functional.length_buckets import padded_length, padding_ratio
 from stablelit.functional.permutation import Permutation, mix
+from stablelit.functional.schedules import check_count, check_flag
+
+_OWNER = "LengthBucketBatchSampler"
 
 # the stream of keys for the order of batches; the sampler's own windows count up from 0
 _BATCH_ORDER = 0x6C656E677468
@@ -69,28 +72,19 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         # `lengths` has a default so that this error is met, and not a missing argument.
         if not isinstance(sampler, ShuffleSampler):
             raise ConfigurationError(
-                f"LengthBucketBatchSampler: sampler is a {type(sampler).__name__}; allowed: a ShuffleSampler. If "
-                f"Lightning put another in: for overfit_batches, use limit_train_batches instead; for DDP, use a "
+                f"LengthBucketBatchSampler: sampler is a {type(sampler).__name__}; allowed: a ShuffleSampler(dataset). "
+                f"If Lightning put another in: for overfit_batches, use limit_train_batches instead; for DDP, use a "
                 f"ShuffleDataLoader, which it leaves alone."
             )
         if (batch_size is None) == (max_tokens is None):
             raise ConfigurationError("LengthBucketBatchSampler: give either batch_size or max_tokens.")
-        for name, value in (
-            ("batch_size", batch_size),
-            ("max_tokens", max_tokens),
-            ("pool_batches", pool_batches),
-            ("multiple_of", multiple_of),
-            ("max_length", max_length),
-        ):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise bad_argument("LengthBucketBatchSampler", name, value, "an int of 1 or more")
         self.sampler = sampler
-        self.batch_size = batch_size
-        self.max_tokens = max_tokens
-        self.pool_batches = pool_batches
-        self.multiple_of = multiple_of
-        self.max_length = max_length
-        self.drop_last = drop_last
+        self.batch_size = None if batch_size is None else check_count(_OWNER, "batch_size", batch_size, 1)
+        self.max_tokens = None if max_tokens is None else check_count(_OWNER, "max_tokens", max_tokens, 1)
+        self.pool_batches = check_count(_OWNER, "pool_batches", pool_batches, 1)
+        self.multiple_of = check_count(_OWNER, "multiple_of", multiple_of, 1)
+        self.max_length = None if max_length is None else check_count(_OWNER, "max_length", max_length, 1)
+        self.drop_last = check_flag(_OWNER, "drop_last", drop_last)
         self.lengths = self._checked(lengths)
         self.start = 0
         self._plans: dict[tuple[int, bool], BudgetPlan] = {}
@@ -110,6 +104,11 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         for batch in self._global_batches(start):
             yield batch[rank::world].tolist()
 
+    def batch(self, number: int) -> list[int]:
+        """This rank's batch of that number in the epoch, as iterating gives it; empty where there is none."""
+        found = next(self._global_batches(number), None)
+        return [] if found is None else found[self.sampler.rank :: self.sampler.num_replicas].tolist()
+
     def padding_ratio(self) -> float:
         """Padded over real tokens in this epoch, all ranks together."""
         batches = (self.lengths[batch] for batch in self._global_batches(0))
@@ -124,11 +123,23 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
             "multiple_of": self.multiple_of if self.max_tokens else 1,
             "ranks": self.sampler.num_replicas if self.max_tokens else 0,
             "lengths_sha1": self._fingerprint,
+            "lengths": extent(self.lengths),
         }
+
+    def mismatch(self, saved: dict[str, Any]) -> str:
+        """What of saved settings does not fit these, with both values; empty where they fit."""
+        mine = self.settings()
+        for name in ("pool_batches", "drop_last", "max_tokens", "multiple_of", "ranks"):
+            if saved.get(name, mine[name]) != mine[name]:
+                return f"the checkpoint's batch sampler had {name}={saved[name]!r}, now it has {mine[name]!r}."
+        if saved.get("lengths_sha1") != mine["lengths_sha1"]:
+            told = extents_in_words("lengths", "tokens", saved.get("lengths"), mine["lengths"])
+            return f"the checkpoint's batch sampler had {told}."
+        return ""
 
     @cached_property
     def _fingerprint(self) -> str:
-        return hashlib.sha1(self.lengths.tobytes()).hexdigest()
+        return sha1(self.lengths)
 
     def _global_batches(self, start: int) -> Iterator[NDArray[np.int64]]:
         """The batches of all ranks together from the `start`-th."""
@@ -167,7 +178,10 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         return self._plans[world, drop_tail]
 
     def _checked(self, lengths: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
-        array: NDArray[Any] = np.asarray(lengths)
+        try:
+            array: NDArray[Any] = np.asarray(lengths)
+        except ValueError:  # rows of different lengths
+            raise DataError(f"{_OWNER}: lengths are rows of different lengths; it needs one int a sample.") from None
         n = len(self.sampler.dataset)  # type: ignore[arg-type]
         if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
             raise DataError(

@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 
+from stablelit.data._chunk_sizes import length_of
+from stablelit.data._saved_state import require_keys
 from stablelit.data.buckets import LengthBucketBatchSampler
 from stablelit.data.shuffle import ShuffleSampler
-from stablelit.errors import ConfigurationError
+from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.functional.permutation import mix
+from stablelit.functional.schedules import check_count
 
 
 class _Place:
@@ -69,6 +72,17 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
         batch_sampler: Sampler[list[int]] | None = None,
         **kwargs: Any,
     ) -> None:
+        samples = length_of(dataset, "ShuffleDataLoader")
+        if kwargs.get("shuffle"):
+            raise bad_argument(
+                "ShuffleDataLoader",
+                "shuffle",
+                kwargs["shuffle"],
+                "nothing: the sampler shuffles",
+                "Leave it out, and give sampler=ShuffleSampler(dataset, seed=...).",
+            )
+        if kwargs.get("batch_size") is not None:
+            kwargs["batch_size"] = check_count("ShuffleDataLoader", "batch_size", kwargs["batch_size"], 1)
         inner = sampler if batch_sampler is None else getattr(batch_sampler, "sampler", None)
         if not isinstance(inner, ShuffleSampler | SequentialSampler) or (
             batch_sampler is not None and not isinstance(batch_sampler, BatchSampler | LengthBucketBatchSampler)
@@ -86,9 +100,10 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
             # Under DDP Lightning looks at `sampler` to see whether ranks get their shares. torch puts a
             # SequentialSampler there, whereupon Lightning would rebuild the batch sampler around a sampler of its own.
             object.__setattr__(self, "sampler", inner)
-        if isinstance(inner, ShuffleSampler) and len(inner.dataset) != len(dataset):  # type: ignore[arg-type]
+        if isinstance(inner, ShuffleSampler) and (ordered := len(inner.dataset)) != samples:  # type: ignore[arg-type]
             raise ConfigurationError(
-                f"ShuffleDataLoader: the sampler orders {len(inner.dataset)} samples, the data set has {len(dataset)}."  # type: ignore[arg-type]
+                f"ShuffleDataLoader: the sampler orders {ordered} samples, the data set has {samples}. Give both the "
+                f"same data set."
             )
         self._refuse_no_batches()
         self.wait_seconds = 0.0
@@ -200,35 +215,34 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
 
         Raises:
             ConfigurationError: the state is of other data, of another kind of order, or of another global batch. With
-                ``strict=False`` in the sampler these are warnings, and the epoch begins anew.
+                ``strict=False`` in the sampler these are warnings, and the epoch begins anew. Or it is no state of a
+                loader.
         """
-        self._resume = (int(state["epoch"]), int(state["batches"]))
+        require_keys("ShuffleDataLoader", state, ("sampler", "epoch", "batches"))
+        place = (int(state["epoch"]), int(state["batches"]))
+        problem = ""
+        if isinstance(self.sampler, ShuffleSampler) and state["sampler"]:
+            problem = self.sampler.mismatch(state["sampler"])
+            self.sampler.load_state_dict(state["sampler"])  # refuses another order, or warns of it
+            if other_batches := self._mismatch(state):
+                if self.sampler.strict:
+                    raise ConfigurationError(f"ShuffleDataLoader: {other_batches}")
+                problem = f"ShuffleDataLoader: {other_batches} The epoch begins anew (strict=False)."
+                warnings.warn(problem, stacklevel=2)
         # a checkpoint written before the first batch after a resume keeps the place too
-        self._batches_out = self._resume[1]
-        if not isinstance(self.sampler, ShuffleSampler) or not state["sampler"]:
-            return
-        other_order = self.sampler.mismatch(state["sampler"])
-        self.sampler.load_state_dict(state["sampler"])  # refuses another order, or warns of it
-        other_batches = self._mismatch(state)
-        if other_batches and self.sampler.strict:
-            raise ConfigurationError(f"ShuffleDataLoader: {other_batches}")
-        if other_batches:
-            warnings.warn(f"ShuffleDataLoader: {other_batches} The epoch begins anew (strict=False).", stacklevel=2)
-        if other_order or other_batches:
-            self._resume, self._batches_out = None, 0
+        self._resume, self._batches_out = (None, 0) if problem else (place, place[1])
 
     def _mismatch(self, state: dict[str, Any]) -> str:
         if not 0 < state["batches"] < state.get("of", len(self)):
             return ""  # at an epoch's edge nothing depends on how it was cut
         before, now = int(state.get("global_batch", self._global_batch())), self._global_batch()
-        mine = self.state_dict()["buckets"]
-        saved = state.get("buckets", mine)
-        if bool(saved) != bool(mine):
+        buckets = self.batch_sampler if isinstance(self.batch_sampler, LengthBucketBatchSampler) else None
+        saved = state.get("buckets", {} if buckets is None else buckets.settings())
+        if bool(saved) != (buckets is not None):
             had = ("length buckets", "none") if saved else ("no length buckets", "some")
             return f"the checkpoint lies inside an epoch with {had[0]}, now there are {had[1]}."
-        for name, value in saved.items():
-            if mine.get(name) != value:
-                return f"the checkpoint's batch sampler had {name}={value!r}, now it has {mine.get(name)!r}."
+        if buckets is not None and (other := buckets.mismatch(saved)):
+            return other
         if before == now:
             return ""
         ranks = int(self.sampler.num_replicas)  # type: ignore[attr-defined]

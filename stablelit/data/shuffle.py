@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import DistributedSampler, IterableDataset
+from torch.utils.data import DistributedSampler
 
+from stablelit.data._chunk_sizes import cache_size_of, chunk_sizes_of, length_of
+from stablelit.data._saved_state import extent, extents_in_words, require_keys, sha1
 from stablelit.data.shuffle_description import ShuffleDescription, describe_order
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.functional.permutation import EXACT_BELOW, BlockPermutation, Indices, Permutation, mix
+from stablelit.functional.schedules import check_count, check_flag
 
+_OWNER = "ShuffleSampler"
 Mode = Literal["full", "block", "sequential"]
 Order = Callable[[range], Indices]
 
@@ -70,26 +71,25 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
         strict: bool = True,
     ) -> None:
         # DistributedSampler's own __init__ demands a process group; all it would set is set here
-        n = _length(data_source)
-        for name, value, least in (("seed", seed, 0), ("epoch", epoch, 0), ("window_chunks", window_chunks, 1)):
-            _check_int(name, value, least)
+        n = length_of(data_source, _OWNER)
+        self.seed = check_count(_OWNER, "seed", seed, 0)
+        self.epoch = check_count(_OWNER, "epoch", epoch, 0)
+        self.window_chunks = check_count(_OWNER, "window_chunks", window_chunks, 1)
         if mode not in get_args(Mode):
-            raise bad_argument("ShuffleSampler", "mode", mode, " or ".join(repr(m) for m in get_args(Mode)))
+            raise bad_argument(_OWNER, "mode", mode, " or ".join(repr(m) for m in get_args(Mode)))
         if (num_replicas is None) != (rank is None):
             raise ConfigurationError("ShuffleSampler: give both num_replicas and rank, or neither.")
         if num_replicas is not None and rank is not None:
-            _check_int("num_replicas", num_replicas, 1)
-            if not 0 <= rank < num_replicas:
-                raise bad_argument("ShuffleSampler", "rank", rank, f"0 to {num_replicas - 1}")
+            num_replicas = check_count(_OWNER, "num_replicas", num_replicas, 1)
+            rank = check_count(_OWNER, "rank", rank, 0)
+            if rank >= num_replicas:
+                raise bad_argument(_OWNER, "rank", rank, f"0 to {num_replicas - 1}")
         self.dataset = data_source  # type: ignore[assignment]
-        self.seed = seed
-        self.epoch = epoch
-        self.drop_last = drop_last
+        self.drop_last = check_flag(_OWNER, "drop_last", drop_last)
         self.shuffle = mode != "sequential"
         self.mode = mode
-        self.window_chunks = window_chunks
-        self.chunk_sizes = _chunk_sizes(data_source, n, mode, chunk_sizes)
-        self.strict = strict
+        self.chunk_sizes = chunk_sizes_of(data_source, n, mode == "block", chunk_sizes)
+        self.strict = check_flag(_OWNER, "strict", strict)
         self._ranks = (num_replicas, rank)
         self.start = 0
         self._resume: tuple[int, int] | None = None
@@ -147,10 +147,16 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
             return BlockPermutation(self.chunk_sizes, self.window_chunks, key, EXACT_BELOW)
         return Permutation(n, key, EXACT_BELOW)
 
+    def samples(self, begin: int, end: int) -> list[int]:
+        """This rank's samples from the `begin`-th to before the `end`-th of the epoch, as iterating gives them."""
+        n, order = len(self.dataset), self.order()  # type: ignore[arg-type]
+        mine = range(self.rank, self.total_size, self.num_replicas)[begin:end]
+        # behind the data's end the order begins anew
+        return [int(order(range(position % n, position % n + 1))[0]) for position in mine]
+
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch whose order the next iteration has."""
-        _check_int("epoch", epoch, 0)
-        self.epoch = epoch
+        self.epoch = check_count(_OWNER, "epoch", epoch, 0)
 
     def describe(
         self, batch_size: int = 256, label_icc: float = 0.02, cache_size: int | None = None
@@ -158,13 +164,13 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
         """What this order costs: in the variance of a batch, and in loads where only some chunks are kept in memory.
 
         Args:
-            batch_size: of all ranks together.
+            batch_size: of all ranks together; more than there are samples is all of them.
             label_icc: the labels' intra-class correlation with the chunk (`stablelit.functional.shuffle_quality.
                 label_icc` measures it); 0 where chunks are alike.
             cache_size: chunks that the data set keeps; None asks its `cache_size`.
         """
         if cache_size is None:
-            cache_size = getattr(self.dataset, "cache_size", None)
+            cache_size = cache_size_of(self.dataset)
         return describe_order(
             n=len(self.dataset),  # type: ignore[arg-type]
             mode=self.mode,
@@ -182,14 +188,15 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
             samples: samples of this epoch that all ranks together have trained on. Whoever counts what was trained on
                 says so (`ShuffleDataLoader`, `ShuffleCallback`): the sampler itself only knows what was prefetched.
         """
-        chunks = "" if self.chunk_sizes is None else hashlib.sha1(self.chunk_sizes.tobytes()).hexdigest()
+        chunks = self.chunk_sizes if self.mode == "block" else None
         return {
             "seed": self.seed,
             "epoch": self.epoch,
             "n": len(self.dataset),  # type: ignore[arg-type]
             "mode": self.mode,
             "window_chunks": self.window_chunks if self.mode == "block" else 0,
-            "chunk_sizes_sha1": chunks if self.mode == "block" else "",
+            "chunk_sizes_sha1": "" if chunks is None else sha1(chunks),
+            "chunks": [] if chunks is None else extent(chunks),
             "samples": samples,
         }
 
@@ -198,7 +205,7 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
 
         Raises:
             ConfigurationError: the checkpoint was made with other data or another kind of order, or its position
-                cannot be shared by the present number of ranks.
+                cannot be shared by the present number of ranks; or it is no state of a sampler.
         """
         problem = self.mismatch(state)
         if problem and self.strict:
@@ -215,12 +222,16 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
 
     def mismatch(self, state: dict[str, Any]) -> str:
         """What of a state does not fit this sampler, with both values; empty where it fits."""
+        require_keys(_OWNER, state, ("seed", "epoch", "n"))
         mine = self.state_dict()
         if state["n"] != mine["n"]:
             return f"the checkpoint was made with {state['n']} samples, the data now have {mine['n']}."
-        for name in ("mode", "window_chunks", "chunk_sizes_sha1"):
+        for name in ("mode", "window_chunks"):
             if name in state and state[name] != mine[name]:
                 return f"the checkpoint was made with {name}={state[name]!r}, the sampler now has {mine[name]!r}."
+        if state.get("chunk_sizes_sha1", mine["chunk_sizes_sha1"]) != mine["chunk_sizes_sha1"]:
+            told = extents_in_words("chunks", "samples", state.get("chunks"), mine["chunks"])
+            return f"the checkpoint was made with {told}."
         samples, world = int(state.get("samples", 0)), self.num_replicas
         if samples % world:
             good = ", ".join(str(w) for w in range(1, 65) if samples % w == 0)
@@ -232,56 +243,6 @@ class ShuffleSampler(DistributedSampler):  # type: ignore[type-arg]
         if resume is None or resume[0] != self.epoch:
             return 0
         return resume[1] // self.num_replicas
-
-
-def _length(data_source: Any) -> int:
-    kind = type(data_source).__name__
-    if isinstance(data_source, IterableDataset) or not hasattr(data_source, "__len__"):
-        raise ConfigurationError(
-            f"ShuffleSampler: {kind} has no length or no order (an IterableDataset?); it can only order a map-style "
-            f"data set. Shuffle inside the data set instead."
-        )
-    n = len(data_source)
-    if n < 1:
-        raise ConfigurationError(f"ShuffleSampler: {kind} is empty; it needs a sample.")
-    return n
-
-
-def _check_int(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise bad_argument("ShuffleSampler", name, value, f"an int of {least} or more")
-
-
-def _chunk_sizes(data_source: Sized, n: int, mode: str, given: Sequence[int] | None) -> NDArray[np.int64] | None:
-    if given is not None:
-        return _checked_chunk_sizes(given, n)
-    own = getattr(data_source, "chunk_sizes", None)
-    if mode != "block":
-        # only a description would use them: an attribute that merely has this name must not stop a run
-        with contextlib.suppress(ConfigurationError):
-            return None if own is None else _checked_chunk_sizes(own, n)
-        return None
-    if own is None:
-        raise ConfigurationError(
-            f"ShuffleSampler: mode='block' needs chunk_sizes (samples in each file or row group, in the data's "
-            f"order); none were given and {type(data_source).__name__} has no `chunk_sizes`."
-        )
-    return _checked_chunk_sizes(own, n)
-
-
-def _checked_chunk_sizes(sizes: Any, n: int) -> NDArray[np.int64]:
-    raw = np.asarray(sizes)
-    if raw.ndim != 1 or not np.issubdtype(raw.dtype, np.integer):
-        raise bad_argument("ShuffleSampler", "chunk_sizes", sizes, "a flat sequence of ints")
-    if (raw < 1).any():
-        at = int(np.argmax(raw < 1))
-        raise bad_argument("ShuffleSampler", f"chunk_sizes[{at}]", int(raw[at]), "1 or more", "Leave out empty chunks.")
-    if raw.sum() != n:
-        raise ConfigurationError(
-            f"ShuffleSampler: the {len(raw)} chunk_sizes sum to {int(raw.sum())}, but the data have {n} samples. "
-            f"Give one size for each file or row group, in the data's order."
-        )
-    return raw.astype(np.int64)
 
 
 def _world() -> tuple[int, int]:

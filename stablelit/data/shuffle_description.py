@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stablelit.errors import bad_argument
 from stablelit.functional.permutation import BlockPermutation
+from stablelit.functional.schedules import check_count, check_number
 from stablelit.functional.shuffle_quality import expected_design_effect
 
 
@@ -21,7 +21,7 @@ class ShuffleDescription:
     Args:
         mode: "full", "block" or "sequential".
         samples: in the data.
-        batch_size: of all ranks together.
+        batch_size: of all ranks together, at most all samples.
         chunks: files or row groups; 0 where their sizes are not known.
         chunks_mixed: chunks that must be in memory at once so that none is loaded twice; 0 where not known.
         samples_mixed: the most samples that are mixed with each other.
@@ -79,11 +79,10 @@ def describe_order(
     Raises:
         ConfigurationError: a batch size or cache size below 1, an intra-class correlation outside [-1, 1].
     """
-    for name, value in (("batch_size", batch_size), ("cache_size", 1 if cache_size is None else cache_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise bad_argument("ShuffleSampler.describe", name, value, "an int of 1 or more")
-    if not -1.0 <= label_icc <= 1.0:
-        raise bad_argument("ShuffleSampler.describe", "label_icc", label_icc, "a correlation, -1 to 1")
+    batch_size = min(check_count("ShuffleSampler.describe", "batch_size", batch_size, 1), n)
+    if cache_size is not None:
+        cache_size = check_count("ShuffleSampler.describe", "cache_size", cache_size, 1)
+    label_icc = check_number("ShuffleSampler.describe", "label_icc", label_icc, at_least=-1.0, at_most=1.0)
     if chunk_sizes is None:
         effect = None if mode == "sequential" else 1.0
         ratio = None if mode == "sequential" else 1.0
@@ -97,7 +96,7 @@ def describe_order(
         samples_mixed = int(np.diff(order.window_ends, prepend=0).max())
     elif mode == "sequential":
         # neighbours share a chunk but at its edges, where a batch meets the next one
-        same, mixed, samples_mixed = _sequential_probability(chunk_sizes, min(batch_size, n)), 1, int(chunk_sizes.max())
+        same, mixed, samples_mixed = _sequential_probability(chunk_sizes, batch_size), 1, int(chunk_sizes.max())
     loads = None
     if cache_size is not None:
         # Of k chunks read at random a cache of K holds the wanted one with chance K/k

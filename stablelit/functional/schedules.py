@@ -9,6 +9,7 @@ A clock string is the one notation for durations: an int or ``"500st"`` (optimiz
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -207,6 +208,34 @@ class Ramp:
         if self.shape in ("sigmoid", "exponential") and self.steepness is not None:
             return PACINGS[self.shape](t, self.steepness)
         return PACINGS[self.shape](t)
+
+
+def check_count(owner: str, name: str, value: object, least: int) -> int:
+    """Returns `value` as an int, or raises naming owner, argument, value and what is allowed.
+
+    NumPy's integers are counts too; True, 3.0 and "3" are none.
+
+    Raises:
+        ConfigurationError: not an integer, or below `least`.
+    """
+    try:
+        count = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        count = None
+    if count is None or count < least:
+        raise bad_argument(owner, name, value, f"an int of {least} or more")
+    return count
+
+
+def check_flag(owner: str, name: str, value: object) -> bool:
+    """Returns True or False, or raises naming owner, argument and value: "no" is true, and nobody means it.
+
+    Raises:
+        ConfigurationError: neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise bad_argument(owner, name, value, "True or False")
+    return value
 
 
 def check_number(

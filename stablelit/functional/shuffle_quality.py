@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.errors import ConfigurationError, DataError
+from stablelit.functional.schedules import check_count
 
 
 def shuffle_quality(
@@ -38,6 +39,7 @@ def shuffle_quality(
 
     Raises:
         ConfigurationError: an order that is no permutation, other shapes, a batch size below 1.
+        DataError: a label that is not finite.
 
     Example:
         >>> quality = shuffle_quality(order=range(8), batch_size=2, chunk_id=[0, 0, 0, 0, 1, 1, 1, 1])
@@ -46,13 +48,13 @@ def shuffle_quality(
     """
     visited = _permutation("order", order)
     chunks = _aligned("chunk_id", chunk_id, len(visited))
-    _check_batch(batch_size)
+    batch_size = check_count("shuffle_quality", "batch_size", batch_size, 1)
     quality = {
         "same_chunk_ratio": same_chunk_ratio(visited, chunks, batch_size),
         "displacement": displacement(visited),
     }
     if labels is not None:
-        values = _aligned("labels", labels, len(visited)).astype(float)
+        values = _finite(_aligned("labels", labels, len(visited)))
         quality["design_effect"] = batch_design_effect(values[visited], batch_size)
         quality["label_icc"] = label_icc(values, chunks)
     if next_order is not None:
@@ -187,6 +189,16 @@ def _aligned(name: str, values: ArrayLike, n: int) -> NDArray[Any]:
     return array
 
 
-def _check_batch(batch_size: int) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise bad_argument("shuffle_quality", "batch_size", batch_size, "an int of 1 or more")
+def _finite(labels: NDArray[Any]) -> NDArray[np.float64]:
+    try:
+        values = labels.astype(np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"shuffle_quality: labels are of type {labels.dtype}; give a number for each sample.") from None
+    bad = ~np.isfinite(values)
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise DataError(
+            f"shuffle_quality: labels[{at}]={values[at]} is not finite ({int(bad.sum())} of {len(values)} are not). "
+            f"Leave these samples out, or mend them."
+        )
+    return values

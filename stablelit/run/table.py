@@ -14,6 +14,9 @@ from rich.table import Table
 BASELINE_ENDINGS = ("_floor", "_baseline")
 """`test/mass_w1_floor` is what `test/mass_w1` is to be held against."""
 
+ERROR_ENDING = "_std"
+"""`test/mass_w1_std` is the standard error of `test/mass_w1`."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -25,13 +28,15 @@ class Row:
 
 
 def metric_rows(metrics: Mapping[str, float]) -> list[Row]:
-    """A row for each metric, its floor or baseline beside it."""
+    """A row for each metric, its standard error behind it and its floor or baseline beside it."""
     rows = []
     for name, value in metrics.items():
         if _is_step_value(name, metrics) or _has_own_row(name, metrics) is not None:
             continue
         against = next((metrics[name + end] for end in BASELINE_ENDINGS if name + end in metrics), None)
-        rows.append(Row(name, _number(value), "" if against is None else _number(against)))
+        error = metrics.get(name + ERROR_ENDING)
+        shown = _number(value) if error is None else f"{_number(value)} +- {error:.1g}"
+        rows.append(Row(name, shown, "" if against is None else _number(against)))
     return rows
 
 
@@ -87,7 +92,10 @@ def shown_path(path: Path) -> str:
 
 
 def _has_own_row(name: str, metrics: Mapping[str, float]) -> str | None:
-    return next((name[: -len(e)] for e in BASELINE_ENDINGS if name.endswith(e) and name[: -len(e)] in metrics), None)
+    return next(
+        (name[: -len(e)] for e in (*BASELINE_ENDINGS, ERROR_ENDING) if name.endswith(e) and name[: -len(e)] in metrics),
+        None,
+    )
 
 
 def _is_step_value(name: str, metrics: Mapping[str, float]) -> bool:

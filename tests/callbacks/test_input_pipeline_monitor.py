@@ -5,89 +5,15 @@ from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
-import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
-from stablelit.callbacks import InputPipelineMonitor, _fetching, input_pipeline_monitor
-from stablelit.errors import ConfigurationError, ContractError
-from stablelit.findings import FindingError, read_findings
+from stablelit.callbacks import InputPipelineMonitor, input_pipeline_monitor
+from stablelit.errors import ConfigurationError
+from stablelit.findings import read_findings
+from tests.callbacks.slow_data import Module, Slow, Spend, fit
 from tests.contract.modules import make_trainer, save_at_class
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-class FakeTime:
-    """A clock that only moves when something is said to take time."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def perf_counter(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    fake = FakeTime()
-    monkeypatch.setattr(_fetching, "time", fake)
-    monkeypatch.setattr(input_pipeline_monitor, "time", fake)
-    return fake
-
-
-class Slow(Dataset):
-    """Rows that take `seconds` each to read."""
-
-    def __init__(self, clock, seconds=0.0, n=120):
-        self.clock, self.seconds, self.n = clock, seconds, n
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, index):
-        self.clock.now += self.seconds
-        mask = torch.arange(8) <= index % 8
-        return {"x": torch.full((2,), float(index)), "mask": mask, "lengths": mask.sum()}
-
-
-class Module(pl.LightningModule):
-    """A step of `seconds`."""
-
-    def __init__(self, clock, seconds=1.0, val_seconds=0.0):
-        super().__init__()
-        self.clock, self.seconds, self.val_seconds = clock, seconds, val_seconds
-        self.layer = torch.nn.Linear(2, 1)
-        self.seen = []
-
-    def training_step(self, batch, batch_idx):
-        self.seen.append(batch["x"][:, 0].tolist())
-        self.clock.now += self.seconds
-        return self.layer(batch["x"]).mean() * 1e-6
-
-    def validation_step(self, batch, batch_idx):
-        self.clock.now += self.val_seconds
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
-class Spend(pl.Callback):
-    """Takes time in every `on_train_batch_end`."""
-
-    def __init__(self, clock, seconds):
-        self.clock, self.seconds = clock, seconds
-
-    def on_train_batch_end(self, *args):
-        self.clock.now += self.seconds
-
-
-def fit(directory, clock, monitor, read=0.0, step=1.0, callbacks=(), module=None, loader=None, **kwargs):
-    module = module or Module(clock, step)
-    loader = DataLoader(Slow(clock, read), 4) if loader is None else loader
-    kwargs = {"max_epochs": 1, "log_every_n_steps": 10, **kwargs}
-    trainer = make_trainer(directory, [monitor, *callbacks], **kwargs)
-    val = DataLoader(Slow(clock, n=8), 4) if module.val_seconds else None
-    trainer.fit(module, loader, val)
-    return {k: float(v) for k, v in trainer.callback_metrics.items()}, trainer
 
 
 def test_the_share_of_waiting_is_that_of_the_loader(tmp_path, clock):
@@ -189,32 +115,6 @@ def test_a_loader_that_the_training_step_asks_itself_is_measured_too(tmp_path, c
     assert values["perf/host_gap_frac"] == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize(
-    ("items", "padded"),
-    [
-        ("mask", None),
-        ("lengths", lambda batch: batch["mask"].numel()),
-        (lambda batch: batch["mask"].sum(), lambda batch: 32),
-        ("mask", lambda batch: 32),
-    ],
-)
-def test_real_items_and_padding(items, padded, tmp_path, clock):
-    values, _ = fit(tmp_path, clock, InputPipelineMonitor(items=items, padded_items=padded, warmup_steps=0))
-    real = sum(i % 8 + 1 for i in range(120))
-    assert values["perf/items_per_s"] == pytest.approx(real / 30.0)
-    assert values["perf/padding_frac"] == pytest.approx(1.0 - real / (120 * 8))
-
-
-def test_a_mask_that_is_true_where_padding_is(tmp_path, clock):
-    values, _ = fit(tmp_path, clock, InputPipelineMonitor(items="~mask", warmup_steps=0))
-    assert values["perf/padding_frac"] == pytest.approx(sum(i % 8 + 1 for i in range(120)) / (120 * 8))
-
-
-def test_items_that_are_not_there_are_an_error_with_what_is(tmp_path, clock):
-    with pytest.raises(ContractError, match=r"no tensor 'masks'.*x, mask, lengths.*Did you mean 'mask'"):
-        fit(tmp_path, clock, InputPipelineMonitor(items="masks", warmup_steps=0))
-
-
 def test_the_modules_flops_give_the_utilisation(tmp_path, clock):
     module = Module(clock, 3.0)
     module.flops_per_batch = 8e9
@@ -229,24 +129,6 @@ def test_without_a_known_peak_there_is_no_utilisation(tmp_path, clock):
     assert "perf/mfu" not in values
 
 
-def test_a_run_that_waits_for_data_is_told_so_once_with_numbers_and_a_setting(tmp_path, clock):
-    monitor = InputPipelineMonitor()
-    fit(tmp_path, clock, monitor, read=1.0, step=1.0, max_epochs=3)
-    (finding,) = read_findings(tmp_path)
-    assert finding.name == monitor.verdict.limit == "input-bound"
-    assert "80% of the time goes into waiting for data" in finding.message
-    assert "num_workers=4" in finding.remedy
-    assert finding.evidence["data_wait_frac"] == pytest.approx(0.8)
-
-
-def test_a_chunked_source_is_told_of_its_cache(tmp_path, clock):
-    data = Slow(clock, 1.0)
-    data.chunk_sizes = [60, 60]
-    fit(tmp_path, clock, InputPipelineMonitor(), loader=DataLoader(data, 4))
-    (finding,) = read_findings(tmp_path)
-    assert "ShuffleSampler(mode='block')" in finding.remedy
-
-
 def test_loads_of_chunks_are_logged_where_the_data_set_counts_them(tmp_path, clock):
     class Counts(Slow):
         chunk_loads = 7
@@ -257,31 +139,6 @@ def test_loads_of_chunks_are_logged_where_the_data_set_counts_them(tmp_path, clo
 
     values, _ = fit(tmp_path, clock, InputPipelineMonitor(), loader=DataLoader(Counts(clock), 4), max_epochs=2)
     assert values["perf/loads_per_batch"] == pytest.approx(2.0)
-
-
-def test_a_run_that_computes_gets_its_verdict_and_no_finding(tmp_path, clock, monkeypatch):
-    monitor, said = InputPipelineMonitor(action="raise"), []
-    monkeypatch.setattr(input_pipeline_monitor, "rank_zero_info", said.append)
-    fit(tmp_path, clock, monitor, read=0.01, step=1.0, max_epochs=3)
-    (line,) = said
-    assert "compute-bound: 4% of the time" in line
-    assert "larger batch" in line
-    assert monitor.verdict.limit == "compute-bound"
-    assert "4% of the time" in monitor.verdict.sentence
-    assert read_findings(tmp_path) == []
-
-
-def test_batches_that_are_mostly_padding_are_told_so(tmp_path, clock):
-    monitor = InputPipelineMonitor(items="mask", action="raise")
-    with pytest.raises(FindingError, match=r"44% of a batch is padding\. Try:.*LengthBucketBatchSampler"):
-        fit(tmp_path, clock, monitor, step=1.0)
-
-
-def test_an_epoch_of_few_steps_gets_no_verdict(tmp_path, clock):
-    monitor = InputPipelineMonitor(min_steps=21)
-    values, _ = fit(tmp_path, clock, monitor, read=1.0)
-    assert monitor.verdict is None
-    assert values["perf/data_wait_frac"] == pytest.approx(0.8)
 
 
 def test_the_loggers_get_the_shares_and_the_time_left_while_the_epoch_runs(tmp_path, clock):
@@ -334,34 +191,6 @@ def test_an_epoch_too_short_for_the_probe_leaves_it_out(tmp_path, clock):
     assert values["perf/data_wait_frac"] == pytest.approx(0.5)
 
 
-def test_on_a_gpu_the_share_of_its_work_decides(tmp_path, clock, monkeypatch):
-    """The stream is a stand-in: nothing here ran on a GPU."""
-    for works, limit in ((True, "compute-bound"), (False, "input-bound")):
-        monkeypatch.setattr(input_pipeline_monitor, "stream_has_work", lambda device, works=works: lambda: works)
-        monitor = InputPipelineMonitor()
-        values, _ = fit(tmp_path, clock, monitor, read=0.25, step=3.0)
-        assert values["perf/device_busy_frac"] == pytest.approx(float(works))
-        assert values["perf/data_wait_frac"] == pytest.approx(0.25)
-        assert values["perf/host_gap_frac"] == pytest.approx(0.0 if works else 0.75)
-        assert monitor.verdict.limit == limit
-
-
-def test_a_gpu_that_waits_for_its_host_is_told_of(tmp_path, clock, monkeypatch):
-    monkeypatch.setattr(input_pipeline_monitor, "stream_has_work", lambda device: lambda: False)
-    monitor = InputPipelineMonitor(action="raise")
-    with pytest.raises(FindingError, match="host-bound: 0% of the time.*the device is busy 0% of it"):
-        fit(tmp_path, clock, monitor, step=1.0)
-
-
-def test_the_stream_is_asked_and_never_waited_for(monkeypatch):
-    answers = iter([True, False])
-    stream = SimpleNamespace(query=lambda: next(answers))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
-    ask = input_pipeline_monitor.stream_has_work(torch.device("cuda:0"))
-    assert [ask(), ask()] == [False, True]
-    assert input_pipeline_monitor.stream_has_work(torch.device("cpu"))() is None
-
-
 def test_of_two_ranks_the_wait_is_that_of_the_one_that_waits_longest(tmp_path, clock, monkeypatch):
     def with_a_second_rank(trainer, mine):
         totals = replace(mine.totals, wait=3 * mine.totals.wait, step=mine.totals.wall - 3 * mine.totals.wait)
@@ -371,6 +200,13 @@ def test_of_two_ranks_the_wait_is_that_of_the_one_that_waits_longest(tmp_path, c
     values, _ = fit(tmp_path, clock, InputPipelineMonitor(), read=0.25, step=3.0)
     assert values["perf/data_wait_frac"] == pytest.approx(0.75)
     assert values["perf/samples_per_s"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("every", "lines"), [(0, 1), (1, 1 + 20), (10, 1 + 2)])
+def test_the_loggers_get_the_shares_as_often_as_the_trainer_logs(every, lines, tmp_path, clock):
+    """Of thirty batches twenty are counted; where the trainer logs no steps, only the epoch's line is left."""
+    _, trainer = fit(tmp_path, clock, InputPipelineMonitor(), log_every_n_steps=every)
+    assert sum("perf/data_wait_frac" in line for _, line in trainer.logger.lines) == lines
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def module_classes(name: str) -> dict[str, type]:
             self.decoder = nn.Linear(3, 6)
             self.register_buffer("kl_weight", torch.tensor(1.0), persistent=False)
             self.register_buffer("other_weight", torch.tensor(1.0), persistent=False)
+            self.register_buffer("decision_threshold", torch.tensor(0.5), persistent=False)
             self.temperature = 1.0
 
         def terms(self, x):
@@ -73,9 +74,20 @@ def module_classes(name: str) -> dict[str, type]:
                 recon, kl_per_dim = self.terms(batch[0])
             self.log("val/loss", (recon + kl_per_dim.sum(-1)).mean(), sync_dist=True)
             self.log("val/weight", float(self.kl_weight))
+            return self.scored(batch[0])
 
         def test_step(self, batch, batch_idx):
             self.log("test/weight", float(self.kl_weight))
+            return self.scored(batch[0])
+
+        def scored(self, x):
+            return {"scores": self.encoder(x)[:, 0], "targets": (x.sum(-1) > 0).long()}
+
+        def edge_scores(self):
+            return self.encoder.weight.abs()
+
+        def edge_truth(self):
+            return torch.ones(6, 6).triu(3)
 
         def figures(self):
             from matplotlib.figure import Figure

@@ -11,10 +11,11 @@ import stablelit.callbacks as suite
 
 @dataclass(frozen=True)
 class Setting:
-    """How to build a callback, and a second one that may stand beside it in one Trainer."""
+    """How to build a callback, a second one that may stand beside it, and a switch of the Trainer that it refuses."""
 
     make: Callable[[], Any]
     second: Callable[[], Any] | None = None
+    refuses: str = ""
 
 
 SETTINGS: dict[str, Setting] = {
@@ -32,14 +33,34 @@ SETTINGS: dict[str, Setting] = {
     ),
     "kl_cap_capacity": Setting(lambda: suite.KLCapCallback(mode="capacity", kl_target=1.0, warmup="1ep")),
     "kl_cap_hinge": Setting(lambda: suite.KLCapCallback(mode="hinge", kl_target=0.1, kl="train_kl")),
+    "gradient_reach_check": Setting(
+        lambda: suite.GradientReachCheck({"recon": ["encoder", "decoder.weight"], "kl": "encoder"}, {"kl": "decoder"}),
+        lambda: suite.GradientReachCheck({"loss": "decoder"}, name="second"),
+    ),
     "history_writer": Setting(suite.HistoryWriter, lambda: suite.HistoryWriter("second")),
+    "non_finite_guard_skip": Setting(suite.NonFiniteGuard),
+    "non_finite_guard_stop": Setting(lambda: suite.NonFiniteGuard("stop")),
+    "non_finite_guard_rollback": Setting(lambda: suite.NonFiniteGuard("rollback", every="4st")),
     "random_state": Setting(suite.RandomStateCheckpoint),
     "epoch_mean": Setting(suite.EpochMeanCheckpoint),
     "epoch_printer": Setting(lambda: suite.EpochPrinter(always=True)),
     "progress_bar": Setting(suite.StableProgressBar),
     "device_memory": Setting(suite.DeviceMemoryMonitor),
     "input_pipeline_monitor": Setting(suite.InputPipelineMonitor),
+    "grad_clip_monitor": Setting(
+        lambda: suite.GradClipMonitor("module", components_every_n_steps=0, min_steps=4),
+        lambda: suite.GradClipMonitor(dead_parameters=False, capacity=4, name="second"),
+    ),
+    "adaptive_grad_clip": Setting(
+        suite.AdaptiveGradClip,
+        lambda: suite.AdaptiveGradClip("zclip", warmup_steps=4, name="second"),
+        refuses="gradient_clip_val",
+    ),
     "interrupt": Setting(suite.InterruptCheckpoint),
     "shuffle_callback": Setting(suite.ShuffleCallback),
+    "threshold_sweep": Setting(
+        lambda: suite.ThresholdSweepValidation(kind="samples", patience=2),
+        lambda: suite.ThresholdSweepValidation(select="shd", name="edges"),
+    ),
     "figure_writer": Setting(lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)),
 }

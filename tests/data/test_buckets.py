@@ -4,12 +4,15 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import RandomSampler
+from lightning.pytorch.demos.boring_classes import BoringModel
+from torch.utils.data import RandomSampler, TensorDataset
 
-from stablelit.data import LengthBucketBatchSampler, ShuffleSampler
+from stablelit.data import LengthBucketBatchSampler, ShuffleDataLoader, ShuffleSampler
 from stablelit.errors import ConfigurationError, DataError
+from tests.contract.modules import make_trainer
 
 N = 230
 LENGTHS = np.random.default_rng(0).lognormal(3, 1, N).astype(int).clip(1, 200)
@@ -158,6 +161,7 @@ def test_tiny_data_and_batches_larger_than_the_data_make_one_batch():
         ({"batch_size": 4, "max_tokens": 4}, "either batch_size or max_tokens"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"max_tokens": 2.5}, "max_tokens=2.5"),
+        ({"batch_size": 4, "drop_last": "no"}, "drop_last='no'.*True or False"),
         ({"batch_size": 4, "pool_batches": 0}, "pool_batches=0"),
         ({"batch_size": 4, "multiple_of": 0}, "multiple_of=0"),
         ({"batch_size": 4, "max_length": 0}, "max_length=0"),
@@ -169,6 +173,22 @@ def test_bad_arguments_are_refused(arguments, says):
         LengthBucketBatchSampler(**{"sampler": ShuffleSampler(range(5)), "lengths": [1, 2, 3, 4, 5], **arguments})
 
 
+def test_numpys_integers_are_numbers_too_and_the_settings_stay_plain():
+    names = ("batch_size", "pool_batches", "multiple_of", "max_length")
+    buckets = LengthBucketBatchSampler(ShuffleSampler(range(N)), LENGTHS, **{name: np.int64(8) for name in names})
+    assert list(buckets) == list(LengthBucketBatchSampler(ShuffleSampler(range(N)), LENGTHS, **dict.fromkeys(names, 8)))
+    assert {type(value) for value in (*buckets.settings().values(), buckets.global_batch)} <= {int, str, bool, list}
+
+
+def test_overfit_batches_is_told_what_to_use_instead(tmp_path):
+    """Lightning builds the batch sampler anew around a SequentialSampler of its own."""
+    data = TensorDataset(torch.zeros(N, 1))
+    buckets = LengthBucketBatchSampler(ShuffleSampler(data), LENGTHS, batch_size=8)
+    trainer = make_trainer(tmp_path, [], overfit_batches=2)
+    with pytest.raises(ConfigurationError, match="SequentialSampler.*overfit_batches, use limit_train_batches instead"):
+        trainer.fit(BoringModel(), ShuffleDataLoader(data, batch_sampler=buckets))
+
+
 @pytest.mark.parametrize(
     ("lengths", "arguments", "says"),
     [
@@ -178,6 +198,7 @@ def test_bad_arguments_are_refused(arguments, says):
         ([1, 2, 9, 4, 5], {"max_tokens": 10, "multiple_of": 8}, r"lengths\[2\]=9 is above max_tokens=10 \(padded to"),
         ([1, 2], {"batch_size": 2}, r"shape \(2,\).*each of the 5 samples"),
         ([1.0, 2, 3, 4, 5], {"batch_size": 2}, "type float64"),
+        ([[1], [2, 3], [4], [5], [6]], {"batch_size": 2}, "rows of different lengths; it needs one int a sample"),
         ([], {"batch_size": 2}, "one int for each of the 5 samples"),
     ],
 )

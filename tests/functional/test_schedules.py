@@ -2,12 +2,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stablelit.errors import ConfigurationError
-from stablelit.functional.schedules import PACINGS, Duration, Ramp, check_number, cyclical, parse_duration, step
+from stablelit.functional.schedules import (
+    PACINGS,
+    Duration,
+    Ramp,
+    check_count,
+    check_flag,
+    check_number,
+    cyclical,
+    parse_duration,
+    step,
+)
 
 MONOTONE = [name for name in PACINGS if name != "cyclical"]
 finite = st.floats(-1e6, 1e6, allow_nan=False)
@@ -129,3 +141,22 @@ def test_a_ramp_checks_its_arguments(arguments):
 def test_check_number_names_owner_argument_value_and_range(bad):
     with pytest.raises(ConfigurationError, match=r"Thing: rate=.*at least 0 and at most 2"):
         check_number("Thing", "rate", bad, at_least=0, at_most=2)
+
+
+@pytest.mark.parametrize("value", [3, np.int32(3), np.uint8(3), torch.tensor(3)])
+def test_integers_of_any_make_are_counts(value):
+    count = check_count("Owner", "n", value, 1)
+    assert (count, type(count)) == (3, int)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 3.0, np.float64(3), "3", None, [3], 0, np.int64(-1)])
+def test_what_is_no_count_is_refused(value):
+    with pytest.raises(ConfigurationError, match=r"Owner: n=.* is not allowed\. Allowed: an int of 1 or more"):
+        check_count("Owner", "n", value, 1)
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_what_is_neither_true_nor_false_is_refused(value):
+    assert check_flag("Owner", "strict", False) is False
+    with pytest.raises(ConfigurationError, match=r"Owner: strict=.* Allowed: True or False"):
+        check_flag("Owner", "strict", value)

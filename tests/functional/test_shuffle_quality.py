@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from stablelit.errors import ConfigurationError
+from stablelit.errors import ConfigurationError, DataError
 from stablelit.functional.shuffle_quality import (
     batch_design_effect,
     chunks_to_mix,
@@ -135,3 +135,21 @@ def test_tiny_data_have_scores(n):
 def test_bad_arguments_are_refused(arguments, says):
     with pytest.raises(ConfigurationError, match=says):
         shuffle_quality(**{"order": [2, 0, 1], "batch_size": 2, "chunk_id": [0, 0, 1], **arguments})
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([0.0, math.nan, math.inf], r"labels\[1\]=nan is not finite \(2 of 3 are not\)"),
+        ([0, 1, -math.inf], r"labels\[2\]=-inf is not finite \(1 of 3"),
+        (["a", "b", "c"], "labels are of type <U1; give a number"),
+        ([None, 1, 2], r"labels\[0\]=nan"),
+    ],
+)
+def test_labels_that_are_no_finite_numbers_are_refused_with_their_place(labels, says):
+    with pytest.raises(DataError, match=says):
+        shuffle_quality([2, 0, 1], 2, [0, 0, 1], labels)
+
+
+def test_numpys_integers_are_batch_sizes_too():
+    assert shuffle_quality([2, 0, 1], np.int32(2), [0, 0, 1]) == shuffle_quality([2, 0, 1], 2, [0, 0, 1])

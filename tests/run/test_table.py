@@ -14,6 +14,11 @@ def test_a_floor_stands_beside_its_metric():
     ]
 
 
+def test_a_standard_error_stands_behind_its_metric():
+    metrics = {"test/w1": 0.02, "test/w1_std": 0.00123, "test/w1_floor": 0.003, "weight_std": 2.0}
+    assert metric_rows(metrics) == [Row("test/w1", "0.02 +- 0.001", "0.003"), Row("weight_std", "2")]
+
+
 def test_a_floor_without_its_metric_has_its_own_row():
     assert metric_rows({"test/noise_floor": 0.1}) == [Row("test/noise_floor", "0.1")]
 

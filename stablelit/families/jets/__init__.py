@@ -15,10 +15,12 @@ _EXPORTS = {
     "JetArrays": "jet_arrays",
     "JetDataModule": "datamodule",
     "JetMassW1": "metrics",
+    "JetMetrics": "metrics",
     "JetScaler": "scaler",
     "JetVAE": "module",
     "anomaly_auc": "anomaly",
     "read_jets": "readers",
+    "score_jets": "metrics",
     "toy_shower": "generator",
     "write_jets": "readers",
 }

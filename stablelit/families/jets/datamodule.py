@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stablelit.data import ShuffleDataLoader, ShuffleSampler
-from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.generator import toy_shower
 from stablelit.families.jets.jet_arrays import JetArrays
-from stablelit.families.jets.readers import format_of, read_jets
+from stablelit.families.jets.readers import check_suffixes, read_files
+from stablelit.families.jets.readers.files import expanded, file_identity
 from stablelit.families.jets.scaler import JetScaler
 
 SPLITS = ("train", "val", "test")
+TOY_CLASSES = ("q", "g", "t")
 _COUNT = "an int of at least 1"
 
 
@@ -55,6 +56,12 @@ def already_a_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return batch
 
 
+@rank_zero_only
+def _say(message: str) -> None:
+    # what is dropped or cut is never silent, also where Lightning's own logger is kept quiet
+    print(f"JetDataModule: {message}", flush=True)
+
+
 class JetDataModule(LightningDataModule):
     """Jets from a TOY shower (`path=None`; not Pythia) or from a file.
 
@@ -65,9 +72,11 @@ class JetDataModule(LightningDataModule):
     before them, so that changing `train` leaves validation and test jets as they are.
 
     Args:
-        path: a file of jets (`.h5` or `.hdf5` of JetNet, `.npz` of ours); None generates toy jets.
+        path: a file of jets of any format of `readers`, a pattern ("jets_*.h5") or a list of them; None generates toy
+            jets.
         n_jets: how many toy jets.
-        classes: of the toy jets: "q", "g", "t".
+        classes: of the toy jets, "q", "g" and "t" where None; of a file, those that are kept, all where None. Labels
+            are places in it.
         jet_pt_gev: of the toy jets, GeV.
         train: number of jets (an int) or share of all (a float).
         val: likewise.
@@ -76,6 +85,9 @@ class JetDataModule(LightningDataModule):
         n_particles: the hardest particles of a jet that are kept, and what jets are padded to.
         num_workers: of the loaders; 0 is fastest, since a batch is one indexing.
         seed: of the toy jets, the splits and the order of training.
+        leave_out: training jets to do without: the `skipped.jsonl` of an earlier run on the same data and splits (its
+            directory will do), of which those count that hold values which are not finite; or their places in the
+            training split.
 
     Raises:
         ConfigurationError: an argument outside its range; at `setup`, splits that need more jets than there are.
@@ -84,9 +96,9 @@ class JetDataModule(LightningDataModule):
 
     def __init__(
         self,
-        path: str | None = None,
+        path: str | Sequence[str] | None = None,
         n_jets: int = 10_000,
-        classes: Sequence[str] = ("q", "g", "t"),
+        classes: Sequence[str] | None = None,
         jet_pt_gev: float = 1000.0,
         train: int | float = 0.7,
         val: int | float = 0.15,
@@ -95,6 +107,7 @@ class JetDataModule(LightningDataModule):
         n_particles: int = 30,
         num_workers: int = 0,
         seed: int = 0,
+        leave_out: str | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -116,12 +129,26 @@ class JetDataModule(LightningDataModule):
             raise ConfigurationError(
                 f"{owner}: train, val and test are shares that add up to {total:g}. Allowed: at most 1."
             )
-        if path is not None:
-            format_of(path)
-        self.path = None if path is None else str(path)
-        self.n_jets, self.classes, self.jet_pt_gev = n_jets, tuple(str(c) for c in classes), jet_pt_gev
+        if leave_out is not None and not isinstance(leave_out, str | Sequence):
+            raise bad_argument(owner, "leave_out", leave_out, "a path, a list of places in the training split, or None")
+        if not (path is None or isinstance(path, str | Path | Sequence)):
+            raise bad_argument(owner, "path", path, "a file, a pattern, a list of them, or None (generated jets)")
+        # plain strings, whatever sequence came: a checkpoint with anything else does not load with weights_only=True
+        if isinstance(path, str | Path):
+            path = str(path)
+        elif path is not None:
+            path = [str(p) for p in path]
+        self.path = path
+        if self.path is not None:
+            check_suffixes(self.path)
+        classes = [classes] if isinstance(classes, str) else classes
+        self.classes = None if classes is None else tuple(str(c) for c in classes)
+        if self.classes is not None and (not self.classes or len(set(self.classes)) < len(self.classes)):
+            raise bad_argument(owner, "classes", self.classes, "one or more different names, or None")
+        self.n_jets, self.jet_pt_gev = n_jets, jet_pt_gev
         self.shares = shares
         self.batch_size, self.n_particles, self.num_workers, self.seed = batch_size, n_particles, num_workers, seed
+        self.leave_out = leave_out
         self.jets: JetArrays | None = None
         self.n_empty_dropped = 0
         self.lost_pt_share = 0.0
@@ -132,25 +159,38 @@ class JetDataModule(LightningDataModule):
         if self.jets is not None:
             return
         if self.path is None:
+            classes = self.classes or TOY_CLASSES
             jets = toy_shower(
-                self.n_jets, self.classes, self.n_particles, jet_pt_gev=self.jet_pt_gev, seed=self.seed
+                self.n_jets, classes, self.n_particles, jet_pt_gev=self.jet_pt_gev, seed=self.seed
             ).validate("toy_shower")
         else:
-            jets = read_jets(self.path)
+            jets = self._read(self.path)
         jets, self.n_empty_dropped = jets.without_empty()
         if self.n_empty_dropped:
-            rank_zero_info(
-                f"JetDataModule: dropped {self.n_empty_dropped} jets without a particle; {len(jets)} are left."
-            )
-        before = jets.n_particles
-        jets, self.lost_pt_share = jets.hardest(self.n_particles)
-        if before > self.n_particles:
-            rank_zero_info(
-                f"JetDataModule: kept the {self.n_particles} hardest of up to {before} particles a jet; "
-                f"{100 * self.lost_pt_share:.2f} % of the pT is lost."
-            )
+            _say(f"dropped {self.n_empty_dropped} jets without a particle; {len(jets)} are left.")
         self._check_splits(len(jets))
         self.jets = jets
+
+    def _read(self, path: str | list[str]) -> JetArrays:
+        reading = read_files(path, self.n_particles)
+        for note in reading.notes:
+            _say(f"{note}.")
+        self.lost_pt_share = reading.lost_pt_share
+        if reading.most_particles > self.n_particles:
+            _say(
+                f"kept the {self.n_particles} hardest of up to {reading.most_particles} particles a jet; "
+                f"{100 * self.lost_pt_share:.2f} % of the pT is lost."
+            )
+        jets, _ = reading.jets.hardest(self.n_particles)
+        if self.classes is None:
+            return jets
+        for name in self.classes:
+            if name not in jets.classes:
+                known = ", ".join(jets.classes)
+                raise bad_argument("JetDataModule", "classes", name, known, did_you_mean(name, jets.classes))
+        chosen = jets.of_classes(self.classes)
+        _say(f"kept {len(chosen)} of {len(jets)} jets, those of {', '.join(self.classes)}.")
+        return chosen
 
     @cached_property
     def split_indices(self) -> dict[str, list[int]]:
@@ -165,8 +205,18 @@ class JetDataModule(LightningDataModule):
     @cached_property
     def scaler(self) -> JetScaler:
         """Statistics of the training jets; nothing of the others enters."""
-        tensors = self._dataset("train").tensors
+        tensors = self.training_jets.__getitems__(list(range(len(self.training_jets))))
         return JetScaler.fit(tensors["particles"], tensors["mask"], tensors["jet"])
+
+    @cached_property
+    def training_jets(self) -> JetDataset | LeftOut:
+        """The training split, without the jets that are left out."""
+        dataset = self._dataset("train")
+        if self.leave_out is None:
+            return dataset
+        kept = leave_out(dataset, self.leave_out)
+        _say(f"left out {len(kept.left_out)} training jets; {len(kept)} are left.")
+        return kept
 
     def identity(self) -> dict[str, Any]:
         """What data these are: the generator and its settings, or the file, its size and its SHA-256."""
@@ -178,20 +228,17 @@ class JetDataModule(LightningDataModule):
             "seed": self.seed,
             "n_empty_dropped": self.n_empty_dropped,
             "lost_pt_share": self.lost_pt_share,
+            "n_left_out": len(self.split_indices["train"]) - len(self.training_jets),
             "splits": {name: len(indices) for name, indices in self.split_indices.items()},
         }
         if self.path is None:
             return {"source": "toy leading-log shower (not Pythia)", "jet_pt_gev": self.jet_pt_gev, **common}
-        path = Path(self.path)
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return {"source": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest(), **common}
+        files = [file_identity(path) for path in expanded(self.path)]
+        return {**files[0], **common} if len(files) == 1 else {"source": self.path, "files": files, **common}
 
     def train_dataloader(self) -> ShuffleDataLoader:
         """Training jets in an order that depends on the seed and the epoch alone, also after a resume."""
-        dataset = self._dataset("train")
+        dataset = self.training_jets
         # Lightning #21938: on a resume with workers the iterator is made before Lightning calls set_epoch
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
         return ShuffleDataLoader(

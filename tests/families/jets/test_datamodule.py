@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from stablelit.data import SkippedBatch
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.jets.datamodule import JetDataModule
 from stablelit.families.jets.readers import write_jets
@@ -116,6 +117,9 @@ def test_a_share_that_leaves_no_jet_is_refused():
         ({"num_workers": -1}, "num_workers=-1"),
         ({"n_particles": 2.0}, "n_particles=2.0"),
         ({"seed": None}, "seed=None"),
+        ({"path": 3}, "path=3"),
+        ({"classes": ()}, r"classes=\(\)"),
+        ({"classes": ("q", "q")}, "different names"),
     ],
 )
 def test_arguments_are_checked_in_the_constructor(arguments, message):
@@ -128,7 +132,7 @@ def test_an_unknown_suffix_is_refused_in_the_constructor():
         JetDataModule("jets.csv")
 
 
-def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets):
+def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets, capsys):
     particles, mask = toy_jets.particles.copy(), toy_jets.mask.copy()
     particles[4], mask[4] = 0.0, False
     write_jets(tmp_path / "a.h5", type(toy_jets)(particles, mask, toy_jets.jet, toy_jets.label, toy_jets.classes))
@@ -137,6 +141,9 @@ def test_empty_jets_and_cut_particles_are_counted(tmp_path, toy_jets):
     assert identity["n_empty_dropped"] == 1
     assert identity["n_jets"] == 299
     assert 0 < identity["lost_pt_share"] < 0.5
+    said = capsys.readouterr().out
+    assert "dropped 1 jets without a particle; 299 are left" in said
+    assert f"kept the 10 hardest of up to 30 particles a jet; {100 * identity['lost_pt_share']:.2f} %" in said
     assert identity["sha256"] == hashlib.sha256((tmp_path / "a.h5").read_bytes()).hexdigest()
     assert identity["bytes"] == (tmp_path / "a.h5").stat().st_size
 
@@ -152,3 +159,53 @@ def test_jets_carry_their_place_among_all():
     assert ids.tolist() == data.split_indices["test"]
     batch = next(iter(data.train_dataloader()))
     assert (batch["particles"].numpy() == data.jets.particles[batch["id"].numpy()]).all()
+
+
+def test_jets_that_an_earlier_run_skipped_are_left_out_of_training_alone(tmp_path):
+    whole = small()
+    ids = (3, 41)
+    skipped = SkippedBatch(0, 0, 0, 0, "the loss is not finite", "loss", True, (3, 4, 41), ids)
+    (tmp_path / "skipped.jsonl").write_text(skipped.line())
+    for given in (str(tmp_path), list(ids)):
+        made = small(leave_out=given)
+        assert made.identity()["n_left_out"] == 2
+        assert made.split_indices == whole.split_indices
+        seen = torch.cat([batch["jet"] for batch in made.train_dataloader()])
+        kept = [place for place in range(50) if place not in ids]
+        tensors = {name: values[kept] for name, values in whole.training_jets.tensors.items()}
+        assert {tuple(row) for row in seen.tolist()} == {tuple(row) for row in tensors["jet"].tolist()}
+        expected = JetScaler.fit(tensors["particles"], tensors["mask"], tensors["jet"])
+        assert torch.equal(expected.particle_mean, made.scaler.particle_mean)
+        assert sum(len(batch["label"]) for batch in made.val_dataloader()) == 15
+
+
+def test_leaving_out_what_is_not_there_is_told():
+    with pytest.raises(DataError, match="no sample 50 among 50"):
+        small(leave_out=[50]).train_dataloader()
+    with pytest.raises(ConfigurationError, match="leave_out=3"):
+        small(leave_out=3)
+
+
+def test_some_classes_of_a_file_are_kept_and_labelled_by_their_place(tmp_path, toy_jets):
+    write_jets(tmp_path / "a.npz", toy_jets)
+    made = JetDataModule(str(tmp_path / "a.npz"), classes=["t", "q"])
+    made.setup()
+    assert made.jets.classes == ("t", "q")
+    wanted = [("t", "q").index(toy_jets.classes[i]) for i in toy_jets.label if toy_jets.classes[i] != "g"]
+    assert made.jets.label.tolist() == wanted
+    with pytest.raises(ConfigurationError, match=r"classes='top' is not allowed. Allowed: q, g, t"):
+        JetDataModule(str(tmp_path / "a.npz"), classes="top").setup()
+
+
+def test_several_files_are_identified_one_by_one(tmp_path, toy_jets):
+    for name, rows in (("g", slice(0, 100)), ("q", slice(100, 300))):
+        write_jets(tmp_path / f"{name}.npz", toy_jets.take(rows))
+    made = JetDataModule([str(tmp_path / "g.npz"), str(tmp_path / "q.npz")], train=200, val=25, test=25)
+    identity = made.identity()
+    assert [f["sha256"] for f in identity["files"]] == [
+        hashlib.sha256((tmp_path / f"{name}.npz").read_bytes()).hexdigest() for name in "gq"
+    ]
+    assert identity["splits"] == {"train": 200, "val": 25, "test": 25}
+    pattern = JetDataModule(str(tmp_path / "*.npz"), train=200, val=25, test=25)
+    assert pattern.split_indices == made.split_indices
+    assert len(pattern.identity()["files"]) == 2

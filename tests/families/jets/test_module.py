@@ -11,6 +11,7 @@ from stablelit.families.jets import JetDataModule, JetVAE
 from stablelit.families.jets.features import squared_distances
 from stablelit.families.jets.jet_level import JetLevelHeads
 from stablelit.families.jets.scaler import JetScaler
+from stablelit.findings import FindingWarning
 
 TINY = {
     "latent_dim": 4,
@@ -118,19 +119,19 @@ def test_recon_does_not_know_an_order_or_a_padding(module, batch):
 
 
 def test_augmentation_keeps_distances_momenta_and_padding(module, batch):
-    moved = module.augmented(batch["particles"])
+    moved = module.augmented(batch["particles"], batch["mask"])
     assert not torch.allclose(moved, batch["particles"])
     assert torch.equal(moved[..., 2], batch["particles"][..., 2])
     assert torch.allclose(squared_distances(moved), squared_distances(batch["particles"]), atol=1e-5)
     assert not moved[~batch["mask"]].any()
     plain = JetVAE(**TINY, augment=())
-    assert torch.equal(plain.augmented(batch["particles"]), batch["particles"])
+    assert torch.equal(plain.augmented(batch["particles"], batch["mask"]), batch["particles"])
 
 
 def test_reflection_turns_about_half_of_the_jets():
     module = JetVAE(**TINY, augment=["reflect"])
     particles = torch.rand(400, 2, 3)
-    flipped = (module.augmented(particles)[:, 0, 1] < 0).float().mean()
+    flipped = (module.augmented(particles, torch.ones(400, 2, dtype=torch.bool))[:, 0, 1] < 0).float().mean()
     assert 0.4 < float(flipped) < 0.6
 
 
@@ -148,11 +149,28 @@ def test_validation_ignores_the_kl_weight_and_the_global_random_state(fitted):
     assert {"val/mass_w1", "val/mass_w1_floor"} <= set(first)
 
 
-def test_test_logs_the_same_quantities(fitted):
+W1_QUANTITIES = ("mass", "pt", "multiplicity", "etarel", "phirel", "ptrel", "delta_r", "efp")
+
+
+def test_validation_and_test_log_the_same_quantities_and_a_test_their_errors_too(fitted):
     module, runner, _ = fitted
-    scores = runner.test(module, datamodule=data(), verbose=False)[0]
-    quantities = ("neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1", "mass_w1_floor", "mass_w1_raw")
-    assert set(scores) == {f"test/{quantity}" for quantity in quantities}
+    quantities = {"neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl"}
+    quantities |= {f"{name}_w1{end}" for name in W1_QUANTITIES for end in ("", "_floor")} | {"mass_w1_raw"}
+    validated = runner.validate(module, datamodule=data(), verbose=False)[0]
+    assert set(validated) == {f"val/{quantity}" for quantity in quantities}
+    with pytest.warns(FindingWarning, match="too-few-jets-for-fpd: 16 real and 16 generated"):
+        tested = runner.test(module, datamodule=data(), verbose=False)[0]
+    quantities |= {f"{name}_w1_std" for name in W1_QUANTITIES}
+    assert set(tested) == {f"test/{quantity}" for quantity in quantities}
+
+
+def test_a_test_measures_what_it_is_told_to(fitted):
+    _, runner, path = fitted
+    module = JetVAE.load_from_checkpoint(path, weights_only=True, test_metrics=["kpd"])
+    assert module.hparams["test_metrics"] == ["kpd"]
+    scores = runner.test(module, datamodule=data(train=32, test=24, batch_size=16), verbose=False)[0]
+    assert {"test/kpd", "test/kpd_std", "test/mass_w1"} <= set(scores)
+    assert not any("fpd" in name or "coverage" in name for name in scores)
 
 
 def test_training_logs_what_a_person_watches(fitted):
@@ -195,7 +213,7 @@ def test_the_sanity_check_of_a_trainer_scores_nothing():
     runner.fit(module, data())
     assert "val/mass_w1" not in runner.callback_metrics
     assert module.figures() == {}
-    assert not module.evaluation.mass_w1.real
+    assert not module.evaluation.jet_metrics["val"].real
 
 
 def test_one_seed_trains_one_model():
@@ -286,6 +304,7 @@ def test_an_untrained_module_is_not_evaluated():
         ({"encoder_dropout": 1.0}, "encoder_dropout"),
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"augment": ["rotat"]}, "Did you mean 'rotate'"),
+        ({"test_metrics": ["fp"]}, "Did you mean 'fpd'"),
         ({"optimizer": "adam"}, "optimizer"),
         ({"conditional": ["label"]}, "names of the classes"),
         ({"conditional": "pT", "classes": ["q"]}, "conditional"),

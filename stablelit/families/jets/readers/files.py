@@ -1,14 +1,44 @@
-"""Opening and replacing files, with messages a user can act on."""
+"""Finding, opening and replacing files, with messages a user can act on."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from glob import glob, has_magic
 from pathlib import Path
+from typing import Any
 
-from stablelit.errors import DataError, did_you_mean
+from stablelit.errors import DataError, did_you_mean, missing_extra
+
+# Jets that are read at a time: the arrays of a piece stay below 100 MB at 200 particles a jet
+PIECE = 20_000
+
+
+def expanded(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files that a path, a pattern (``jets_*.h5``) or a list of them name; a pattern's in the order of their names.
+
+    Raises:
+        DataError: a pattern that no file matches, a file that is named twice, an empty list.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    files: list[Path] = []
+    for path in map(str, given):
+        if has_magic(path) and not Path(path).exists():
+            matches = sorted(match for match in glob(path, recursive=True) if Path(match).is_file())
+            if not matches:
+                raise DataError(f"{path}: no file matches this pattern. Put it in quotes, and look with `ls {path}`.")
+            files += map(Path, matches)
+        else:
+            files.append(Path(path))
+    twice = [str(file) for file in files if files.count(file) > 1]
+    if twice:
+        raise DataError(f"{twice[0]}: is named twice; its jets would be in more than one split. Name it once.")
+    if not files:
+        raise DataError("No file of jets is named: the list of paths is empty.")
+    return files
 
 
 def existing_file(path: str | Path) -> Path:
@@ -19,7 +49,9 @@ def existing_file(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        raise DataError(f"{path}: is a directory; allowed: one file of jets. Name a file inside it.")
+        raise DataError(
+            f"{path}: is a directory; allowed: files of jets. Name a file in it, or '{path}/*.h5' and so on."
+        )
     if not path.exists():
         near = did_you_mean(path.name, (p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ""
         where = (
@@ -31,6 +63,15 @@ def existing_file(path: str | Path) -> Path:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
     return path
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """What file it is: its path, its size and its SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"source": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 @contextmanager
@@ -50,3 +91,49 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def opened_hdf5(path: str | Path, wanted: str) -> Iterator[Any]:
+    """An open `h5py.File`; what goes wrong inside the block is told as what is wrong with the file.
+
+    Args:
+        path: of the file.
+        wanted: what should be in it, for messages.
+
+    Raises:
+        DataError: no such file, a directory, not HDF5, truncated, compressed by a filter that is not installed.
+        MissingDependencyError: h5py is not installed.
+    """
+    h5py = imported_h5py()
+    # its import makes the filters known to h5py; pandas compresses with blosc, which h5py has not
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401
+    path = existing_file(path)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except OSError as error:
+        if "truncated" in str(error):
+            raise DataError(
+                f"{path}: the HDF5 file is truncated ({path.stat().st_size} bytes are there). The copy or download was "
+                f"interrupted: fetch it again and compare its size. ({error})"
+            ) from error
+        if "filter" in str(error) or "plugin" in str(error):
+            raise DataError(
+                f"{path}: is compressed with a filter that this h5py lacks ({error}). Most, blosc among them, come "
+                f"with hdf5plugin: pip install 'stablelit[hdf5]'. Or write the file again with gzip."
+            ) from error
+        raise DataError(
+            f"{path}: cannot be read as HDF5 ({error}). Allowed: {wanted}. If it is another format, give it its own "
+            f"suffix; if it is HDF5, it is damaged."
+        ) from error
+
+
+def imported_h5py() -> Any:
+    """The module h5py, an optional dependency."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise missing_extra("h5py", "hdf5", "Reading or writing HDF5 files") from error
+    return h5py

@@ -10,46 +10,49 @@ Source: Kansal et al. 2023, JetNet (JOSS 8, 5789); data at zenodo.org/records/69
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stablelit.errors import DataError, did_you_mean, missing_extra
+from stablelit.errors import DataError, did_you_mean
 from stablelit.families.jets.jet_arrays import JetArrays
-from stablelit.families.jets.readers.files import existing_file, replacing
+from stablelit.families.jets.readers.files import PIECE, imported_h5py, opened_hdf5, replacing
 
 PARTICLES, JETS = "particle_features", "jet_features"
+WANTED = f"a JetNet file with {PARTICLES!r} and {JETS!r}, or a pandas table with E_0, PX_0, PY_0, PZ_0, ..."
 _CLASS_IN_NAME = re.compile(r"^([gqtwz])(?:\d+)?$")
 
 
-def read_jetnet_hdf5(path: str | Path) -> JetArrays:
-    """Reads a JetNet HDF5 file; the jets are not validated yet.
+def is_jetnet_hdf5(path: Path) -> bool:
+    """Whether one of JetNet's data sets is in the file."""
+    with opened_hdf5(path, WANTED) as file:
+        return PARTICLES in file or JETS in file
+
+
+def read_jetnet_hdf5(path: Path) -> Iterator[JetArrays]:
+    """The jets of a JetNet HDF5 file, some thousands at a time; they are not validated yet.
 
     Raises:
         DataError: no such file, a directory, not HDF5, truncated, other data sets inside, other shapes.
         MissingDependencyError: h5py is not installed.
     """
-    h5py = _h5py()
-    path = existing_file(path)
-    try:
-        with h5py.File(path, "r") as file:
-            return _from_file(path, file)
-    except OSError as error:
-        if "truncated" in str(error):
-            raise DataError(
-                f"{path}: the HDF5 file is truncated ({path.stat().st_size} bytes are there). The copy or download was "
-                f"interrupted: fetch it again and compare its size. ({error})"
-            ) from error
-        raise DataError(
-            f"{path}: cannot be read as HDF5 ({error}). Allowed: a JetNet file with {PARTICLES!r} and {JETS!r}. If "
-            f"it is another format, give it its own suffix; if it is HDF5, it is damaged."
-        ) from error
+    with opened_hdf5(path, WANTED) as file:
+        label, classes = _labels(path, file)
+        for start in range(0, max(len(label), 1), PIECE):
+            piece = slice(start, start + PIECE)
+            values = np.asarray(file[PARTICLES][piece], dtype=np.float32)
+            # masks are 0 or 1 in most files, -0.5 or 0.5 in some
+            mask = values[..., 3] > 0
+            jet = np.asarray(file[JETS][piece], dtype=np.float32)
+            yield JetArrays(values[..., :3], mask, jet, label[piece], classes)
 
 
 def write_jetnet_hdf5(path: str | Path, jets: JetArrays) -> None:
     """Writes a file that JetNet's loader and `read_jetnet_hdf5` read; it appears whole or not at all."""
-    h5py = _h5py()
+    h5py = imported_h5py()
     features = np.concatenate([jets.particles, jets.mask[..., None].astype(np.float32)], axis=-1)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset(PARTICLES, data=features, compression="gzip", compression_opts=1)
@@ -58,13 +61,13 @@ def write_jetnet_hdf5(path: str | Path, jets: JetArrays) -> None:
         label.attrs["classes"] = ",".join(jets.classes)
 
 
-def _from_file(path: Path, file: Any) -> JetArrays:
+def _labels(path: Path, file: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     found = sorted(file.keys())
     for name in (PARTICLES, JETS):
         if name not in file or not hasattr(file[name], "shape"):
             raise DataError(
-                f"{path}: has no data set {name!r}; this is not a JetNet file. Found: {', '.join(found) or 'nothing'}. "
-                f"{did_you_mean(name, found)}".rstrip()
+                f"{path}: has no data set {name!r}; this is neither a JetNet file nor a pandas table. Found: "
+                f"{', '.join(found) or 'nothing'}. {did_you_mean(name, found)}".rstrip()
             )
     particles, jet = file[PARTICLES], file[JETS]
     if len(particles.shape) != 3 or particles.shape[-1] != 4:
@@ -84,21 +87,12 @@ def _from_file(path: Path, file: Any) -> JetArrays:
     for name in (PARTICLES, JETS):
         if file[name].dtype.kind not in "fiu":
             raise DataError(f"{path}: {name!r} has values of type {file[name].dtype}. Allowed: numbers.")
-    values = np.asarray(particles, dtype=np.float32)
-    # masks are 0 or 1 in most files, -0.5 or 0.5 in some
-    mask = values[..., 3] > 0
-    label = np.zeros(len(values), dtype=np.int64)
     by_name = _CLASS_IN_NAME.match(path.stem)
     classes: tuple[str, ...] = (by_name[1],) if by_name else ("jet",)
+    label = np.zeros(len(particles), dtype=np.int64)
     if "label" in file and "classes" in file["label"].attrs:
         label = np.asarray(file["label"], dtype=np.int64)
         classes = tuple(str(file["label"].attrs["classes"]).split(","))
-    return JetArrays(values[..., :3], mask, np.asarray(jet, dtype=np.float32), label, classes)
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise missing_extra("h5py", "hdf5", "Reading or writing JetNet HDF5 files") from error
-    return h5py
+        if label.shape != (len(particles),):
+            raise DataError(f"{path}: 'label' has shape {label.shape}. Allowed: ({len(particles)},), one for each jet.")
+    return label, classes

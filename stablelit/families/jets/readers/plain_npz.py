@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,24 +18,24 @@ from stablelit.families.jets.readers.files import existing_file, replacing
 KEYS = ("particles", "mask", "jet", "label", "classes")
 
 
-def read_npz(path: str | Path) -> JetArrays:
-    """Reads a file that `write_npz` made; the jets are not validated yet.
+def is_plain_npz(path: Path) -> bool:
+    """Whether an array of ours is in the file."""
+    with opened_npz(path) as file:
+        return any(key in file.files for key in KEYS)
+
+
+@contextmanager
+def opened_npz(path: str | Path) -> Iterator[Any]:
+    """An open ``.npz``; what goes wrong inside the block is told as what is wrong with the file.
 
     Raises:
-        DataError: no such file, a directory, not an npz file, damaged, other arrays inside.
+        DataError: no such file, a directory, not an npz file, damaged, arrays of Python objects.
     """
     path = existing_file(path)
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = sorted(file.files)
-            missing = [key for key in KEYS if key not in found]
-            if missing:
-                raise DataError(
-                    f"{path}: lacks the array(s) {', '.join(missing)}. Found: {', '.join(found) or 'nothing'}. "
-                    f"Allowed: files with {', '.join(KEYS)}, as stablelit writes them."
-                )
-            particles, mask, jet, label, classes = (file[key] for key in KEYS)
-    except (zipfile.BadZipFile, OSError, EOFError, AttributeError, KeyError) as error:
+            yield file
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as .npz ({error}). It is damaged or another format.") from error
     except DataError:
         raise
@@ -39,7 +43,27 @@ def read_npz(path: str | Path) -> JetArrays:
         raise DataError(
             f"{path}: has arrays of Python objects or is no .npz file ({error}). Allowed: plain numbers."
         ) from error
-    return JetArrays(
+
+
+def read_npz(path: Path) -> Iterator[JetArrays]:
+    """The jets of a file that `write_npz` made, all at once; they are not validated yet.
+
+    Raises:
+        DataError: no such file, a directory, not an npz file, damaged, other arrays inside.
+    """
+    with opened_npz(path) as file:
+        found = sorted(file.files)
+        missing = [key for key in KEYS if key not in found]
+        if missing:
+            raise DataError(
+                f"{path}: lacks the array(s) {', '.join(missing)}. Found: {', '.join(found) or 'nothing'}. "
+                f"Allowed: files with {', '.join(KEYS)}, as stablelit writes them, or with X and y, as EnergyFlow does."
+            )
+        particles, mask, jet, label, classes = (file[key] for key in KEYS)
+    for name, values in (("particles", particles), ("mask", mask), ("jet", jet), ("label", label)):
+        if values.dtype.kind not in "fiub":
+            raise DataError(f"{path}: {name!r} has values of type {values.dtype}. Allowed: numbers.")
+    yield JetArrays(
         particles.astype(np.float32, copy=False),
         mask.astype(bool, copy=False),
         jet.astype(np.float32, copy=False),

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from stablelit.errors import DataError, MissingDependencyError
-from stablelit.families.jets.readers import read_jets, write_jets
+from stablelit.families.jets.jet_arrays import joined
+from stablelit.families.jets.readers import FORMATS, check_suffixes, format_of, read_files, read_jets, write_jets
 
 SUFFIXES = (".h5", ".hdf5", ".npz")
 
@@ -113,9 +115,9 @@ def test_values_that_are_no_numbers_are_named(tmp_path):
 
 
 def test_foreign_npz_lists_what_is_there(tmp_path):
-    np.savez(tmp_path / "qg.npz", X=np.zeros(3), y=np.zeros(3))
-    with pytest.raises(DataError, match=r"lacks.*particles.*Found: X, y"):
-        read_jets(tmp_path / "qg.npz")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3), y=np.zeros(3))
+    with pytest.raises(DataError, match=r"lacks.*particles.*Found: x, y.*or with X and y, as EnergyFlow"):
+        read_jets(tmp_path / "other.npz")
 
 
 def test_pickles_are_not_opened(tmp_path):
@@ -164,3 +166,129 @@ def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingDependencyError, match=r"stablelit\[hdf5\]"):
         read_jets(tmp_path / "a.h5")
+
+
+def jetnet(path, jets, jet_features=None):
+    with h5py.File(path, "w") as file:
+        file["particle_features"] = np.concatenate([jets.particles, jets.mask[..., None]], axis=-1)
+        file["jet_features"] = jets.jet if jet_features is None else jet_features
+    return path
+
+
+def in_gev(jets, **changes):
+    particles = jets.particles * np.concatenate([np.ones((len(jets), 2)), jets.jet[:, :1]], axis=1)[:, None]
+    return replace(jets, particles=particles.astype(np.float32), **changes)
+
+
+def test_gev_become_fractions_and_it_is_said(toy_jets, tmp_path):
+    reading = read_files(jetnet(tmp_path / "q.h5", in_gev(toy_jets)))
+    assert np.allclose(reading.jets.particles, toy_jets.particles, atol=1e-6)
+    assert any("q.h5: pT is in GeV" in note for note in reading.notes)
+
+
+def test_gev_that_are_not_those_of_the_jet_are_refused(toy_jets, tmp_path):
+    with pytest.raises(DataError, match=r"q\.h5: .*looks like GeV.*Mend the jets' pT"):
+        read_jets(jetnet(tmp_path / "q.h5", in_gev(toy_jets), np.ones((300, 4))))
+
+
+def test_absolute_positions_become_relative_and_it_is_said(toy_jets, tmp_path):
+    particles = toy_jets.particles.copy()
+    particles[..., :2] += np.array([0.9, 2.9]) * toy_jets.mask[..., None]
+    reading = read_files(jetnet(tmp_path / "q.h5", replace(toy_jets, particles=particles)))
+    assert any("q.h5: positions are absolute" in note for note in reading.notes)
+    pt = reading.jets.particles[..., 2]
+    assert np.allclose((pt * reading.jets.particles[..., 0]).sum(axis=1), 0, atol=1e-5)
+
+
+def test_a_mask_that_disagrees_is_named_before_anything_is_converted(toy_jets, tmp_path):
+    mask = toy_jets.mask.copy()
+    mask[5, 0] = False
+    with pytest.raises(DataError, match=r"q\.h5: jet 5, particle 0 has ptrel=.* absent"):
+        read_jets(jetnet(tmp_path / "q.h5", in_gev(toy_jets, mask=mask)))
+    particles = toy_jets.particles.copy()
+    particles[6, 1, 2] = -0.2
+    with pytest.raises(DataError, match=r"jet 6, particle 1 has ptrel=-0\.2"):
+        read_jets(jetnet(tmp_path / "q.h5", replace(toy_jets, particles=particles)))
+
+
+def test_files_of_150_particles_are_cut_while_they_are_read(toy_jets, tmp_path, monkeypatch):
+    monkeypatch.setattr("stablelit.families.jets.readers.jetnet_hdf5.PIECE", 70)
+    wide = replace(
+        toy_jets,
+        particles=np.pad(toy_jets.particles, ((0, 0), (120, 0), (0, 0))),
+        mask=np.pad(toy_jets.mask, ((0, 0), (120, 0))),
+    )
+    reading = read_files(jetnet(tmp_path / "t150.hdf5", wide), n_particles=12)
+    assert reading.jets.classes == ("t",)
+    assert reading.jets.n_particles == 12
+    assert reading.most_particles == int(toy_jets.mask.sum(axis=1).max())
+    expected, lost = toy_jets.hardest(12)
+    assert np.allclose(reading.jets.particles, expected.particles, atol=1e-6)
+    assert reading.lost_pt_share == pytest.approx(lost, abs=1e-6)
+
+
+def test_a_bad_jet_of_a_later_piece_has_its_place_in_the_file(toy_jets, tmp_path, monkeypatch):
+    monkeypatch.setattr("stablelit.families.jets.readers.jetnet_hdf5.PIECE", 70)
+    jet = toy_jets.jet.copy()
+    jet[201, 2] = np.nan
+    with pytest.raises(DataError, match=r"jet 201 has mass=nan"):
+        read_jets(jetnet(tmp_path / "q.h5", toy_jets, jet))
+
+
+def test_several_files_are_read_as_one_and_classes_matched_by_name(toy_jets, tmp_path):
+    for name, rows in (("g", slice(0, 100)), ("q", slice(100, 180)), ("t", slice(180, 300))):
+        jetnet(tmp_path / f"{name}.hdf5", toy_jets.take(rows))
+    write_jets(tmp_path / "more.npz", toy_jets.take(slice(0, 50)).hardest(40)[0])
+    several = read_jets(tmp_path / "*.hdf5"), read_jets([tmp_path / f"{n}.hdf5" for n in "gqt"])
+    for jets in several:
+        assert jets.classes == ("g", "q", "t")
+        assert np.bincount(jets.label).tolist() == [100, 80, 120]
+        assert np.allclose(jets.particles, toy_jets.particles, atol=1e-6)
+    mixed = read_jets([tmp_path / "t.hdf5", tmp_path / "more.npz"])
+    assert mixed.particles.shape == (170, 40, 3)
+    assert mixed.classes == ("t", "q", "g")
+    names = np.array(toy_jets.classes)[toy_jets.label[:50]]
+    assert np.array(mixed.classes)[mixed.label[120:]].tolist() == names.tolist()
+
+
+def test_classes_that_are_numbers_come_in_the_order_of_numbers(toy_jets):
+    parts = [replace(toy_jets.take(slice(0, 2)), label=np.zeros(2, int), classes=(name,)) for name in ("12", "3")]
+    whole = joined(parts)
+    assert whole.classes == ("3", "12")
+    assert whole.label.tolist() == [1, 1, 0, 0]
+
+
+def test_a_pattern_that_matches_nothing_and_a_file_named_twice_are_refused(toy_jets, tmp_path):
+    with pytest.raises(DataError, match=r"\*\.h5: no file matches"):
+        read_jets(tmp_path / "*.h5")
+    path = jetnet(tmp_path / "q.h5", toy_jets)
+    with pytest.raises(DataError, match="named twice"):
+        read_jets([path, tmp_path / "*.h5"])
+    with pytest.raises(DataError, match="list of paths is empty"):
+        read_jets([])
+
+
+def test_a_directory_is_told_to_be_a_pattern(tmp_path):
+    for look in (check_suffixes, read_jets):
+        with pytest.raises(DataError, match=r"is a directory.*\*\.h5"):
+            look(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".root", ".pt"])
+def test_formats_that_are_only_read_name_those_that_are_written(tmp_path, suffix):
+    with pytest.raises(DataError, match=r"only read. Allowed: \.h5 \.hdf5 \(JetNet HDF5\); \.npz .*stablelit\)\.$"):
+        format_of(tmp_path / f"jets{suffix}")
+
+
+@pytest.mark.parametrize("suffix", sorted({s for form in FORMATS for s in form.suffixes}))
+def test_in_every_format_a_missing_file_a_directory_and_an_empty_file_are_named(tmp_path, suffix):
+    if suffix == ".root":
+        pytest.importorskip("uproot", reason="uproot is an optional dependency: stablelit[root]")
+    with pytest.raises(DataError, match=rf"none{suffix}: no such file"):
+        read_jets(tmp_path / f"none{suffix}")
+    (tmp_path / f"d{suffix}").mkdir()
+    with pytest.raises(DataError, match="is a directory"):
+        read_jets(tmp_path / f"d{suffix}")
+    (tmp_path / f"zero{suffix}").touch()
+    with pytest.raises(DataError, match=rf"zero{suffix}: the file is empty"):
+        read_jets(tmp_path / f"zero{suffix}")
