@@ -2,7 +2,7 @@
 
 The model is some two hundred small tensors, whose norms cost most for their size. AutoClip and ZClip are restated from
 their papers and the authors' code, as far as they are compared. What stands for a speed is a share of a step
-timed in the same process, in processor time, to which other processes of the machine add nothing.
+timed in the same process, in processor time, to which other processes add little.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from stablelit.functional.adaptive_clip import (
 from stablelit.functional.gradients import total_norm
 
 SEEDS = (0, 1, 2)
-clock = time.thread_time
+# a hundred batches an epoch, so that the end of one is in it
+STEPS = 120
+processor_time = time.thread_time
 
 
 class ManyTensors(pl.LightningModule):
@@ -83,7 +85,7 @@ class Stopwatch(pl.Callback):
         self.marks: list[float] = []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.marks.append(clock())
+        self.marks.append(processor_time())
 
     def steps(self) -> list[float]:
         return [b - a for a, b in zip(self.marks[20:], self.marks[21:], strict=False)]
@@ -109,9 +111,9 @@ class Clock(pl.Callback):
 
 def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        begin = clock()
+        begin = processor_time()
         result = function(*args, **kwargs)
-        spent.append(clock() - begin)
+        spent.append(processor_time() - begin)
         return result
 
     return wrapper
@@ -124,9 +126,9 @@ class Peer(pl.Callback):
         self.norm, self.spent = norm, []
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        begin = clock()
+        begin = processor_time()
         self.norm(pl_module)
-        self.spent.append(clock() - begin)
+        self.spent.append(processor_time() - begin)
 
 
 def item_loop(module: nn.Module) -> float:
@@ -138,16 +140,16 @@ def ten_milliseconds() -> int:
     rounds = 0
     while True:
         watch = Stopwatch()
-        fit([watch], 60, rounds, gradient_clip_val=1.0)
+        fit([watch], 50, rounds, gradient_clip_val=1.0)
         if statistics.quantiles(watch.steps(), n=10)[0] >= 9.5e-3:
             return rounds
         rounds += 1
 
 
 def monitor_cost_rows(rounds: int) -> Iterator[Row]:
-    steps, shares, without, plain = 200, [], [], []
-    hooks = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
-    for _ in range(5):
+    steps, shares, without, plain = STEPS, [], [], []
+    hooks = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end", "on_train_epoch_end")
+    for _ in range(3):
         # what Lightning's own path around the clip takes is not the monitor's
         base = Clock()
         watch = Stopwatch()
@@ -170,16 +172,16 @@ def monitor_cost_rows(rounds: int) -> Iterator[Row]:
     peers = {}
     for peer, norm in {"Lightning's grad_norm": lambda m: grad_norm(m, 2), ".item() loop": item_loop}.items():
         found = []
-        for _ in range(3):
+        for _ in range(2):
             callback = Peer(norm)
             fit([callback], steps, rounds, gradient_clip_val=1.0)
             found.append(100.0 * statistics.median(callback.spent) / step)
         peers[peer] = statistics.median(found)
-    yield Row(name, statistics.median(shares), "%", 1.0, "lower", *next(iter(peers.items())), repeats=5)
+    yield Row(name, statistics.median(shares), "%", 1.0, "lower", *next(iter(peers.items())), repeats=3)
     yield Row(
         f"    the same, of {tensors} tensors", statistics.median(shares), "%", None, "lower", *list(peers.items())[1]
     )
-    yield Row("    nothing clips: it measures the norm itself", statistics.median(plain), "%", repeats=5)
+    yield Row("    nothing clips: it measures the norm itself", statistics.median(plain), "%", repeats=3)
 
 
 def unchanged_rows() -> Iterator[Row]:
@@ -287,9 +289,9 @@ def milliseconds(function: Callable[[], Any], before: Callable[[], Any], repeats
     found = []
     for _ in range(repeats):
         before()
-        begin = clock()
+        begin = processor_time()
         function()
-        found.append(clock() - begin)
+        found.append(processor_time() - begin)
     return 1e3 * statistics.median(found)
 
 
@@ -331,15 +333,15 @@ def adaptive_cost_rows() -> Iterator[Row]:
 
 def adaptive_share_rows(rounds: int) -> Iterator[Row]:
     watch, clock = Stopwatch(), Clock()
-    fit([watch, clock], 220, rounds, gradient_clip_val=1.0)
+    fit([watch, clock], STEPS, rounds, gradient_clip_val=1.0)
     step, peer = statistics.median(watch.steps()), 100.0 * statistics.median(clock.inside)
     for mode in ("autoclip", "zclip", "agc"):
         shares = []
         for _ in range(3):
             clip = AdaptiveGradClip(mode, exclude=["load"] if mode == "agc" else None)
             clock = Clock(clip, ("on_before_optimizer_step", "on_train_batch_end"))
-            fit([clip, clock], 220, rounds, logger=MemoryLogger())
-            shares.append(100.0 * sum(clock.hooks) / 220 / step)
+            fit([clip, clock], STEPS, rounds, logger=MemoryLogger())
+            shares.append(100.0 * sum(clock.hooks) / STEPS / step)
         name = f"AdaptiveGradClip({mode}), norm and clip: share of a step of {1e3 * step:.1f} ms"
         yield Row(name, statistics.median(shares), "%", None, "lower", "torch's clip", peer / step, 3)
 

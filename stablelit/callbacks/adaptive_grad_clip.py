@@ -253,7 +253,7 @@ class AdaptiveGradClip(pl.Callback):
         before = after = torch.zeros((), device=parameters[0].grad.device)
         if clipped:
             clipping = self.clipping if scale is None else self.clipping * scale.to(before.device)
-            before, after = agc_([p.detach() for p in clipped], [p.grad for p in clipped], clipping, self.eps)
+            before, after = agc_(clipped, [p.grad for p in clipped], clipping, self.eps)
         before, after = torch.hypot(before, rest.to(before)), torch.hypot(after, rest.to(before))
         coefficient = torch.where(before > 0, after / before, 1.0)
         norm = before if scale is None else before / scale.to(before.device)

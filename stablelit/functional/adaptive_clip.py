@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stablelit.functional.gradients import same_kind, total_norm
+
 BINS_PER_OCTAVE = 128
 _LOWEST, _HIGHEST = -40, 40  # norms from 1e-12 to 1e12
 _TOO_LARGE = 1e18  # its square overflows in float32, and an infinite variance calls nothing an outlier
@@ -124,8 +126,14 @@ def clip_to_(gradients: Sequence[Tensor], norm: Tensor, threshold: Tensor) -> Te
     """
     smaller = torch.isfinite(norm) & (norm > threshold)
     coefficient = torch.where(smaller, threshold / norm, 1.0)
-    for (device, dtype), tensors in _together([g.to_local() if hasattr(g, "to_local") else g for g in gradients]):
-        torch._foreach_mul_(tensors, coefficient.to(device, dtype))
+    held = list(gradients)
+    if held and same_kind(held):
+        torch._foreach_mul_(held, coefficient.to(held[0].device, held[0].dtype))
+        return coefficient
+    for (device, dtype), places in _places(held):
+        tensors = [held[place] for place in places]
+        local = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]
+        torch._foreach_mul_(local, coefficient.to(device, dtype))
     return coefficient
 
 
@@ -152,19 +160,47 @@ def agc_(
 
     Source: Brock et al. 2021 (arXiv:2102.06171), equation 3; lambda 0.01 and eps 1e-3 are theirs.
     """
-    weight_norms = _unit_norms(weights)
-    gradient_norms = _unit_norms(gradients)
-    largest = clipping * weight_norms.clamp_min(eps)
-    clip = torch.isfinite(gradient_norms) & (gradient_norms > largest)
-    coefficients = torch.where(clip, largest / gradient_norms, 1.0)
-    sizes = [_units(gradient) for gradient in gradients]
-    factors = torch.split(coefficients, sizes)
-    for (_, dtype), places in _places(gradients):
-        tensors = [gradients[place] for place in places]
-        shaped = [factors[place].to(dtype).view(-1, *[1] * (tensors[k].dim() - 1)) for k, place in enumerate(places)]
-        flat = [f.view(()) if t.dim() == 0 else f for f, t in zip(shaped, tensors, strict=True)]
-        torch._foreach_mul_(tensors, flat)
-    return gradient_norms.norm(), (gradient_norms * coefficients).norm()
+    before, after = [], []
+    with torch.no_grad():
+        for _, places in _places(gradients):
+            for by_row in (False, True):
+                chosen = [place for place in places if _has_rows(gradients[place]) == by_row]
+                if not chosen:
+                    continue
+                held = [gradients[place] for place in chosen]
+                norms, factors = _limit(held, [weights[place] for place in chosen], clipping, eps, by_row)
+                before.append(norms)
+                after.append(norms * factors)
+    return total_norm(before), total_norm(after)
+
+
+def _limit(
+    gradients: list[Tensor], weights: list[Tensor], clipping: float | Tensor, eps: float, by_row: bool
+) -> tuple[Tensor, Tensor]:
+    norms, largest = _unit_norms(gradients, by_row), clipping * _unit_norms(weights, by_row).clamp_min(eps)
+    factors = torch.where(torch.isfinite(norms) & (norms > largest), largest / norms, 1.0)
+    each = factors.to(gradients[0].dtype)
+    if by_row:
+        rows = torch.split(each[:, None], [g.shape[0] for g in gradients])
+        shaped = [r if g.dim() == 2 else r.view(-1, *[1] * (g.dim() - 1)) for r, g in zip(rows, gradients, strict=True)]
+        torch._foreach_mul_(gradients, shaped)
+    else:
+        torch._foreach_mul_(gradients, list(each.unbind()))
+    return norms, factors
+
+
+def _unit_norms(tensors: list[Tensor], by_row: bool) -> Tensor:
+    """The norm of each unit of each tensor, in order; shape (units,), float32 (float64 where a tensor is)."""
+    wide = torch.float32 if tensors[0].dtype in (torch.float16, torch.bfloat16) else None
+    if not by_row:
+        return torch.stack(torch._foreach_norm(tensors, dtype=wide))
+    rows = (t if t.dim() == 2 else t.flatten(1) for t in tensors)
+    return torch.cat([torch.linalg.vector_norm(row, dim=1, dtype=wide) for row in rows])
+
+
+def _has_rows(tensor: Tensor) -> bool:
+    """Whether a parameter has several units: what is a vector but for dimensions of 1 is one."""
+    return tensor.dim() > 1 and sum(size > 1 for size in tensor.shape) > 1
 
 
 def _bin(norm: Tensor) -> Tensor:
@@ -174,34 +210,8 @@ def _bin(norm: Tensor) -> Tensor:
     return place.to(torch.int64).clamp(0, BINS - 1)
 
 
-def _units(tensor: Tensor) -> int:
-    """How many units a parameter has: vectors, and what is one but for dimensions of 1, have one."""
-    return tensor.shape[0] if sum(size > 1 for size in tensor.shape) > 1 else 1
-
-
-def _unit_norms(tensors: Sequence[Tensor]) -> Tensor:
-    """The norm of each unit of each tensor, in order; shape (units,), float32 (float64 where a tensor is)."""
-    norms: list[Tensor | None] = [None] * len(tensors)
-    for (_, dtype), places in _places(tensors):
-        wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
-        single = [place for place in places if _units(tensors[place]) == 1]
-        if single:
-            found = torch._foreach_norm([tensors[place] for place in single], dtype=wide)
-            for place, norm in zip(single, found, strict=True):
-                norms[place] = norm.view(1)
-        for place in places:
-            if norms[place] is None:
-                rows = tensors[place].flatten(1)
-                norms[place] = torch.linalg.vector_norm(rows, dim=1, dtype=wide)
-    return torch.cat([norm for norm in norms if norm is not None])
-
-
 def _places(tensors: Sequence[Tensor]) -> list[tuple[tuple[torch.device, torch.dtype], list[int]]]:
     kinds: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for place, tensor in enumerate(tensors):
         kinds.setdefault((tensor.device, tensor.dtype), []).append(place)
     return list(kinds.items())
-
-
-def _together(tensors: Sequence[Tensor]) -> list[tuple[tuple[torch.device, torch.dtype], list[Tensor]]]:
-    return [(kind, [tensors[place] for place in places]) for kind, places in _places(tensors)]

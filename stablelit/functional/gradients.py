@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 _HALF = (torch.float16, torch.bfloat16)
 # torch adds up the squares of one float32 tensor on a CPU in few accumulators: 1e-5 off at a million elements, 4e-4 at
 # ten million. In rows of _ROW the error stays at 1e-8, for the same time.
-_LARGE, _ROW = 1 << 15, 1 << 12
+_LARGE, _ROW = 1 << 14, 1 << 11
 _CHUNK = 1 << 24
+_PLAIN = {torch.Tensor, torch.nn.Parameter}
 
 
 def total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
@@ -43,28 +45,11 @@ def tensor_norms(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     Returns:
         Shape (number of tensors,), float32 (float64 where a tensor is).
     """
-    plain = [_values(tensor) for tensor in tensors]
-    if not plain:
+    held = list(tensors)
+    if not held:
         return torch.zeros(0)
-    device = plain[0].device
-    norms: list[Tensor | None] = [None] * len(plain)
-    together: dict[tuple[object, ...], list[int]] = {}
-    for place, tensor in enumerate(plain):
-        mesh = getattr(tensor, "device_mesh", None)
-        if tensor.numel() == 0:
-            norms[place] = torch.zeros((), dtype=_wide(tensor.dtype), device=device)
-        elif tensor.numel() > _LARGE and tensor.device.type == "cpu" and mesh is None:
-            norms[place] = _norm_by_rows(tensor, norm_type).to(device)
-        else:
-            together.setdefault((tensor.device, tensor.dtype, mesh), []).append(place)
-    for (_, dtype, mesh), places in together.items():
-        wide = torch.float32 if dtype in _HALF else None
-        found = torch._foreach_norm([plain[place] for place in places], norm_type, dtype=wide)
-        if mesh is not None:  # one collective for all of them
-            found = torch.stack(found).full_tensor().unbind()  # type: ignore[attr-defined]
-        for place, norm in zip(places, found, strict=True):
-            norms[place] = norm.to(device)
-    return torch.stack([norm for norm in norms if norm is not None])
+    with torch.no_grad():
+        return _norms(held, norm_type)
 
 
 def group_norms(tensors: Sequence[Tensor], groups: Sequence[int], n_groups: int) -> Tensor:
@@ -113,7 +98,7 @@ def share_above(tensors: Iterable[Tensor], threshold: float) -> Tensor:
     Returns:
         Shape (), in [0, 1]; a NaN is not above, and 0 is returned where there are no elements.
     """
-    plain = [_local(_values(tensor)) for tensor in tensors]
+    plain = [_local(_values(tensor.detach())) for tensor in tensors]
     elements = sum(tensor.numel() for tensor in plain)
     if elements == 0:
         return torch.zeros(())
@@ -128,10 +113,48 @@ def share_above(tensors: Iterable[Tensor], threshold: float) -> Tensor:
     return torch.stack([count.to(above[0].device, torch.float32) for count in above]).sum() / elements
 
 
+def _norms(tensors: list[Tensor], norm_type: float) -> Tensor:
+    device = tensors[0].device
+    by_hand = [t.numel() == 0 or (t.numel() > _LARGE and device.type == "cpu") for t in tensors]
+    one_kind = same_kind(tensors)
+    if one_kind and not any(by_hand):
+        return torch.stack(torch._foreach_norm(tensors, norm_type, dtype=_accumulate_in(tensors[0].dtype)))
+    plain = tensors if one_kind else [_values(tensor) for tensor in tensors]
+    norms: list[Tensor | None] = [None] * len(tensors)
+    together: dict[Any, list[int]] = {}
+    for place, tensor in enumerate(plain):
+        mesh = None if one_kind else getattr(tensor, "device_mesh", None)
+        if tensor.numel() == 0:
+            norms[place] = torch.zeros((), dtype=_accumulate_in(tensor.dtype) or tensor.dtype, device=device)
+        elif tensor.numel() > _LARGE and tensor.device.type == "cpu" and mesh is None:
+            norms[place] = _norm_by_rows(tensor, norm_type).to(device)
+        else:
+            together.setdefault(None if one_kind else (tensor.device, tensor.dtype, mesh), []).append(place)
+    for places in together.values():
+        group = [plain[place] for place in places]
+        found = torch._foreach_norm(group, norm_type, dtype=_accumulate_in(group[0].dtype))
+        if hasattr(found[0], "full_tensor"):  # one collective for all of them
+            found = torch.stack(found).full_tensor().unbind()  # type: ignore[attr-defined]
+        for place, norm in zip(places, found, strict=True):
+            norms[place] = norm if norm.device == device else norm.to(device)
+    return torch.stack([norm for norm in norms if norm is not None])
+
+
+def same_kind(tensors: Sequence[Tensor]) -> bool:
+    """Whether all are dense, plain tensors of one device and type, which one foreach call takes."""
+    # asking a tensor for an attribute that only sharded ones have takes longer than asking all of them for their type
+    return (
+        set(map(type, tensors)) <= _PLAIN
+        and len({t.dtype for t in tensors}) == 1
+        and len({t.get_device() for t in tensors}) == 1
+        and not any(t.is_sparse for t in tensors)
+    )
+
+
 def _norm_by_rows(tensor: Tensor, norm_type: float) -> Tensor:
     flat = tensor.reshape(-1)
     whole = flat.numel() // _ROW * _ROW
-    dtype = _wide(tensor.dtype)
+    dtype = _accumulate_in(tensor.dtype)
     rows = torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), norm_type, dim=1, dtype=dtype)
     norm: Tensor = torch.linalg.vector_norm(rows, norm_type)
     if whole == flat.numel():
@@ -141,13 +164,12 @@ def _norm_by_rows(tensor: Tensor, norm_type: float) -> Tensor:
     return both
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in _HALF else dtype
+def _accumulate_in(dtype: torch.dtype) -> torch.dtype | None:
+    return torch.float32 if dtype in _HALF else None
 
 
 def _values(tensor: Tensor) -> Tensor:
     """A sparse gradient's values, which are all that is not zero."""
-    tensor = tensor.detach()
     return torch.Tensor.values(tensor.coalesce()) if tensor.layout == torch.sparse_coo else tensor
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from stablelit.errors import DataError
 from stablelit.families.jets.metrics import JetMetrics, jet_mass, wasserstein_1d
 from stablelit.findings import Finding
 
@@ -63,10 +64,18 @@ class JetEvaluation(nn.Module):
         metric = self._metric
         metric.update(drawn["particles"], drawn["mask"], real=False)
         masses = {"real": jet_mass(*metric.jets(real=True)), "generated": jet_mass(drawn["particles"], drawn["mask"])}
-        scores = metric.compute()
-        if raw is not None:
-            masses["raw"] = jet_mass(raw["particles"], raw["mask"])
-            scores["mass_w1_raw"] = wasserstein_1d(masses["raw"], masses["real"])
+        try:
+            scores = metric.compute()
+            if raw is not None:
+                masses["raw"] = jet_mass(raw["particles"], raw["mask"])
+                scores["mass_w1_raw"] = wasserstein_1d(masses["raw"], masses["real"])
+        except DataError as error:
+            # a model that has lost its way draws NaN; whether that ends the run is not for a metric to say
+            remedy = "model.learning_rate, smaller"
+            self.findings = [Finding("jets-cannot-be-scored", "critical", str(error), remedy=remedy)]
+            self._last = {}
+            self.begin(self._stage)
+            return {"mass_w1": torch.tensor(float("nan"))}
         self.findings = [f for f in (metric.scores.findings if metric.scores else ()) if f.severity != "info"]
         self._last = {
             "raw": None,

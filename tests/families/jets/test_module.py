@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import partial
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 
@@ -153,6 +154,23 @@ def test_validation_and_test_log_the_same_quantities_and_a_test_their_errors_too
         tested = runner.test(module, datamodule=data(), verbose=False)[0]
     quantities |= {f"{name}_w1_std" for name in W1_QUANTITIES}
     assert set(tested) == {f"test/{quantity}" for quantity in quantities}
+
+
+def test_a_model_that_draws_nan_is_reported_and_scores_nan(fitted, tmp_path):
+    _, _, path = fitted
+    module, runner = JetVAE.load_from_checkpoint(path, weights_only=True), trainer(default_root_dir=tmp_path)
+    sample = module.sample
+
+    def broken(n, **arguments):
+        drawn = sample(n, **arguments)
+        return {**drawn, "particles": drawn["particles"] * torch.nan}
+
+    module.sample = broken
+    with pytest.warns(FindingWarning, match="jets-cannot-be-scored: generated jets"):
+        scores = runner.validate(module, datamodule=data(), verbose=False)[0]
+    assert np.isnan(scores["val/mass_w1"])
+    assert np.isfinite(scores["val/neg_elbo"])
+    assert module.figures() == {}
 
 
 def test_a_test_measures_what_it_is_told_to(fitted):

@@ -1,4 +1,17 @@
-"""How far generated jets are from real ones, always beside what real jets score against real jets."""
+"""How far generated jets are from real ones, always beside what real jets score against real jets.
+
+The definitions are those of the jetnet package, and on fixed jets the protocols of the published figures give its
+numbers (the tests have them, from version 0.2.5). On purpose it is otherwise here that
+
+- every draw is seeded (there, W1 and coverage draw from one global generator without a seed);
+- the W1 of two samples is that of the samples themselves, its error from a bootstrap (there, the mean over resampled
+  sets, which lies above it; `bootstrap_w1` gives that);
+- fewer jets than a protocol draws are never drawn from as if there were more, and what is done instead is said, once
+  and with the numbers (there, `fpd` resamples 20,000 to 50,000 of however few there are);
+- an empty sample, NaN, infinity and negative pT are errors, whatever is masked out is not looked at, and an angle
+  across the seam at pi is near;
+- a function returns one thing (there, `w1m(..., return_std=False)` is a pair all the same).
+"""
 
 from stablelit.families.jets.metrics.active_units import ActiveUnits
 from stablelit.families.jets.metrics.collection import GROUPS, JetMetrics, JetScores, checked_groups, score_jets

@@ -116,6 +116,19 @@ def test_published_protocol_leaves_in_the_bias_of_few_jets():
     assert unbiased < 0.35 * biased
 
 
+def test_unions_of_blocks_have_the_moments_of_their_jets():
+    features = gaussians(200, 3, 5.0)
+    centre = features.mean(dim=0) + 1.0
+    blocks = frechet._Blocks(features, centre, np.random.default_rng(0))
+    order = torch.from_numpy(np.random.default_rng(0).permutation(200)).view(40, 5)
+    for chosen in (torch.arange(40), torch.tensor([3, 17, 30])):
+        taken = torch.zeros(1, 40, dtype=torch.double).index_fill(1, chosen, 1.0)
+        mean, covariance = blocks.moments(taken)
+        jets = features[order[chosen].flatten()]
+        assert torch.allclose(mean[0] + centre, jets.mean(dim=0), rtol=1e-12)
+        assert torch.allclose(covariance[0], torch.cov(jets.T), rtol=1e-9, atol=1e-12)
+
+
 def test_floor_is_nearly_nothing_and_seeds_decide():
     real, other = gaussians(600, 1), gaussians(500, 2, 0.3)
     first = frechet_physics_distance(real, other, seed=4)
