@@ -75,7 +75,7 @@ class JetEvaluation(nn.Module):
             self.findings = [Finding("jets-cannot-be-scored", "critical", str(error), remedy=remedy)]
             self._last = {}
             self.begin(self._stage)
-            return {"mass_w1": torch.tensor(float("nan"))}
+            return {"mass_w1": drawn["particles"].new_tensor(float("nan"))}
         self.findings = [f for f in (metric.scores.findings if metric.scores else ()) if f.severity != "info"]
         self._last = {
             "raw": None,

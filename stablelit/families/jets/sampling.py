@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.metrics import jet_mass
 from stablelit.families.jets.network import HypergraphVAE
-from stablelit.families.jets.readers import format_of
+from stablelit.families.jets.readers import format_of, write_jets
 
 MASS_ROUNDS = 2
 # a jet whose angles would have to change by more is left nearer to what the decoder drew
@@ -118,13 +118,12 @@ def write_drawn_jets(path: str | Path, drawn: dict[str, Tensor], classes: Sequen
     Raises:
         DataError: an unknown suffix.
     """
-    file_format = format_of(path)
     arrays = {name: values.cpu().numpy() for name, values in drawn.items()}
-    file_format.write(path, JetArrays(**arrays, classes=tuple(classes) or ("generated",)))
+    write_jets(path, JetArrays(**arrays, classes=tuple(classes) or ("generated",)))
     ptrel, jet = arrays["particles"][..., 2], arrays["jet"]
     return {
         "path": str(path),
-        "format": file_format.name,
+        "format": format_of(path).name,
         "n_jets": len(jet),
         "mean_n_particles": float(jet[:, 3].mean()),
         "mean_ptrel_sum": float(ptrel.sum(axis=1).mean()),
