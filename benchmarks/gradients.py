@@ -178,9 +178,8 @@ def monitor_cost_rows(rounds: int) -> Iterator[Row]:
             found.append(100.0 * statistics.median(callback.spent) / step)
         peers[peer] = statistics.median(found)
     yield Row(name, statistics.median(shares), "%", 1.0, "lower", *next(iter(peers.items())), repeats=3)
-    yield Row(
-        f"    the same, of {tensors} tensors", statistics.median(shares), "%", None, "lower", *list(peers.items())[1]
-    )
+    name = f"    the same, of {tensors} tensors"
+    yield Row(name, statistics.median(shares), "%", None, "lower", *list(peers.items())[1], repeats=3)
     yield Row("    nothing clips: it measures the norm itself", statistics.median(plain), "%", repeats=3)
 
 
