@@ -89,7 +89,7 @@ class GradClipMonitor(pl.Callback):
     def __init__(
         self,
         per_layer: PerLayer = "none",
-        depth: int = 1,
+        depth: int = 2,
         components_every_n_steps: int = 0,
         components: Sequence[str] | None = None,
         dead_parameters: bool = True,

@@ -401,7 +401,14 @@ def _sharded_fit(rank, port, queue, clip, adaptive):
     queue.put(([float(e.norm) for e in callback.events], norms, [float(e.coefficient or 1) for e in callback.events]))
 
 
-@pytest.mark.parametrize(("clip", "adaptive"), [(None, False), (0.2, False), (0.2, True)])
+SHARDED = [
+    pytest.param(None, False, marks=pytest.mark.slow),
+    (0.2, False),
+    pytest.param(0.2, True, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("clip", "adaptive"), SHARDED)
 def test_fully_sharded_gradients_have_one_norm_on_both_ranks(clip, adaptive, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with socket.socket() as free:
