@@ -13,6 +13,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar, RichModelSummary, WeightAveraging
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from stablelit.errors import ConfigurationError, missing_extra
@@ -48,7 +49,7 @@ def build_trainer(
     config: DictConfig, run_dir: Path, own: Sequence[pl.Callback], leave_out: tuple[type, ...] = ()
 ) -> pl.Trainer:
     """The Trainer with its loggers, the run's own callbacks, and the configured ones but for classes in `leave_out`."""
-    made = [_make(node) for node in _nodes(config.get("callbacks"))]
+    made = [_make(node) for node in _nodes(config.get("callbacks"), "callbacks")]
     callbacks: list[pl.Callback] = [callback for callback in made if not isinstance(callback, leave_out)]
     # an averaging callback swaps the weights for validation: who looks at the model comes before it
     callbacks = sorted([*own, *callbacks], key=lambda c: isinstance(c, WeightAveraging))
@@ -60,7 +61,7 @@ def build_trainer(
     for name, kind in (("enable_progress_bar", ProgressBar), ("enable_checkpointing", Checkpoint)):
         if name not in config.trainer:
             arguments[name] = any(isinstance(c, kind) for c in callbacks)
-    loggers = [_make(node) for node in _nodes(config.get("logger"))]
+    loggers = [_make(node) for node in _nodes(config.get("logger"), "logger")]
     make = instantiate(config.trainer, _partial_=True, _convert_="all")
     trainer: pl.Trainer = make(callbacks=callbacks, logger=loggers or False, default_root_dir=str(run_dir), **arguments)
     return trainer
@@ -125,13 +126,18 @@ def _make(node: DictConfig) -> Any:
         raise
 
 
-def _nodes(group: DictConfig | None) -> list[DictConfig]:
-    """The members of a group merged by name; one that was set to null is left out."""
+def _nodes(group: DictConfig | None, key: str) -> list[DictConfig]:
+    """The members of a group merged by name; one that was set to null is left out.
+
+    So are the settings that an experiment has for a member which the command line's list is without, and they are told.
+    """
     if not group:
         return []
     if "_target_" in group:
         return [group]
-    return [node for node in group.values() if node]
+    if bare := [str(name) for name, node in group.items() if node and "_target_" not in node]:
+        rank_zero_only(print)(f"{key}: not in the run, so their settings are left out: {', '.join(bare)}", flush=True)
+    return [node for node in group.values() if node and "_target_" in node]
 
 
 def _require(config: DictConfig, group: str) -> None:

@@ -124,6 +124,12 @@ def test_a_value_that_a_constructor_refuses_is_told_with_its_place(train):
     assert "callbacks.kl_cap" in done.err
 
 
+def test_settings_of_a_callback_that_is_not_in_the_list_are_left_out_and_told(door):
+    done = door(main, "+experiment=jets", "callbacks=[default,kl_cap]", "trainer.fast_dev_run=true", "trainer=cpu")
+    assert done.code == 0
+    assert "callbacks: not in the run, so their settings are left out: figures" in done.out
+
+
 def test_a_logger_that_is_not_installed_names_the_extra(train, monkeypatch):
     import sys
 
