@@ -114,18 +114,21 @@ def judge_manual(record: GradientRecord) -> Iterable[Finding]:
         )
 
 
-def judge_finite(records: Iterable[GradientRecord], scaler: Any) -> Iterable[Finding]:
-    """Findings about norms that are not finite; with a scaler it reads its factor."""
+def judge_finite(records: Iterable[GradientRecord], scaler: Any, guarded: bool) -> Iterable[Finding]:
+    """Findings about norms that are not finite; with a scaler it reads its factor.
+
+    Where a guard leaves such steps out, they are for information: the guard decides what is an alarm.
+    """
     records = list(records)
     skips, steps = sum(record.non_finite for record in records), sum(record.steps for record in records)
     look = "Trainer(detect_anomaly=True) names the operation"
     if skips and scaler is None:
         yield Finding(
             "gradients-non-finite",
-            "critical",
-            f"the gradient's norm was not finite in {skips} of {steps} optimizer steps of this epoch.",
+            "info" if guarded else "critical",
+            f"the gradient's norm was not finite in {skips} of {steps} optimizer steps of this epoch so far.",
             {"steps": skips, "of": steps},
-            f"NonFiniteGuard leaves such steps out; {look}; a lower learning rate",
+            f"{'' if guarded else 'NonFiniteGuard leaves such steps out; '}{look}; a lower learning rate",
         )
     elif skips and (scale := float(scaler.get_scale())) < min(1.0, scaler._init_scale):
         yield Finding(

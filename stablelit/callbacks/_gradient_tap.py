@@ -143,7 +143,8 @@ class GradientTap:
             event = replace(event, norm=before.norm)
             first, second = before.coefficient, event.coefficient
             if first is not None and second is not None:
-                event = replace(event, factor=first * second)
+                # neither threshold belongs to this norm
+                event = replace(event, factor=first * second, max_norm=None)
         self._running[id(event.optimizer)] = (self._batch(), event)
 
     def index(self, optimizer: Any) -> int:

@@ -20,15 +20,15 @@ class GuardBooks:
 
     Args:
         counts: of this epoch.
-        consecutive: steps that were left out, up to now in a row.
-        scaler_run: steps that the scaler left out, up to now in a row.
+        consecutive: of each optimizer, by its place, the steps that were left out, up to now in a row.
+        scaler_run: likewise the steps that the scaler left out.
         scaler_settled: whether the scaler has found a scale once.
-        spikes: of each optimizer, by its place.
+        spikes: of each optimizer.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
-    consecutive: int = 0
-    scaler_run: int = 0
+    consecutive: dict[int, int] = field(default_factory=dict)
+    scaler_run: dict[int, int] = field(default_factory=dict)
     scaler_settled: bool = False
     spikes: dict[int, SpikeState] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class GuardBooks:
             index: of the optimizer.
             scaled: whether a gradient scaler is at work.
         """
-        self.consecutive = self.scaler_run = 0
+        self.consecutive[index] = self.scaler_run[index] = 0
         self.scaler_settled = scaled
         if rule is None or loss is None:
             return None
@@ -60,16 +60,22 @@ class GuardBooks:
         message = f"the loss is {loss:.4g}, and was above {limit:.4g} for {after.above} steps in a row."
         return "loss-does-not-recover", message, {"loss": loss, "limit": limit, "steps": after.above}
 
-    def scaler_skipped(self, scale: float, most: int) -> Trouble | None:
+    def skipped(self, index: int) -> int:
+        """A step of the optimizer at this place is left out; how many in a row that makes."""
+        self.counts["skipped_steps"] += 1
+        self.consecutive[index] = self.consecutive.get(index, 0) + 1
+        return self.consecutive[index]
+
+    def scaler_skipped(self, scale: float, most: int, index: int) -> Trouble | None:
         """The scaler leaves a step out; tells where that is no search for a scale any more.
 
         Args:
             scale: before the scaler lowers it.
             most: steps in a row that are healthy behind the first search.
+            index: of the optimizer.
         """
-        self.scaler_run += 1
+        row = self.scaler_run[index] = self.scaler_run.get(index, 0) + 1
         self.counts["scaler_skips"] += 1
-        row = self.scaler_run
         if scale >= 1.0 and not (self.scaler_settled and row > most):
             return None
         message = f"the gradients overflow whatever their scale: {row} steps in a row, down to a scale of {scale:g}."
@@ -77,19 +83,22 @@ class GuardBooks:
 
     def went_back(self) -> None:
         """The state that was put back has nothing to do with what came after it."""
-        self.consecutive = self.scaler_run = 0
+        self.consecutive, self.scaler_run = {}, {}
         self.spikes = {index: SpikeState(state.window) for index, state in self.spikes.items()}
 
     def new_level(self) -> None:
         """What was an alarm is how things are from now on."""
-        self.consecutive, self.scaler_run, self.spikes = 0, 0, {}
+        self.consecutive, self.scaler_run, self.spikes = {}, {}, {}
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
         spikes = {str(index): state.plain() for index, state in self.spikes.items()}
-        return {**vars(self), "counts": dict(self.counts), "spikes": spikes}
+        rows = {"consecutive": dict(self.consecutive), "scaler_run": dict(self.scaler_run)}
+        return {**vars(self), **rows, "counts": dict(self.counts), "spikes": spikes}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> GuardBooks:
         """From plain data."""
-        return cls(**{**plain, "spikes": {int(i): SpikeState.of(state) for i, state in plain["spikes"].items()}})
+        spikes = {int(i): SpikeState.of(state) for i, state in plain["spikes"].items()}
+        rows = {key: {int(i): row for i, row in plain[key].items()} for key in ("consecutive", "scaler_run")}
+        return cls(**{**plain, **rows, "counts": dict(plain["counts"]), "spikes": spikes})

@@ -280,7 +280,7 @@ class GradClipMonitor(pl.Callback):
             if record.clip_ratio is not None:
                 ratios[self._key("clip_ratio", trainer, index)] = record.clip_ratio
         if _scaler(trainer) is None:  # with a scaler the epoch decides
-            for finding in judge_finite(self._books.records.values(), None):
+            for finding in judge_finite(self._books.records.values(), None, _guarded(trainer)):
                 self._report(trainer, finding)
         if self._layers is not None:
             values.update({self._key(f"layer/{layer}"): norm for layer, norm in self._layers.take().items()})
@@ -290,7 +290,7 @@ class GradClipMonitor(pl.Callback):
 
     def _judge(self, trainer: pl.Trainer, pl_module: pl.LightningModule, dead: dict[str, str]) -> None:
         records = self._books.records
-        findings = list(judge_finite(records.values(), _scaler(trainer)))
+        findings = list(judge_finite(records.values(), _scaler(trainer), _guarded(trainer)))
         if self._finite_steps >= self.min_steps:
             for index, record in records.items():
                 optimizer = trainer.optimizers[index]
@@ -306,6 +306,11 @@ class GradClipMonitor(pl.Callback):
 
     def _report(self, trainer: Any, finding: Finding) -> None:
         (self._notes if finding.severity == "info" else self._reporter).report(trainer, finding)
+
+
+def _guarded(trainer: Any) -> bool:
+    """Whether a callback leaves out steps that are not finite."""
+    return any(getattr(callback, "leaves_out_non_finite", False) for callback in trainer.callbacks)
 
 
 def _scaler(trainer: Any) -> Any:

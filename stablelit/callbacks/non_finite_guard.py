@@ -69,7 +69,7 @@ class NonFiniteGuard(pl.Callback):
 
     Args:
         policy: see the table.
-        max_consecutive: steps in a row that may be left out.
+        max_consecutive: steps of one optimizer in a row that may be left out.
         spike_threshold: robust standard deviations above the median from which a loss has jumped; None does not look
             (:class:`stablelit.functional.spikes.SpikeRule`). A loss whose weights or difficulty are raised by a jump on
             purpose needs that, or a larger `patience`.
@@ -98,6 +98,8 @@ class NonFiniteGuard(pl.Callback):
     """
 
     keeps_books = True
+    # for who would tell of a NaN that does no harm here
+    leaves_out_non_finite = True
 
     def __init__(
         self,
@@ -240,10 +242,14 @@ class NonFiniteGuard(pl.Callback):
         """Between the clip and the step of one optimizer, the same on every rank."""
         assert self._fit is not None
         trainer, books, scaler = self._fit[0], self._books, gradient_scaler(self._fit[0])
-        health = self._meter.read(trainer, event.norm, self._buffers)
         self._decided, self._saw_a_step, self._window_is_open = True, True, False
+        if (
+            not event.gradients
+        ):  # training_step returned None: there is nothing to take, and the last loss is an old one
+            return
+        health = self._meter.read(trainer, event.norm, self._buffers)
         if scaler is not None and health.quantity == "gradient":
-            self._due = books.scaler_skipped(float(scaler.get_scale()), self.max_consecutive) or self._due
+            self._due = books.scaler_skipped(float(scaler.get_scale()), self.max_consecutive, event.index) or self._due
         elif health.quantity is not None:
             self._skip(trainer, health.quantity, event)
         else:
@@ -255,9 +261,7 @@ class NonFiniteGuard(pl.Callback):
         assert self._tap is not None
         drop_gradients(event.optimizer, still_scaled=self._tap.scale_left(event.optimizer) is not None)
         self._buffers.restore()
-        self._books.consecutive += 1
-        self._books.counts["skipped_steps"] += 1
-        reason, row = f"the {quantity} is not finite", self._books.consecutive
+        reason, row = f"the {quantity} is not finite", self._books.skipped(event.index)
         self._skipped = (reason, quantity, int(trainer.global_step))
         evidence: Evidence = {"quantity": quantity, "consecutive": row}
         message = f"{reason} at optimizer step {trainer.global_step}"

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
-from stablelit.callbacks import GradClipMonitor
+from stablelit.callbacks import AdaptiveGradClip, GradClipMonitor
 from stablelit.errors import ConfigurationError, ContractError
 from stablelit.findings import FindingError, read_findings
 from tests.contract.modules import BATCHES, NAMES, framework, make_module, make_trainer, save_at_class, train_loader
@@ -449,3 +449,13 @@ BAD = [
 def test_what_cannot_work_is_refused_by_name(arguments):
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):
         GradClipMonitor(**arguments)
+
+
+def test_two_clips_in_one_step_count_as_one_that_multiplies_both(tmp_path):
+    monitor = GradClipMonitor()
+    callbacks = [monitor, AdaptiveGradClip(), AdaptiveGradClip("zclip", name="second")]
+    trainer = make_trainer(tmp_path, callbacks, max_epochs=1)
+    trainer.fit(make_module(), train_loader())
+    below = [line["grad/clip_coef"] < 1 for _, line in trainer.logger.lines if "grad/clip_coef" in line]
+    assert trainer.callback_metrics["grad/clip_ratio"] == pytest.approx(sum(below) / len(below))
+    assert any(below)

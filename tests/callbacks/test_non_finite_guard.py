@@ -703,3 +703,47 @@ def test_a_share_of_a_run_without_a_length_is_refused(tmp_path):
     trainer = make_trainer(tmp_path, [guard], max_epochs=-1, max_time={"seconds": 1})
     with pytest.raises(ConfigurationError, match="every='0.1dur'.*no known length"):
         trainer.fit(Steps(), numbers())
+
+
+class Silent(Net):
+    """Gives no loss from a batch on."""
+
+    def training_step(self, batch, batch_idx):
+        outputs = super().training_step(batch, batch_idx)
+        return None if batch_idx > 3 else outputs
+
+
+def test_a_step_without_a_loss_is_not_judged_by_the_last_one(tmp_path):
+    guard = NonFiniteGuard(max_consecutive=2)
+    trainer = fit(tmp_path, Silent(spoil={3: lambda loss: loss * NAN}), [guard])
+    assert trainer.global_step == 12
+    assert {finding.name for finding in read_findings(tmp_path)} == {"non-finite-step"}
+
+
+class TwoLosses(Net):
+    """Two networks of which the first has lost its way for good."""
+
+    def __init__(self, lost=(True, False)):
+        super().__init__(manual=True)
+        self.lost = lost
+
+    def training_step(self, batch, batch_idx):
+        heads = (self.first, batch[0]), (self.last, torch.ones(SIZE, 8))
+        for (head, x), optimizer, lost in zip(heads, self.optimizers(), self.lost, strict=True):
+            optimizer.zero_grad()
+            self.manual_backward(head(x).square().mean() * (NAN if lost else 1.0))
+            optimizer.step()
+
+
+@pytest.mark.parametrize("lost", [(True, False), (True, True)])
+def test_steps_in_a_row_are_those_of_one_optimizer(lost, tmp_path):
+    trainer = fit(tmp_path, TwoLosses(lost), [NonFiniteGuard(max_consecutive=3)])
+    assert [f.name for f in read_findings(tmp_path)][-1] == "non-finite-persists"
+    assert trainer.global_step == 2 * 4, "stopped with the batch that is the fourth in a row"
+
+
+def test_the_monitor_leaves_it_to_the_guard_whether_a_nan_is_an_alarm(tmp_path):
+    callbacks = [GradClipMonitor(action="raise"), NonFiniteGuard()]
+    trainer = fit(tmp_path, Net(spoil={4: lambda loss: loss * NAN}), callbacks)
+    assert trainer.global_step == 12
+    assert "critical" not in {finding.severity for finding in read_findings(tmp_path)}
