@@ -24,7 +24,7 @@ from torch import Tensor
 from stablelit.callbacks._clip_event import ClipEvent
 from stablelit.callbacks._epoch_log import log_step, loggers_hear_this_batch
 from stablelit.callbacks._gradient_tap import GradientTap
-from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
 from stablelit.functional.adaptive_clip import (
     add_to_histogram,
     agc_,
@@ -72,6 +72,7 @@ class AdaptiveGradClip(pl.Callback):
         ConfigurationError: an argument out of range or without effect in this mode; `agc` without `exclude`; a
             Trainer that clips itself, two instances of one name, a name in `exclude` that is not there (before
             training); `agc` with sharded parameters (in the first step).
+        ContractError: no optimizer step of an epoch went through Lightning, so nothing was clipped.
 
     Source: Seetharaman et al. 2020 (arXiv:2007.14469), Kumar et al. 2025 (arXiv:2504.02507), Brock et al. 2021
     (arXiv:2102.06171).
@@ -119,6 +120,7 @@ class AdaptiveGradClip(pl.Callback):
         self.exclude = None if exclude is None else tuple(exclude)
         self.max_norm, self.name = max_norm, name
         self._tap: GradientTap | None = None
+        self._saw_a_batch = self._saw_a_step = False
         self._states: dict[int, Tensor] = {}
         self._thresholds: dict[int, Tensor] = {}
         self._excluded: set[int] = set()
@@ -183,19 +185,34 @@ class AdaptiveGradClip(pl.Callback):
         """A callback that is used again begins anew."""
         if trainer.global_step == 0:
             self._states = {}
+        self._saw_a_batch = self._saw_a_step = False
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         """Clips, and tells what it did."""
         assert self._tap is not None
+        self._saw_a_step = True
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if parameters:
             act = self._clip_units if self.mode == "agc" else self._clip_norm
             self._tap.tell(act(self._tap, optimizer, parameters))
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says so where it had nothing to clip, rather than nothing.
+
+        Raises:
+            ContractError: see the class.
+        """
+        if self._saw_a_batch and not self._saw_a_step:
+            raise ContractError(
+                f"{_OWNER}: an epoch went by and no optimizer step went through Lightning, so nothing was clipped. "
+                f"{type(pl_module).__name__} must step the optimizers that self.optimizers() returns."
+            )
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Logs the threshold where the loggers listen."""
+        self._saw_a_batch = True
         if not self._thresholds or trainer.fit_loop._should_accumulate():
             return
         if (hears := loggers_hear_this_batch(trainer)) or trainer.is_last_batch:

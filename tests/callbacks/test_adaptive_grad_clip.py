@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from stablelit.callbacks import AdaptiveGradClip, GradClipMonitor
-from stablelit.errors import ConfigurationError
+from stablelit.errors import ConfigurationError, ContractError
 from stablelit.functional.adaptive_clip import BINS_PER_OCTAVE
 from tests.callbacks.test_grad_clip_monitor import Plain, fit, logged, nan_at
-from tests.contract.modules import BATCHES, NAMES, framework, make_module, save_at_class
+from tests.contract.modules import BATCHES, NAMES, framework, make_module, make_trainer, save_at_class, train_loader
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 BIN = 2.0 ** (1.0 / BINS_PER_OCTAVE) - 1.0
@@ -250,3 +250,12 @@ BAD = [
 def test_what_cannot_work_is_refused_by_name(arguments):
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):
         AdaptiveGradClip(**arguments)
+
+
+def test_steps_that_go_past_lightning_are_told(tmp_path):
+    class Past(type(make_module(kind="manual"))):
+        def optimizers(self):
+            return [optimizer.optimizer for optimizer in super().optimizers()]
+
+    with pytest.raises(ContractError, match=r"no optimizer step went through Lightning.*Past must step"):
+        make_trainer(tmp_path, [AdaptiveGradClip()], max_epochs=1).fit(Past(), train_loader())
