@@ -22,6 +22,7 @@ Source: Kansal et al. 2023 (arXiv:2211.10295), section III; the fit is Chong and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -34,6 +35,7 @@ from stablelit.families.jets.metrics.two_samples import Jets, TwoSampleMetric
 from stablelit.families.jets.metrics.wasserstein import PUBLISHED_JETS, Estimate
 
 Protocol = Literal["auto", "published", "subsample"]
+Measure = Callable[[Tensor, Tensor, int], tuple[float, float]]
 LEAST_JETS = 200
 """Below this, a quarter of the jets does not determine 36 variances, let alone a covariance."""
 
@@ -73,6 +75,39 @@ def scaled_features(owner: str, real: Tensor, generated: Tensor, least: int) -> 
     largest = real.double().abs().amax(dim=0)
     largest = torch.where(largest == 0, 1.0, largest)
     return real.double() / largest, generated.double() / largest
+
+
+def measured(
+    owner: str,
+    real: Tensor,
+    generated: Tensor,
+    protocol: Protocol,
+    measures: tuple[Measure, Measure],
+    least: int,
+    seed: int,
+    floor: bool,
+) -> Estimate:
+    """A distance by the chosen protocol, and on request the floor: one half of the real jets against the other.
+
+    Args:
+        owner: for messages.
+        real: ``(n, F)``.
+        generated: ``(m, F)``.
+        protocol: see the module docstring.
+        measures: the distance and its error by "published" and by "subsample".
+        least: jets of a kind that it needs.
+        seed: of numpy's generator.
+        floor: whether it is measured, where there are jets enough.
+    """
+    published = chosen_protocol(owner, protocol, len(real), len(generated)) == "published"
+    real, generated = scaled_features(owner, real, generated, least)
+    measure = measures[0] if published else measures[1]
+    value, std = measure(real, generated, seed)
+    if not floor or len(real) < 2 * least:
+        return Estimate(value, std)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(real))).to(real.device)
+    half = len(real) // 2
+    return Estimate(value, std, measure(real[order[:half]], real[order[half:]], seed)[0])
 
 
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> Tensor:
@@ -147,16 +182,8 @@ def frechet_physics_distance(
         ConfigurationError: an unknown protocol.
         DataError: different features, fewer than 200 jets, NaN or infinity.
     """
-    owner = "frechet_physics_distance"
-    way = chosen_protocol(owner, protocol, len(real), len(generated))
-    real, generated = scaled_features(owner, real, generated, LEAST_JETS)
-    measure = _published if way == "published" else _subsampled
-    value, std = measure(real, generated, seed)
-    if not floor or len(real) < 2 * LEAST_JETS:
-        return Estimate(value, std)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(real))).to(real.device)
-    half = len(real) // 2
-    return Estimate(value, std, measure(real[order[:half]], real[order[half:]], seed)[0])
+    measures = _published, _subsampled
+    return measured("frechet_physics_distance", real, generated, protocol, measures, LEAST_JETS, seed, floor)
 
 
 def _published(

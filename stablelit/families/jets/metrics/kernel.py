@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from stablelit.families.jets.metrics.energy_flow import energy_flow_polynomials
-from stablelit.families.jets.metrics.frechet import Protocol, chosen_protocol, scaled_features
+from stablelit.families.jets.metrics.frechet import Protocol, chosen_protocol, measured
 from stablelit.families.jets.metrics.two_samples import Jets, TwoSampleMetric
 from stablelit.families.jets.metrics.wasserstein import Estimate
 
@@ -77,16 +77,8 @@ def kernel_physics_distance(
         ConfigurationError: an unknown protocol.
         DataError: different features, fewer than 20 jets, NaN or infinity.
     """
-    owner = "kernel_physics_distance"
-    way = chosen_protocol(owner, protocol, len(real), len(generated))
-    real, generated = scaled_features(owner, real, generated, LEAST_JETS)
-    measure = _published if way == "published" else _subsampled
-    value, std = measure(real, generated, seed)
-    if not floor or len(real) < 2 * LEAST_JETS:
-        return Estimate(value, std)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(real))).to(real.device)
-    half = len(real) // 2
-    return Estimate(value, std, measure(real[order[:half]], real[order[half:]], seed)[0])
+    measures = _published, _subsampled
+    return measured("kernel_physics_distance", real, generated, protocol, measures, LEAST_JETS, seed, floor)
 
 
 def _published(real: Tensor, generated: Tensor, seed: int, batch_size: int = _BATCH) -> tuple[float, float]:
