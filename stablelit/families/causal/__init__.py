@@ -1,0 +1,31 @@
+"""Directed acyclic graphs from sensor data with holes: differentiable structure learning, and a search over orders.
+
+>>> from stablelit.families.causal import SyntheticSEM
+>>> SyntheticSEM(nodes=3, rows=5, seed=0).draw().panel.values.shape
+(5, 3)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_EXPORTS = {
+    "EdgeKnowledge": "knowledge",
+    "SensorDataModule": "datamodule",
+    "SensorPanel": "panel",
+    "StructureLearner": "module",
+    "SyntheticSEM": "sem",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
