@@ -152,9 +152,13 @@ def square_matrices(scores: Tensor | Array, what: str) -> Array:
     matrices = matrices.reshape(-1, *shape[-2:])
     nan = np.isnan(matrices) & ~np.eye(shape[-1], dtype=bool)
     if nan.any():
-        place = tuple(int(i) for i in np.argwhere(nan)[0][3 - len(shape) :])
-        raise DataError(f"{what}: {int(nan.sum())} of {nan.size} are NaN, the first at {place}.")
+        raise DataError(f"{what}: {int(nan.sum())} of {nan.size} are NaN, the first at {_first(nan, scores)}.")
     return matrices
+
+
+def _first(marked: Array, given: Tensor | Array) -> tuple[int, ...]:
+    """The first marked place of (B, d, d), as an index into what was given."""
+    return tuple(int(i) for i in np.argwhere(marked)[0][-torch.as_tensor(given).ndim :])
 
 
 def true_graphs(truth: Tensor | Array, shape: tuple[int, ...]) -> Array:
@@ -163,21 +167,29 @@ def true_graphs(truth: Tensor | Array, shape: tuple[int, ...]) -> Array:
     Raises:
         DataError: another shape, values other than 0 and 1, self-loops.
     """
-    graphs = square_matrices(truth, "true edges")
+    graphs = checked_graphs(truth, "true edges")
     if graphs.shape[1:] != shape[1:] or graphs.shape[0] not in (1, shape[0]):
         raise DataError(f"true edges have shape {graphs.shape} and edge scores {shape}; allowed: the same shape.")
+    return np.broadcast_to(graphs, shape)
+
+
+def checked_graphs(edges: Tensor | Array, what: str) -> Array:
+    """(B, d, d) bool of (d, d) or (B, d, d).
+
+    Raises:
+        DataError: as `square_matrices`, values other than 0 and 1, self-loops.
+    """
+    graphs = square_matrices(edges, what)
     other = (graphs != 0) & (graphs != 1)
     if other.any():
         raise DataError(
-            f"true edges: {int(other.sum())} entries are neither 0 nor 1, the first at {tuple(np.argwhere(other)[0])}. "
+            f"{what}: {int(other.sum())} entries are neither 0 nor 1, the first at {_first(other, edges)}. "
             f"Give the graph, not its weights: (weights != 0)."
         )
     loops = np.diagonal(graphs, axis1=1, axis2=2)
     if loops.any():
-        raise DataError(
-            f"true edges: {int(loops.sum())} self-loops, the first at node {int(np.argwhere(loops)[0][1])}."
-        )
-    return np.broadcast_to(graphs.astype(bool), shape)
+        raise DataError(f"{what}: {int(loops.sum())} self-loops, the first at node {int(np.argwhere(loops)[0][1])}.")
+    return graphs.astype(bool)
 
 
 def edges_at(scores: Array, threshold: float, dtype: torch.dtype = torch.float64) -> Array:
