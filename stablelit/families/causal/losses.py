@@ -1,0 +1,60 @@
+r"""What a graph and its latent codes cost beside the likelihood.
+
+Sparsity is :math:`\|W\|_1`, a sum over edges and not a mean over :math:`d^2` entries, so that a weight of it means the
+same at any d. Disentanglement is that of *pairs* of codes, by their cross block alone:
+
+.. math:: \frac{1}{k_a k_b} \| \operatorname{Corr}(z_a, z_b) \|_F^2.
+
+The post-mortem's took the mean absolute correlation of the whole matrix of both codes, diagonal included, which cannot
+fall below :math:`1/2k` and asks each code to be uncorrelated within itself; it is `correlation_penalty`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+_TINY = 1e-8
+
+
+def l1(weights: Tensor, free: Tensor | None = None) -> Tensor:
+    """Sum of absolute values, without those that cost nothing.
+
+    Args:
+        weights: any shape.
+        free: the same shape, bool: entries that are required anyway.
+    """
+    sizes = weights.abs()
+    return sizes.sum() if free is None else torch.where(free, torch.zeros_like(sizes), sizes).sum()
+
+
+def cross_correlation(codes: Sequence[Tensor]) -> Tensor:
+    """Sum over pairs of codes of the mean squared correlation between their dimensions; 0 where they are uncorrelated.
+
+    A dimension without variance has no correlation with anything.
+
+    Args:
+        codes: (B, k) each; their k may differ.
+    """
+    standardised = [_standardised(code) for code in codes]
+    total = codes[0].new_zeros(())
+    for a, b in combinations(standardised, 2):
+        total = total + ((a.T @ b / len(a)) ** 2).mean()
+    return total
+
+
+def correlation_penalty(codes: Sequence[Tensor]) -> Tensor:
+    """The post-mortem's: sum over pairs of the mean absolute entry of the correlation matrix of both codes together."""
+    total = codes[0].new_zeros(())
+    for a, b in combinations([_standardised(code) for code in codes], 2):
+        both = torch.cat([a, b], dim=1)
+        total = total + (both.T @ both / len(both)).abs().mean()
+    return total
+
+
+def _standardised(code: Tensor) -> Tensor:
+    centred = code - code.mean(dim=0)
+    return centred / (centred.pow(2).mean(dim=0) + _TINY).sqrt()
