@@ -3,9 +3,9 @@ r"""From a graph that may have cycles to one that has none: how the constraint i
 ================================  ==================================================================================
 `path`                            minimise :math:`\mu\,(L + \lambda \|W\|_1) + h_s(W)` for falling :math:`\mu`; as
                                   :math:`\mu \to 0` the minimiser is acyclic (Bello et al. 2022, algorithm 1)
-`augmented_lagrangian`            minimise :math:`L + \lambda \|W\|_1 + \alpha h + \frac{\rho}{2} h^2`; at the end of a
-                                  round :math:`\alpha \leftarrow \alpha + \rho h`, and :math:`\rho` rises tenfold where h
-                                  did not fall to a quarter (Zheng et al. 2018, algorithm 1)
+`augmented_lagrangian`            minimise :math:`L + \lambda \|W\|_1 + \alpha h + \frac{\rho}{2} h^2`; at the end of
+                                  a round :math:`\alpha \leftarrow \alpha + \rho h`, and :math:`\rho` rises tenfold
+                                  where h did not fall to a quarter (Zheng et al. 2018, algorithm 1)
 `fixed`                           minimise :math:`\lambda_r L + \lambda_s \|W\|_1 + \lambda_a h`, whatever comes of it
 ================================  ==================================================================================
 
@@ -40,8 +40,8 @@ class ConstraintPath(nn.Module):
         kind: see the module's table.
         mu: of `path`, one a stage, falling.
         s: of `path` with the log-determinant, one a stage, or one for all.
-        stage_lengths: of `path`, one a stage, or one for all: optimizer steps or a share of the run (``"0.16dur"``). The
-            last stage goes on to the end of the run. None shares the run out evenly, with twice as much for the last.
+        stage_lengths: of `path`, one a stage, or one for all: optimizer steps or a share of the run (``"0.16dur"``).
+            The last stage goes on to the end of the run. None shares the run out evenly, twice as much for the last.
         round_length: of `augmented_lagrangian`: optimizer steps or a share of the run.
 
     Raises:
@@ -124,8 +124,9 @@ class ConstraintPath(nn.Module):
         ends = torch.tensor(counts).cumsum(0)
         if self.kind == "path" and total_steps > len(counts) and int(ends[-2 if len(ends) > 1 else -1]) >= total_steps:
             raise ConfigurationError(
-                f"{_OWNER}: the last of {len(counts)} stages would begin after {int(ends[-2])} optimizer steps, and the "
-                f"run has {total_steps:g}. Train longer, or shorten stage_lengths: an unfinished path leaves cycles."
+                f"{_OWNER}: the last of {len(counts)} stages would begin after {int(ends[-2])} optimizer steps, and "
+                f"the run has {total_steps:g}. Train longer, or shorten stage_lengths: an unfinished path leaves "
+                f"cycles."
             )
         self.ends.copy_(ends)
 

@@ -80,6 +80,11 @@ class Mechanism(nn.Module, ABC):
         """Whether a prediction goes through W."""
         return True
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the prediction is W's product with the row."""
+        return False
+
 
 def mechanism_name(mechanism: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and settings of what a configuration gives: a name, or a mapping with a ``name``.

@@ -34,6 +34,11 @@ class LinearMechanism(Mechanism):
         self.bias = nn.Parameter(torch.zeros(nodes))
         self.log_scale = nn.Parameter(torch.zeros(() if shared_scale else (nodes,)))
 
+    @property
+    def is_linear(self) -> bool:
+        """Yes."""
+        return True
+
     def forward(self, rows: Tensor, environment: Tensor, graph: Tensor | None = None) -> Prediction:
         """As `Mechanism` says."""
         del environment
