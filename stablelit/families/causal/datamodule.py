@@ -1,0 +1,315 @@
+"""Sensors for a Trainer: toy ones or a file, split without a leak, whole or in batches that a resume continues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.families.causal.dataset import OneAtATime, SensorDataset, WholeBatches, already_a_batch
+from stablelit.families.causal.panel import Bools, Floats, Ints, SensorPanel
+from stablelit.families.causal.scaler import SCALES, ColumnScaler
+from stablelit.families.causal.sem import SyntheticSEM
+from stablelit.families.causal.sortability import r2_sortability, varsortability
+from stablelit.families.causal.splits import WAYS, RowSplits, split_rows
+from stablelit.functional.schedules import check_count, check_number
+
+_OWNER = "SensorDataModule"
+
+
+@rank_zero_only
+def _say(message: str) -> None:
+    # what is dropped or cut is never silent, also where Lightning's own logger is kept quiet
+    print(f"{_OWNER}: {message}", flush=True)
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The training rows in the order of their recording, for statistics that need no batches.
+
+    Args:
+        values: ``(n, 1 + p, d)`` float64 in the columns' own units, 0 where not observed; [:, l] is l rows earlier.
+        mask: ``(n, 1 + p, d)`` True where observed.
+        scored: ``(n, d)`` observed and not set from outside.
+        environment: ``(n,)``.
+        rows: ``(n,)`` their places in the panel, ascending.
+    """
+
+    values: Floats
+    mask: Bools
+    scored: Bools
+    environment: Ints
+    rows: Ints
+
+
+class SensorDataModule(LightningDataModule):
+    """Sensors of a TOY structural equation model (`path=None`) or of a file.
+
+    A batch is ``{"values": (B, 1 + lags, d), "mask": (B, 1 + lags, d), "scored": (B, d), "environment": (B,),
+    "id": (B,)}``, see `SensorDataset`: raw values, the newest row first, and the row's place in the panel.
+
+    With ``batch_size=None`` the whole training split is one batch, and an epoch gives the same tensors
+    `steps_per_epoch` times, moved to a device once: nothing may write into them. Several ranks share its rows.
+
+    Args:
+        path: a file of any format of `readers`; None makes toy sensors.
+        sem: arguments of `SyntheticSEM` for the toy sensors; its seed is `seed` where it has none.
+        lags: how many rows before a row belong to it.
+        split: "block" (up to `blocks` periods, each with its own share of every split), "time" (one) or "iid" (a random
+            permutation, for rows without an order); see `splits`.
+        blocks: of "block".
+        gap: rows left out between splits, at least `lags`; None is `lags`.
+        train: share of the rows.
+        val: likewise; 0 is no validation.
+        test: likewise.
+        batch_size: rows per batch; None is all of them.
+        steps_per_epoch: of ``batch_size=None``.
+        scale: of `scaler`: "standard", "robust" or "none". Batches are not scaled, the learner scales them.
+        num_workers: of the loaders of batches; 0 is fastest, since a batch is one indexing.
+        seed: of the toy sensors, of "iid" splits and of the order of training.
+        leave_out: training rows to do without: the `skipped.jsonl` of an earlier run on the same data and splits (its
+            directory will do), or their places in the training split.
+
+    Attributes:
+        notes: everything that was printed about the data.
+
+    Raises:
+        ConfigurationError: an argument outside its range; at `setup`, a split without a row.
+        DataError: at `setup`, a file that cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        sem: Mapping[str, Any] | None = None,
+        lags: int = 0,
+        split: str = "block",
+        blocks: int = 10,
+        gap: int | None = None,
+        train: float = 0.7,
+        val: float = 0.15,
+        test: float = 0.15,
+        batch_size: int | None = None,
+        steps_per_epoch: int = 100,
+        scale: str = "standard",
+        num_workers: int = 0,
+        seed: int = 0,
+        leave_out: str | Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if not (path is None or isinstance(path, str | Path)):
+            raise bad_argument(_OWNER, "path", path, "a file, or None (toy sensors)")
+        self.path = None if path is None else str(path)
+        self.lags = check_count(_OWNER, "lags", lags, 0)
+        if split not in WAYS:
+            raise bad_argument(_OWNER, "split", split, ", ".join(WAYS), did_you_mean(str(split), WAYS))
+        if split == "iid" and self.lags:
+            raise ConfigurationError(
+                f"{_OWNER}: split=iid with lags={lags}: rows of different splits would be in one window. Allowed: "
+                f"split=block or split=time."
+            )
+        if scale not in SCALES:
+            raise bad_argument(_OWNER, "scale", scale, ", ".join(SCALES), did_you_mean(str(scale), SCALES))
+        self.split, self.blocks, self.scale = split, check_count(_OWNER, "blocks", blocks, 1), scale
+        self.gap = self.lags if gap is None else check_count(_OWNER, "gap", gap, 0)
+        if self.gap < self.lags:
+            raise bad_argument(_OWNER, "gap", gap, f"at least lags={lags}, or a row would be in two splits' windows")
+        given = {"train": train, "val": val, "test": test}
+        self.shares = {n: check_number(_OWNER, n, v, at_least=0.0, at_most=1.0) for n, v in given.items()}
+        if self.shares["train"] == 0:
+            raise bad_argument(_OWNER, "train", train, "a share above 0")
+        if (total := sum(self.shares.values())) > 1 + 1e-9:
+            raise ConfigurationError(f"{_OWNER}: train, val and test add up to {total:g}. Allowed: at most 1.")
+        self.batch_size = None if batch_size is None else check_count(_OWNER, "batch_size", batch_size, 1)
+        self.steps_per_epoch = check_count(_OWNER, "steps_per_epoch", steps_per_epoch, 1)
+        self.num_workers = check_count(_OWNER, "num_workers", num_workers, 0)
+        self.seed = check_count(_OWNER, "seed", seed, 0)
+        if leave_out is not None and not isinstance(leave_out, str | Sequence):
+            raise bad_argument(
+                _OWNER, "leave_out", leave_out, "a path, a list of places in the training split, or None"
+            )
+        self.leave_out = leave_out
+        self.sem = SyntheticSEM(**{"seed": self.seed, **(sem or {})})
+        self.panel: SensorPanel | None = None
+        self.notes: list[str] = []
+        self._place = "SyntheticSEM" if self.path is None else self.path
+        self._on_device: dict[int, tuple[dict[str, Tensor], torch.device, dict[str, Tensor]]] = {}
+
+    @classmethod
+    def from_panel(cls, panel: SensorPanel, **settings: Any) -> SensorDataModule:
+        """A datamodule of rows that are in memory already; `settings` are its arguments without `path` and `sem`.
+
+        Raises:
+            DataError: a panel that is not valid.
+        """
+        made = cls(**settings)
+        made._place = "panel"
+        made._take(panel.validate("panel"))
+        return made
+
+    def setup(self, stage: str | None = None) -> None:
+        """Makes or reads the rows and splits them; a second call does nothing."""
+        del stage
+        if self.panel is None:
+            self._take(self.sem.draw().panel)
+
+    def _take(self, panel: SensorPanel) -> None:
+        self.panel = panel
+        self._tell()
+
+    def _note(self, message: str) -> None:
+        self.notes.append(message)
+        _say(message)
+
+    def _tell(self) -> None:
+        panel = self._panel()
+        rows = {name: len(indices) for name, indices in self._splits.rows.items()}
+        self._note(f"{self._place}: {len(panel)} rows, {panel.n_columns} columns")
+        self._note(f"{rows}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns."""
+        return self._panel().names
+
+    @property
+    def truth(self) -> Tensor | None:
+        """``(d, d)`` bool, True at [i, j] where i -> j is known to be an edge; None where it is not known."""
+        truth = self._panel().truth
+        return None if truth is None else torch.from_numpy(truth)
+
+    @cached_property
+    def _splits(self) -> RowSplits:
+        return split_rows(self._panel(), self.shares, self.split, self.lags, self.gap, self.blocks, self.seed)
+
+    @property
+    def split_indices(self) -> dict[str, list[int]]:
+        """Which rows, by their place in the panel, are train, val and test."""
+        return {name: rows.tolist() for name, rows in self._splits.rows.items()}
+
+    @cached_property
+    def scaler(self) -> ColumnScaler:
+        """Statistics of the observed cells of training rows; nothing of the others enters."""
+        rows = self._training_rows()
+        return ColumnScaler.fit(self._panel().values[rows], self._panel().mask[rows], self.names, self.scale)
+
+    @cached_property
+    def training_data(self) -> SensorDataset | LeftOut:
+        """The training split, without the rows that are left out."""
+        dataset = SensorDataset(self._panel(), self._splits.rows["train"], self.lags)
+        if self.leave_out is None:
+            return dataset
+        kept = leave_out(dataset, self.leave_out)
+        self._note(f"left out {len(kept.left_out)} training rows; {len(kept)} are left.")
+        return kept
+
+    def training_panel(self) -> TrainingRows:
+        """The training rows as float64 arrays, for moments and for a search over graphs."""
+        panel, rows = self._panel(), self._training_rows()
+        window = rows[:, None] - np.arange(1 + self.lags)
+        environment = np.zeros(len(panel), dtype=np.int64) if panel.environment is None else panel.environment
+        return TrainingRows(panel.values[window], panel.mask[window], panel.scored[rows], environment[rows], rows)
+
+    def identity(self) -> dict[str, Any]:
+        """What data these are: the toy model and its settings, or the file, its size and its SHA-256."""
+        panel = self._panel()
+        return {
+            "n_rows": len(panel),
+            "names": list(panel.names),
+            "missing_share": panel.missing_share,
+            **self._sortabilities,
+            "splits": {name: len(rows) for name, rows in self._splits.rows.items()},
+        }
+
+    @cached_property
+    def _sortabilities(self) -> dict[str, float]:
+        panel = self._panel()
+        if panel.truth is None:
+            return {}
+        return {
+            "varsortability": varsortability(panel.values, panel.truth, panel.mask),
+            "r2_sortability": r2_sortability(panel.values, panel.truth, panel.mask),
+        }
+
+    def train_dataloader(self) -> ShuffleDataLoader:
+        """Training rows, all at once or in an order that depends on the seed and the epoch alone."""
+        # Lightning #21938: on a resume with workers the iterator is made before Lightning calls set_epoch
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
+        if self.batch_size is None:
+            whole = WholeBatches(self._whole(self.training_data), self.steps_per_epoch)
+            # every rank takes every step, on rows of its own
+            order = ShuffleSampler(whole, seed=self.seed, epoch=epoch, num_replicas=1, rank=0)
+            return ShuffleDataLoader(whole, batch_sampler=OneAtATime(order, 1, False), collate_fn=already_a_batch)
+        return ShuffleDataLoader(
+            self.training_data,
+            sampler=ShuffleSampler(self.training_data, seed=self.seed, epoch=epoch),
+            batch_size=self.batch_size,
+            # a lone short batch is all there is; behind full ones it would only be noisier
+            drop_last=len(self.training_data) > self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=already_a_batch,
+        )
+
+    def val_dataloader(self) -> Any:
+        """Validation rows in the order of their recording; no loader where their share is 0."""
+        return self._in_order("val")
+
+    def test_dataloader(self) -> Any:
+        """Test rows likewise."""
+        return self._in_order("test")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves a batch; one that is handed out again and again is moved once."""
+        kept = self._on_device.get(id(batch))
+        if kept is not None and kept[0] is batch and kept[1] == device:
+            return kept[2]
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self.batch_size is None:
+            self._on_device[id(batch)] = (batch, device, moved)
+        return moved
+
+    def _whole(self, dataset: SensorDataset | LeftOut) -> dict[str, Tensor]:
+        rank, ranks = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return dataset.__getitems__(list(range(rank, len(dataset), ranks)))
+
+    def _in_order(self, split: str) -> Any:
+        rows = self._splits.rows[split]
+        if not len(rows):
+            return []
+        dataset = SensorDataset(self._panel(), rows, self.lags)
+        # without one, a loader draws from the global generator at every epoch, and evaluation moves training
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.batch_size is None:
+            whole = WholeBatches(dataset.__getitems__(list(range(len(dataset)))))
+            return DataLoader(whole, batch_size=1, collate_fn=already_a_batch, generator=generator)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=already_a_batch,
+            generator=generator,
+        )
+
+    def _training_rows(self) -> Ints:
+        data = self.training_data
+        rows = self._splits.rows["train"]
+        return rows[data.original(range(len(data)))] if isinstance(data, LeftOut) else rows
+
+    def _panel(self) -> SensorPanel:
+        if self.panel is None:
+            self.setup()
+        assert self.panel is not None
+        return self.panel

@@ -1,0 +1,141 @@
+"""Which rows of a recording train, validate and test: rows near one another are alike, so that a random split leaks.
+
+A row goes with the `lags` rows before it. Between rows of two splits lie at least `gap` rows that none of them has,
+`gap >= lags`, so that no row of one split is part of the window of another's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stablelit.errors import ConfigurationError, DataError
+from stablelit.families.causal.panel import Ints, SensorPanel
+
+SPLITS = ("train", "val", "test")
+WAYS = ("block", "time", "iid")
+# gaps take at most a tenth of a period with all three splits
+_ROWS_A_GAP, _FEWEST_ROWS = 30, 20
+_SHORT = 10
+
+
+@dataclass(frozen=True)
+class RowSplits:
+    """Rows by their place in the panel.
+
+    Args:
+        rows: of each split, ascending.
+        without_history: rows that have not `lags` rows before them in their recording.
+        in_gaps: rows left out between splits.
+        periods: stretches of which each has its own share of every split.
+    """
+
+    rows: dict[str, Ints]
+    without_history: int
+    in_gaps: int
+    periods: int
+
+
+def split_rows(
+    panel: SensorPanel,
+    shares: dict[str, float],
+    split: str = "block",
+    lags: int = 0,
+    gap: int = 0,
+    blocks: int = 10,
+    seed: int = 0,
+) -> RowSplits:
+    """Splits the rows of a panel.
+
+    "time": of each recording the first rows train, later ones validate, the last ones test. "block": the same in each
+    of up to `blocks` periods of a recording, so that every split sees all of a slow drift and all seasons; a period is
+    no shorter than 20 rows or 30 gaps, which keeps what the gaps take below a tenth. "iid": a random permutation, for
+    rows without an order.
+
+    Args:
+        panel: the rows.
+        shares: of "train", "val" and "test", which add up to at most 1; 0 is an empty split.
+        split: "block", "time" or "iid".
+        lags: rows before a row that belong to it.
+        gap: rows between two splits.
+        blocks: see above.
+        seed: of "iid".
+
+    Raises:
+        ConfigurationError: a split that comes out empty although its share is not 0.
+        DataError: rows of several environments mixed, with lags and without time.
+    """
+    stretches = _stretches(panel, lags)
+    usable = [stretch[lags:] for stretch in stretches if len(stretch) > lags]
+    without_history = len(panel) - sum(map(len, usable))
+    if not usable:
+        raise DataError(
+            f"SensorDataModule: none of {len(panel)} rows has the {lags} rows before it that lags={lags} asks."
+        )
+    # what rounding has withheld from each split so far, in rows
+    owed = dict.fromkeys(SPLITS, 0.0)
+    if split == "iid":
+        order = np.random.Generator(np.random.PCG64(seed)).permutation(np.concatenate(usable))
+        parts, in_gaps = [_cut(order, shares, [0, 0, 0], owed)], 0
+    else:
+        parts, in_gaps = [], 0
+        for stretch in usable:
+            periods = _periods(stretch, len(panel), gap, blocks if split == "block" else 1)
+            for number, period in enumerate(periods, start=1):
+                gaps = _gaps(shares, gap, last=number == len(periods))
+                parts.append(_cut(period, shares, gaps, owed))
+                in_gaps += min(sum(gaps), len(period))
+    rows = {name: np.sort(np.concatenate([part[name] for part in parts])) for name in SPLITS}
+    for name, share in shares.items():
+        if share > 0 and not len(rows[name]):
+            raise ConfigurationError(
+                f"SensorDataModule: {name}={share:g} of {len(panel)} rows leaves that split without a row "
+                f"(lags={lags}, gap={gap}, in {len(parts)} parts). Raise its share, lower gap, or set it to 0."
+            )
+    return RowSplits(rows, without_history, in_gaps, len(parts))
+
+
+def _stretches(panel: SensorPanel, lags: int) -> list[Ints]:
+    numbers = panel.recordings()
+    count = int(numbers[-1]) + 1
+    if count > 1 and len(panel) / count < max(_SHORT, 2 * lags + 1):
+        if lags:
+            raise DataError(
+                f"SensorDataModule: the {len(panel)} rows change their recording {count - 1} times, which leaves too "
+                f"few rows in a row for lags={lags}. Sort the file by environment and time, give time_column, or set "
+                f"lags=0."
+            )
+        # rows of several environments in no order: nothing follows anything, and one cut is as good as another
+        return [np.arange(len(panel))]
+    edges = np.flatnonzero(np.diff(numbers)) + 1
+    return np.split(np.arange(len(panel)), edges)
+
+
+def _periods(stretch: Ints, rows: int, gap: int, blocks: int) -> list[Ints]:
+    fitting = len(stretch) // max(_FEWEST_ROWS, _ROWS_A_GAP * gap)
+    wanted = round(blocks * len(stretch) / rows)
+    return np.array_split(stretch, max(1, min(fitting, wanted)))
+
+
+def _gaps(shares: dict[str, float], gap: int, last: bool) -> list[int]:
+    """Rows left out behind each split: behind the last one of a period another period begins."""
+    used = [share > 0 for share in shares.values()]
+    if sum(used) == 1:
+        return [0, 0, 0]
+    gaps = [gap * here for here in used]
+    if last:
+        gaps[max(place for place, here in enumerate(used) if here)] = 0
+    return gaps
+
+
+def _cut(period: Ints, shares: dict[str, float], gaps: list[int], owed: dict[str, float]) -> dict[str, Ints]:
+    free = left = max(0, len(period) - sum(gaps))
+    parts, begin = {}, 0
+    for (name, share), gap in zip(shares.items(), gaps, strict=True):
+        owed[name] += share * free
+        size = min(left, int(owed[name] + 0.5 + 1e-9))
+        parts[name] = period[begin : begin + size]
+        owed[name] -= size
+        begin, left = begin + size + gap, left - size
+    return parts
