@@ -145,7 +145,9 @@ def square_matrices(scores: Tensor | Array, what: str) -> Array:
     Raises:
         DataError: not square, fewer than two nodes, NaN off the diagonal.
     """
-    matrices = np.asarray(torch.as_tensor(scores).detach().cpu().double().numpy())
+    # an array that may not be written to, such as a broadcast one, is no tensor without a warning
+    given = scores if isinstance(scores, np.ndarray) else torch.as_tensor(scores).detach().cpu().double().numpy()
+    matrices = np.asarray(given, dtype=np.float64)
     shape = matrices.shape
     if matrices.ndim not in (2, 3) or shape[-1] != shape[-2] or shape[-1] < 2 or shape[0] == 0:
         raise DataError(f"{what} have shape {shape}; allowed: (d, d) or (B, d, d) with d of 2 or more.")
@@ -158,7 +160,7 @@ def square_matrices(scores: Tensor | Array, what: str) -> Array:
 
 def _first(marked: Array, given: Tensor | Array) -> tuple[int, ...]:
     """The first marked place of (B, d, d), as an index into what was given."""
-    return tuple(int(i) for i in np.argwhere(marked)[0][-torch.as_tensor(given).ndim :])
+    return tuple(int(i) for i in np.argwhere(marked)[0][-np.ndim(given) :])
 
 
 def true_graphs(truth: Tensor | Array, shape: tuple[int, ...]) -> Array:
