@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.data.files import file_identity
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.dataset import JetDataset, already_a_batch
 from stablelit.families.jets.generator import toy_shower
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers import check_suffixes, read_files
-from stablelit.families.jets.readers.files import expanded, file_identity
+from stablelit.families.jets.readers.files import expanded
 from stablelit.families.jets.scaler import JetScaler
 
 SPLITS = ("train", "val", "test")

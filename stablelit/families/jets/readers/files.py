@@ -1,17 +1,15 @@
-"""Finding, opening and replacing files, with messages a user can act on."""
+"""Finding files of jets and opening HDF5, with messages a user can act on."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from stablelit.errors import DataError, did_you_mean, missing_extra
+from stablelit.data import files
+from stablelit.errors import DataError, missing_extra
 
 # Jets that are read at a time: the arrays of a piece stay below 100 MB at 200 particles a jet
 PIECE = 20_000
@@ -24,21 +22,21 @@ def expanded(paths: str | Path | Sequence[str | Path]) -> list[Path]:
         DataError: a pattern that no file matches, a file that is named twice, an empty list.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    files: list[Path] = []
+    named: list[Path] = []
     for path in map(str, given):
         if has_magic(path) and not Path(path).exists():
             matches = sorted(match for match in glob(path, recursive=True) if Path(match).is_file())
             if not matches:
                 raise DataError(f"{path}: no file matches this pattern. Put it in quotes, and look with `ls {path}`.")
-            files += map(Path, matches)
+            named += map(Path, matches)
         else:
-            files.append(Path(path))
-    twice = [str(file) for file in files if files.count(file) > 1]
+            named.append(Path(path))
+    twice = [str(file) for file in named if named.count(file) > 1]
     if twice:
         raise DataError(f"{twice[0]}: is named twice; its jets would be in more than one split. Name it once.")
-    if not files:
+    if not named:
         raise DataError("No file of jets is named: the list of paths is empty.")
-    return files
+    return named
 
 
 def existing_file(path: str | Path) -> Path:
@@ -47,50 +45,7 @@ def existing_file(path: str | Path) -> Path:
     Raises:
         DataError: nothing there (near names are given), a directory, an empty file.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise DataError(
-            f"{path}: is a directory; allowed: files of jets. Name a file in it, or '{path}/*.h5' and so on."
-        )
-    if not path.exists():
-        near = did_you_mean(path.name, (p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ""
-        where = (
-            f"The directory {path.parent} has no such file."
-            if path.parent.is_dir()
-            else f"There is no directory {path.parent}."
-        )
-        raise DataError(f"{path}: no such file. {where} {near}".rstrip())
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
-    return path
-
-
-def file_identity(path: Path) -> dict[str, Any]:
-    """What file it is: its path, its size and its SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return {"source": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well, and vanishes when it does not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        # mkstemp makes files that only their owner can read
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    return files.existing_file(path, "files of jets", "*.h5")
 
 
 @contextmanager

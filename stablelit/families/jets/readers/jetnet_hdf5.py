@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stablelit.data.files import replacing
 from stablelit.errors import DataError, did_you_mean
 from stablelit.families.jets.jet_arrays import JetArrays
-from stablelit.families.jets.readers.files import PIECE, imported_h5py, opened_hdf5, replacing
+from stablelit.families.jets.readers.files import PIECE, imported_h5py, opened_hdf5
 
 PARTICLES, JETS = "particle_features", "jet_features"
 WANTED = f"a JetNet file with {PARTICLES!r} and {JETS!r}, or a pandas table with E_0, PX_0, PY_0, PZ_0, ..."

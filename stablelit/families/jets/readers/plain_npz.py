@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from stablelit.data.files import replacing, told_of_npz
 from stablelit.errors import DataError
 from stablelit.families.jets.jet_arrays import JetArrays
-from stablelit.families.jets.readers.files import existing_file, replacing
+from stablelit.families.jets.readers.files import existing_file
 
 KEYS = ("particles", "mask", "jet", "label", "classes")
 
@@ -32,17 +31,8 @@ def opened_npz(path: str | Path) -> Iterator[Any]:
         DataError: no such file, a directory, not an npz file, damaged, arrays of Python objects.
     """
     path = existing_file(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            yield file
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read as .npz ({error}). It is damaged or another format.") from error
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(
-            f"{path}: has arrays of Python objects or is no .npz file ({error}). Allowed: plain numbers."
-        ) from error
+    with told_of_npz(path), np.load(path, allow_pickle=False) as file:
+        yield file
 
 
 def read_npz(path: Path) -> Iterator[JetArrays]:
