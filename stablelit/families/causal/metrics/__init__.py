@@ -14,6 +14,7 @@ from stablelit.families.causal.metrics.dag_penalty import DagPenalty
 from stablelit.families.causal.metrics.edge_auprc import EdgeAUPRC
 from stablelit.families.causal.metrics.edge_counts import EdgeF1, EdgeFalseDiscoveryRate, EdgePrecision, EdgeRecall
 from stablelit.families.causal.metrics.hamming import StructuralHammingDistance
+from stablelit.families.causal.metrics.varsortability import Varsortability
 
 __all__ = [
     "CPDAGDistance",
@@ -25,6 +26,7 @@ __all__ = [
     "EdgeRecall",
     "StructuralHammingDistance",
     "StructuralInterventionDistance",
+    "Varsortability",
     "ancestor_adjustment_distance",
     "cpdag_distance",
     "cpdag_of",
