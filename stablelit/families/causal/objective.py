@@ -3,11 +3,11 @@ r"""What a graph is trained by: likelihood, sparsity, acyclicity and disentangle
 On stage t of a path (see `path`)::
 
     nll = mean over scored cells of  -log p(x_tj - mean_tj; scale_j)  -  (1/d) log |det(I - W)|
-    loss = mu_t * (lambda_recon * nll + lambda_sparse * ||W||_1 + lambda_lag * ||A||_1
+    loss = mu_t * (lambda_recon * d * nll + lambda_sparse * ||W||_1 + lambda_lag * ||A||_1
                    + lambda_disentangle * cross-correlation of the codes) + h_s(W)
 
-nll is in nats per observed cell, so that weights keep their meaning whatever is missing and however many columns there
-are. The determinant is that of the change from noise to data; it is 0 for an acyclic graph and stands only with a
+nll is in nats per observed cell, and d of it those of a row, whatever is missing: what a weight of the edges is held
+against in the literature. The determinant is that of the change from noise to data; it is 0 for an acyclic graph and stands only with a
 mechanism that is linear in the present row.
 """
 
@@ -144,7 +144,7 @@ class GraphObjective(nn.Module):
         raw = {"recon": nll, "sparse": self._sparse(weights, free), "acyclic": self.h(weights)}
         tighten = path.mu
         weighted = {
-            "recon": tighten * self.lambda_recon * nll.double(),
+            "recon": tighten * self.lambda_recon * self._per_row(nll, target),
             "sparse": tighten * self.lambda_sparse * raw["sparse"],
             "acyclic": path.constraint_term(raw["acyclic"], self.lambda_acyclic),
         }
@@ -159,17 +159,28 @@ class GraphObjective(nn.Module):
 
     def nll(self, mechanism: Mechanism, prediction: Prediction, target: Tensor, scored: Tensor) -> Tensor:
         """Nats per scored cell, 0-dim."""
-        cells = cell_nll(self.noise, target - prediction.mean, prediction.log_scale)
-        nll = mean_over_scored(cells, scored)
+        nll = self.cells_nll(prediction, target, scored)
         if self.noise == "squared_error" or not mechanism.is_linear:
             return nll
         weights = mechanism.edge_weights()
         identity = torch.eye(len(weights), dtype=weights.dtype, device=weights.device)
         return nll - torch.linalg.slogdet(identity - weights).logabsdet / len(weights)
 
+    def cells_nll(self, prediction: Prediction, target: Tensor, scored: Tensor) -> Tensor:
+        """Nats per scored cell of an acyclic graph, whose determinant is 1."""
+        return mean_over_scored(cell_nll(self.noise, target - prediction.mean, prediction.log_scale), scored)
+
+    def baseline_nll(self, target: Tensor, scored: Tensor, log_scale: Tensor) -> Tensor:
+        """The same of the empty graph: each column alone, at the scale it had in training."""
+        return mean_over_scored(cell_nll(self.noise, target, log_scale.to(target.dtype)), scored)
+
     def h(self, weights: Tensor) -> Tensor:
         """Acyclicity, 0-dim float64."""
         return acyclicity(self.kind, weights, self.path.s, self.power)
+
+    def _per_row(self, nll: Tensor, target: Tensor) -> Tensor:
+        # the post-mortem's squared error stays the mean that it was
+        return nll.double() * (1 if self.noise == "squared_error" else target.shape[-1])
 
     def _sparse(self, weights: Tensor, free: Tensor | None) -> Tensor:
         if self.sparsity == "sum":

@@ -1,0 +1,149 @@
+"""Around the fit of a structure learner: what the data must give, what is worth saying before, means of an epoch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stablelit.errors import ConfigurationError, ContractError, StablelitError
+from stablelit.families.causal.likelihoods import SCALE_DEPENDENT
+from stablelit.findings import Finding
+
+_OWNER = "StructureLearner"
+# columns whose standard deviations differ by more have units of their own, which a common scale takes for causes
+_LARGEST_RATIO = 10.0
+_ROWS_PER_COLUMN = 10
+_TERMS = ("loss", "recon", "sparse", "acyclic", "disentangle")
+
+
+class NonFiniteLossError(StablelitError, ArithmeticError):
+    """The loss of a structure learner is not finite; the message names stage and column."""
+
+
+def check_fit(learner: Any, datamodule: Any) -> tuple[tuple[str, ...], int, int]:
+    """Names, lags and environments: the learner's own, else the datamodule's.
+
+    Raises:
+        ContractError: neither has them.
+        ConfigurationError: they contradict each other.
+    """
+    own, giver = learner.hparams, type(datamodule).__name__
+    if datamodule is None or not hasattr(datamodule, "names"):
+        if own.names is None or not learner.statistics.is_fitted:
+            raise ContractError(
+                f"{_OWNER} needs a datamodule with `names`, `scaler` and `training_panel()`, such as SensorDataModule; "
+                f"the Trainer has {giver if datamodule is not None else 'none'}. For loaders of your own: "
+                f"SensorDataModule.from_panel(SensorPanel.from_values(values, names))."
+            )
+        return tuple(own.names), own.lags or 0, own.environments or 1
+    names, lags = tuple(datamodule.names), int(getattr(datamodule, "lags", 0))
+    environments = max(1, len(getattr(datamodule.panel, "environment_names", ()) or ()))
+    if own.names is not None and tuple(own.names) != names:
+        raise ConfigurationError(
+            f"{_OWNER} was built for {len(own.names)} columns ({_few(own.names)}), but {giver} gives {len(names)} "
+            f"({_few(names)}). Name the same in data.columns, in this order."
+        )
+    if own.lags is not None and own.lags != lags:
+        raise ConfigurationError(
+            f"{_OWNER} was built for lags={own.lags}, but {giver} gives lags={lags}. Set data.lags={own.lags}."
+        )
+    if own.environments is not None and environments > own.environments:
+        raise ConfigurationError(
+            f"{_OWNER} was built for {own.environments} environments, but {giver} gives {environments}."
+        )
+    return names, lags, own.environments or environments
+
+
+def findings_before(learner: Any, datamodule: Any) -> list[Finding]:
+    """What can be said of data and settings before the first step."""
+    statistics, objective, found = learner.statistics, learner.objective, []
+    n, width = float(statistics.effective_n), statistics.covariance.shape[0]
+    if n < _ROWS_PER_COLUMN * width:
+        found.append(
+            Finding(
+                "few-rows",
+                "warning",
+                f"{n:.0f} complete rows' worth of data for {width} columns (lags counted); below {_ROWS_PER_COLUMN} "
+                f"rows a column, edges are mostly chance.",
+                {"rows": n, "columns": width},
+                "more rows, fewer columns (data.columns), and look at the edges' confidence (model.bootstrap=100)",
+            )
+        )
+    spread = statistics.scale.cpu().numpy() * np.sqrt(np.diag(statistics.covariance.cpu().numpy())[: statistics.nodes])
+    ratio = float(spread.max() / spread.min())
+    raw = bool((statistics.scale == statistics.scale[0]).all())
+    if objective.noise == "equal_variance" and raw and ratio > _LARGEST_RATIO:
+        widest, narrowest = learner.names[int(spread.argmax())], learner.names[int(spread.argmin())]
+        found.append(
+            Finding(
+                "scale-dependent",
+                "warning",
+                f"the standard deviations of {widest} and {narrowest} differ {ratio:.3g} times, and "
+                f"noise={objective.noise} takes a larger variance for a later place: other units, another graph.",
+                {"ratio": ratio, "widest": widest, "narrowest": narrowest},
+                "model.noise=laplace or model.noise=gaussian, which no unit changes",
+            )
+        )
+    if objective.noise in SCALE_DEPENDENT and not raw:
+        found.append(
+            Finding(
+                "standardised-least-squares",
+                "warning",
+                f"noise={objective.noise} on standardised columns: the differences of variance that it orders by are "
+                f"gone (Reisach et al. 2021).",
+                {"noise": objective.noise},
+                "data.scale=center with units that are comparable, else model.noise=laplace or gaussian",
+            )
+        )
+    return found
+
+
+def non_finite(learner: Any, rows: Tensor, prediction: Any, terms: Any) -> NonFiniteLossError:
+    """The error for a loss that is not finite, with the first term and column that are not."""
+    path = learner.objective.path
+    term = next((name for name, value in terms.raw.items() if not bool(torch.isfinite(value))), "a weighted term")
+    residual = (rows[:, 0] - prediction.mean).detach()
+    bad = (~torch.isfinite(residual)).any(dim=0) | ~torch.isfinite(prediction.log_scale.detach() + 0 * residual[0])
+    columns = [name for name, is_bad in zip(learner.names, bad.flatten().tolist(), strict=False) if is_bad]
+    return NonFiniteLossError(
+        f"{_OWNER}: the loss is not finite: {term} is {float(terms.raw.get(term, math.nan)):g} in stage "
+        f"{int(path.stage)} (mu={float(path.mu):g}, s={float(path.s):g}) after {int(path.steps)} optimizer steps. "
+        f"Columns that are not finite: {', '.join(columns) or 'none, so it is the weights of the graph'}. Lower "
+        f"model.learning_rate (now {learner.learning_rate:g})"
+        f"{'' if columns else ', or take model.acyclicity=exponential'}."
+    )
+
+
+class RunningSums(nn.Module):
+    """Means of an epoch without a `log` call a step: 0.3 ms each, which is as much as a step of 13 sensors takes.
+
+    In a buffer, so that an epoch that is resumed is logged whole.
+    """
+
+    totals: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("totals", torch.zeros(len(_TERMS) + 1, dtype=torch.float64))
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, raw: dict[str, Tensor]) -> None:
+        """Adds a step."""
+        zero = loss.detach().double() * 0.0
+        values = [loss, *(raw.get(name, zero) for name in _TERMS[1:]), zero + 1.0]
+        self.totals += torch.stack([value.detach().double() for value in values])
+
+    def take(self) -> dict[str, Tensor]:
+        """The means since the last time, and starts anew."""
+        means = self.totals[:-1] / self.totals[-1].clamp(min=1.0)
+        self.totals.zero_()
+        return {name: value.float() for name, value in zip(_TERMS, means, strict=True)}
+
+
+def _few(names: Any) -> str:
+    names = list(names)
+    return ", ".join(map(str, names[:4])) + (", ..." if len(names) > 4 else "")

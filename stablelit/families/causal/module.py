@@ -1,0 +1,378 @@
+r"""StructureLearner: a directed acyclic graph by gradient descent, and a search over orders from where it ended.
+
+The algorithm, for rows x of d sensors, holes filled by what the others let expect::
+
+    mean, scale = Mechanism(x; W, A)                          x_j from the others through W, from earlier rows through A
+    nll = -log p(x - mean; scale) - log |det(I - W)| / d      over observed cells
+    loss = mu_t * (nll + lambda_sparse * ||W||_1 + ...) + h_s(W)       see `objective` and `path`
+    after the step: back into the domain of h_s, where it left it
+    at the end: the acyclic graph of W by BIC (`estimate`), and a search over orders that begins there (`polish`)
+
+What is returned is always acyclic. W[i, j] != 0 is the edge i -> j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.families.causal.domain import DomainKeeper
+from stablelit.families.causal.estimate import GraphEstimator
+from stablelit.families.causal.evaluation import graph_figures, test_scores, validation_scores
+from stablelit.families.causal.fitting import RunningSums, check_fit, findings_before, non_finite
+from stablelit.families.causal.knowledge import EdgeKnowledge
+from stablelit.families.causal.likelihoods import best_log_scale
+from stablelit.families.causal.mechanisms import build_mechanism, mechanism_name
+from stablelit.families.causal.objective import GraphObjective
+from stablelit.families.causal.path import ConstraintPath
+from stablelit.families.causal.statistics import TrainingStatistics
+from stablelit.findings import FindingReporter
+from stablelit.functional.schedules import check_count, check_number
+from stablelit.optim import build_optimizers
+from stablelit.optim.build import planned_steps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from stablelit.families.causal.edges import EdgeList
+
+_OWNER = "StructureLearner"
+
+
+class StructureLearner(pl.LightningModule):
+    """Learns which sensor drives which, as a LightningModule.
+
+    `training_step` returns ``loss``, ``nll`` (nats per observed cell) and, live, the terms that the loss is the sum of
+    as ``loss_components``. Validation logs ``val/nll``, the held-out likelihood of the *acyclic* graph that would be
+    returned, beside ``val/nll_baseline``, that of the empty graph: neither knows the truth. ``val/f1`` and ``val/shd``
+    are logged where the truth is known, and choose nothing.
+
+    Args:
+        names: of the columns; None takes them from the datamodule.
+        lags: earlier rows that may act; None takes the datamodule's.
+        environments: how many; None takes the datamodule's.
+        mechanism: its name, or a mapping of its ``name`` and settings: see `stablelit.families.causal.mechanisms`.
+        noise: "laplace", "gaussian", "equal_variance", "student" or "squared_error": see `likelihoods`.
+        acyclicity: "log_det", "exponential", "polynomial", "trace_power" or "none": see `acyclicity`.
+        path: settings of `ConstraintPath`, such as ``{"kind": "augmented_lagrangian"}``.
+        lambda_recon: weight of the likelihood. All weights are 0-dim buffers of `objective`, which a schedule may move.
+        lambda_sparse: of ||W||_1.
+        lambda_acyclic: of the acyclicity, where the path is "fixed".
+        lambda_lag: of the edges from earlier rows.
+        lambda_disentangle: of the codes' correlation.
+        sparsity: "sum", or the post-mortem's "mean" over all entries.
+        target_sparsity: of "mean": the mean below which sparsity costs nothing.
+        disentanglement: "cross", or the post-mortem's "correlation".
+        n_power: of "trace_power".
+        forbidden: edges that cannot be, as pairs of names.
+        required: edges that are there.
+        tiers: groups of names; nothing acts on an earlier group.
+        rule: how W becomes an acyclic graph: "bic" (the acyclic threshold of smallest BIC) or a number (all weights of
+            that size, fewer where they make a cycle).
+        polish: "auto", "gaussian", "equal_variance", "non_gaussian" or "none": the score of the search over orders.
+            "auto" takes what fits `noise`, and "none" where the mechanism is not linear.
+        penalty: times ln n is the price of an edge.
+        restarts: of the search, from random orders.
+        bootstrap: how many resampled panels give an edge its confidence; 0 is none.
+        learning_rate: the peak rate.
+        optimizer: takes parameters and ``lr=``; None is Adam with betas (0.99, 0.999) and no weight decay.
+        lr_schedule: takes the optimizer and ``total_steps=``; None is a constant rate.
+        seed: of the search and the bootstrap.
+
+    Raises:
+        ConfigurationError: an argument outside its range, prior knowledge that contradicts itself.
+
+    Example:
+        >>> from stablelit.families.causal import StructureLearner
+        >>> learner = StructureLearner(names=["pump", "flow", "heat"], noise="gaussian")
+        >>> learner.adjacency().shape
+        torch.Size([3, 3])
+    """
+
+    decision_threshold: Tensor
+
+    def __init__(
+        self,
+        names: Sequence[str] | None = None,
+        lags: int | None = None,
+        environments: int | None = None,
+        mechanism: str | dict[str, Any] = "linear",
+        noise: str = "laplace",
+        acyclicity: str = "log_det",
+        path: dict[str, Any] | None = None,
+        lambda_recon: float = 1.0,
+        lambda_sparse: float = 0.02,
+        lambda_acyclic: float = 1.0,
+        lambda_lag: float = 0.0,
+        lambda_disentangle: float = 0.0,
+        sparsity: str = "sum",
+        target_sparsity: float | None = None,
+        disentanglement: str = "cross",
+        n_power: int = 3,
+        forbidden: Sequence[Sequence[str]] = (),
+        required: Sequence[Sequence[str]] = (),
+        tiers: Sequence[Sequence[str]] = (),
+        rule: str | float = "bic",
+        polish: str = "auto",
+        penalty: float = 2.0,
+        restarts: int = 4,
+        bootstrap: int = 0,
+        learning_rate: float = 5e-3,
+        optimizer: Callable[..., Any] | None = None,
+        lr_schedule: Callable[..., Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_number(_OWNER, "learning_rate", learning_rate, above=0.0)
+        check_number(_OWNER, "penalty", penalty, at_least=0.0)
+        for name, count in (("restarts", restarts), ("bootstrap", bootstrap), ("seed", seed)):
+            check_count(_OWNER, name, count, 0)
+        for name, factory in (("optimizer", optimizer), ("lr_schedule", lr_schedule)):
+            if factory is not None and not callable(factory):
+                raise bad_argument(_OWNER, name, factory, "a function (functools.partial of a class) or None")
+        mechanism_name(mechanism)
+        # plain lists and dictionaries, whatever came: anything else in a checkpoint does not load with weights_only=True
+        names = None if names is None else [str(name) for name in names]
+        mechanism = mechanism if isinstance(mechanism, str) else dict(mechanism)
+        path = {key: _plain(value) for key, value in (path or {}).items()}
+        forbidden, required, tiers = _pairs(forbidden), _pairs(required), _pairs(tiers)
+        self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
+        self.objective = GraphObjective(
+            _path_of(path),
+            noise,  # type: ignore[arg-type]
+            acyclicity,  # type: ignore[arg-type]
+            lambda_recon,
+            lambda_sparse,
+            lambda_acyclic,
+            lambda_lag,
+            lambda_disentangle,
+            sparsity,  # type: ignore[arg-type]
+            target_sparsity,
+            disentanglement,  # type: ignore[arg-type]
+            n_power,
+        )
+        self.learning_rate = learning_rate
+        self._optimizer, self._lr_schedule = optimizer, lr_schedule
+        self._reporter = FindingReporter(_OWNER)
+        self.register_buffer("decision_threshold", torch.tensor(float("nan")))
+        self._truth: Tensor | None = None
+        self._h = torch.tensor(0.0)
+        self._fitted_on: Any = None
+        if names is not None:
+            self._build(tuple(names), lags or 0, environments or 1)
+
+    def _build(self, names: tuple[str, ...], lags: int, environments: int) -> None:
+        """Makes what depends on the number of columns."""
+        h = self.hparams
+        h.names, h.lags, h.environments = list(names), lags, environments
+        knowledge = EdgeKnowledge(names, h.forbidden, h.required, h.tiers)
+        self.names, self.lags = names, lags
+        shared = h.noise in ("equal_variance", "squared_error")
+        allowed = torch.from_numpy(knowledge.allowed)
+        self.mechanism = build_mechanism(h.mechanism, len(names), lags, allowed, shared, environments)
+        self.statistics = TrainingStatistics(len(names), lags)
+        self.estimator = GraphEstimator(
+            names, knowledge, h.rule, self._polish_score(h.polish, h.noise), h.penalty, h.restarts, h.bootstrap, h.seed
+        )
+        self.sums = RunningSums()
+        self.domain = DomainKeeper(self.mechanism.structure.weights)
+        self.register_buffer("free", torch.from_numpy(knowledge.required), persistent=False)
+        # of the empty graph, the scale of each column alone
+        self.register_buffer("baseline_log_scale", torch.zeros(len(names)))
+
+    def _polish_score(self, polish: str, noise: str) -> str:
+        known = ("auto", "gaussian", "equal_variance", "non_gaussian", "none")
+        if polish not in known:
+            raise bad_argument(_OWNER, "polish", polish, ", ".join(known))
+        if not self.mechanism.is_linear:
+            if polish not in ("auto", "none"):
+                raise ConfigurationError(
+                    f"{_OWNER}: polish={polish!r} searches among linear graphs, and the mechanism is "
+                    f"{self.hparams.mechanism!r}. Allowed: 'none' or 'auto'."
+                )
+            return "none"
+        if polish != "auto":
+            return polish
+        by_noise = {"gaussian": "gaussian", "equal_variance": "equal_variance", "squared_error": "none"}
+        return by_noise.get(noise, "non_gaussian")
+
+    def setup(self, stage: str) -> None:
+        """Takes the columns from the datamodule, and for a fit the moments of its training rows."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        names, lags, environments = check_fit(self, datamodule)
+        if not hasattr(self, "mechanism"):
+            self._build(names, lags, environments)
+        self._truth = getattr(datamodule, "truth", None)
+        if stage == "fit":
+            self._fitted_on = datamodule
+            if not self.statistics.is_fitted:
+                self._fit_statistics(datamodule)
+
+    def _fit_statistics(self, datamodule: Any) -> None:
+        rows, scaler = datamodule.training_panel(), datamodule.scaler
+        self.statistics.fit(rows.values, rows.mask, scaler.mean, scaler.scale, self.names)
+        filled = self.statistics.rows({"values": torch.from_numpy(rows.values), "mask": torch.from_numpy(rows.mask)})
+        newest = filled[:, 0] - filled[:, 0].mean(0)
+        log_scale = best_log_scale(self.objective.noise, newest, torch.from_numpy(rows.scored)).float()
+        with torch.no_grad():
+            self.baseline_log_scale.copy_(log_scale)
+            own = self.mechanism.log_scale
+            own.copy_(log_scale if own.dim() else log_scale[0])
+
+    def on_fit_start(self) -> None:
+        """Resolves the stages of the path, and says what can be said before the first step."""
+        self.objective.path.plan(planned_steps(self.trainer))
+        for finding in findings_before(self, getattr(self.trainer, "datamodule", None)):
+            self._reporter.report(self.trainer, finding)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """One step of the algorithm in the module docstring."""
+        del batch_idx
+        rows = self.statistics.rows(batch)
+        prediction = self.mechanism(rows, batch["environment"])
+        terms = self.objective.terms(self.mechanism, prediction, rows[:, 0], batch["scored"], self.free)
+        self._h = terms.raw["acyclic"].detach()
+        loss = terms.loss
+        if not bool(torch.isfinite(loss)):
+            raise non_finite(self, rows, prediction, terms)
+        self.sums.add(loss, terms.raw)
+        return {"loss": loss.float(), "nll": terms.nll, "loss_components": terms.weighted}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Takes the step, brings W back into the domain of the log-determinant, and counts the step on the path."""
+        super().optimizer_step(*args, **kwargs)
+        path = self.objective.path
+        if self.objective.kind == "log_det":
+            self.domain.keep_inside(self.mechanism, path.s, args[2] if len(args) > 2 else kwargs.get("optimizer"))
+        if path.count_step(self._h) and self.objective.kind == "log_det":
+            self.domain.widen(self.mechanism, path.s)
+
+    def configure_optimizers(self) -> Any:
+        """Adam at a constant rate, unless the constructor was given others."""
+        return build_optimizers(self, self._optimizer or _adam, self._lr_schedule, self.learning_rate)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the epoch's means and the state of the path."""
+        means = self.sums.take()
+        path = self.objective.path
+        self.log_dict({f"train/{name}": value for name, value in means.items()}, prog_bar=True, sync_dist=True)
+        self.log_dict({"path/mu": path.mu.float(), "path/stage": path.stage.float(), "path/s": path.s.float()})
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """The held-out likelihood of the acyclic graph."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """As in validation."""
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_start(self) -> None:
+        """Makes W an acyclic graph; in the last stage of the path it is polished."""
+        self.estimator.from_gradient(self.edge_scores(), self.statistics)
+        if self.objective.path.in_last_stage and not self.trainer.sanity_checking:
+            self._polish()
+
+    def on_test_epoch_start(self) -> None:
+        """As in validation, where the checkpoint has no polished graph."""
+        if not self.estimator.is_polished:
+            self.estimator.from_gradient(self.edge_scores(), self.statistics)
+            self._polish()
+
+    def on_train_end(self) -> None:
+        """Polishes, and asks how sure each edge is."""
+        self.estimator.from_gradient(self.edge_scores(), self.statistics)
+        self._polish(confidence=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Compares the graph with the truth, where that is known."""
+        if not self.trainer.sanity_checking:
+            self.log_dict(validation_scores(self.estimator, self._truth), prog_bar=True)
+
+    def on_test_epoch_end(self) -> None:
+        """All that can be said of the graph."""
+        self.log_dict(test_scores(self.estimator, self._truth, self.edge_scores()))
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Fills holes, in the columns' own units.
+
+        Returns:
+            ``values`` (B, d): the newest rows, observed cells as they are and holes at what the other cells let expect;
+            ``expected`` (B, d): each cell from its parents; ``id`` (B,).
+        """
+        rows = self.statistics.rows(batch)
+        mean = self.mechanism(rows, batch["environment"], self.estimator.gradient_graph).mean
+        centre, scale = self.statistics.centre.to(mean), self.statistics.scale.to(mean)
+        values = torch.where(batch["mask"][:, 0], batch["values"][:, 0], rows[:, 0] * scale + centre)
+        return {"values": values, "expected": mean * scale + centre, "id": batch["id"]}
+
+    def edge_scores(self) -> Tensor:
+        """|W|, (d, d): larger where the gradient has found more of an edge."""
+        return self.mechanism.edge_weights().detach().abs()
+
+    def edge_truth(self) -> Tensor | None:
+        """The true graph, where the datamodule knows it."""
+        return None if self._truth is None else self._truth.to(self.decision_threshold.device)
+
+    def edge_statistics(self) -> tuple[Tensor, float]:
+        """Covariance (d, d) of a row given earlier ones, standardised, and how many rows it is worth."""
+        return torch.from_numpy(self.statistics.conditional_covariance()), float(self.statistics.effective_n)
+
+    def adjacency(self, threshold: float | None = None) -> Tensor:
+        """The graph, (d, d) bool and acyclic; with a threshold that of the gradient, acyclic or not."""
+        if threshold is not None:
+            return (self.edge_scores() >= threshold) & self.mechanism.structure.allowed
+        return self.estimator.graph
+
+    def is_dag(self) -> bool:
+        """Whether the graph is acyclic: always."""
+        return self.estimator.is_acyclic()
+
+    def edge_list(self) -> EdgeList:
+        """The edges with weights in the columns' own units, and their confidence where it was asked for."""
+        return self.estimator.edge_list(self.statistics, self._truth)
+
+    def to_networkx(self) -> Any:
+        """A `networkx.DiGraph` with the attributes of `edge_list`."""
+        return self.edge_list().to_networkx()
+
+    def figures(self) -> dict[str, Figure]:
+        """Pictures of the graph."""
+        return graph_figures(self.estimator, self._truth, self.edge_scores())
+
+    def _polish(self, confidence: bool = False) -> None:
+        # data that the graph was not learned from are for judging it
+        if self._fitted_on is not None:
+            self.estimator.polish(self.statistics, self._fitted_on.training_panel(), confidence)
+
+    def _evaluate(self, batch: dict[str, Tensor], stage: str) -> None:
+        rows, scored = self.statistics.rows(batch), batch["scored"]
+        objective, count = self.objective, int(scored.sum())
+        prediction = self.mechanism(rows, batch["environment"], self.estimator.gradient_graph)
+        values = {"nll": objective.cells_nll(prediction, rows[:, 0], scored)}
+        values["nll_baseline"] = objective.baseline_nll(rows[:, 0], scored, self.baseline_log_scale)
+        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=count, sync_dist=True, prog_bar=True)
+
+
+def _adam(parameters: Any, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=lr, betas=(0.99, 0.999))
+
+
+def _path_of(settings: Mapping[str, Any]) -> ConstraintPath:
+    try:
+        return ConstraintPath(**settings)
+    except TypeError as error:
+        allowed = "kind, mu, s, stage_lengths, round_length"
+        raise bad_argument(_OWNER, "path", dict(settings), f"a mapping of {allowed}") from error
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _pairs(groups: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[str(name) for name in group] for group in groups or ()]
