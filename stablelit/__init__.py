@@ -22,6 +22,7 @@ if not (_here / "conf").is_dir() and (_here.parent / "conf" / "train.yaml").is_f
 _EXPORTS = {
     "AdaptiveGradClip": "callbacks.adaptive_grad_clip",
     "DeviceMemoryMonitor": "callbacks.device_memory",
+    "EdgeListWriter": "callbacks.edge_list_writer",
     "EpochMeanCheckpoint": "callbacks.epoch_mean",
     "EpochPrinter": "callbacks.epoch_printer",
     "FigureWriter": "callbacks.figure_writer",

@@ -101,6 +101,28 @@ class HasHalfSampleScores(Protocol):
 
 
 @runtime_checkable
+class WritesEdges(Protocol):
+    """The edges of a graph, in a form that writes itself."""
+
+    def to_csv(self, path: str | Path) -> None:
+        """Writes a line an edge."""
+        ...
+
+    def to_graphml(self, path: str | Path) -> None:
+        """Writes the graph as GraphML."""
+        ...
+
+
+@runtime_checkable
+class HasEdgeList(Protocol):
+    """A module that has learned a graph and names its edges."""
+
+    def edge_list(self) -> WritesEdges:
+        """The edges as they are now. It is asked on rank zero alone, so it must not wait for other ranks."""
+        ...
+
+
+@runtime_checkable
 class GeneratesToFile(Protocol):
     """A generative module that the `generate` door can run."""
 

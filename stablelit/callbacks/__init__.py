@@ -2,6 +2,7 @@
 
 from stablelit.callbacks.adaptive_grad_clip import AdaptiveGradClip
 from stablelit.callbacks.device_memory import DeviceMemoryMonitor
+from stablelit.callbacks.edge_list_writer import EdgeListWriter
 from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
 from stablelit.callbacks.figure_writer import FigureWriter
@@ -22,6 +23,7 @@ from stablelit.callbacks.threshold_sweep import ThresholdSweepValidation
 __all__ = [
     "AdaptiveGradClip",
     "DeviceMemoryMonitor",
+    "EdgeListWriter",
     "EpochMeanCheckpoint",
     "EpochPrinter",
     "FigureWriter",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,19 @@ def train_loader(seed: int = 0, **kwargs: Any) -> ShuffleDataLoader:
 
 def val_loader() -> torch.utils.data.DataLoader:
     return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(samples()[:16]), batch_size=8)
+
+
+class WrittenEdges:
+    """Somebody's own form of edges: the contract asks for these two methods."""
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        self.scores = scores
+
+    def to_csv(self, path: Any) -> None:
+        Path(path).write_text("\n".join(",".join(map(repr, row)) for row in self.scores.tolist()))
+
+    def to_graphml(self, path: Any) -> None:
+        Path(path).write_text("<graphml/>")
 
 
 @lru_cache
@@ -91,6 +105,9 @@ def module_classes(name: str) -> dict[str, type]:
 
         def edge_truth(self):
             return torch.ones(6, 6).triu(3)
+
+        def edge_list(self):
+            return WrittenEdges(self.edge_scores().detach())
 
         def figures(self):
             from matplotlib.figure import Figure

@@ -47,6 +47,7 @@ SETTINGS: dict[str, Setting] = {
         lambda: suite.PosteriorMonitor(kl="train_kl", weight="other_weight", name="second"),
     ),
     "random_state": Setting(suite.RandomStateCheckpoint),
+    "edge_list_writer": Setting(suite.EdgeListWriter),
     "epoch_mean": Setting(suite.EpochMeanCheckpoint),
     "epoch_printer": Setting(lambda: suite.EpochPrinter(always=True)),
     "progress_bar": Setting(suite.StableProgressBar),

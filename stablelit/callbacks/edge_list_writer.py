@@ -1,0 +1,80 @@
+"""Leaves the graph that a run has learned as files that other programs open.
+
+Runs    on_fit_end and on_test_end
+Reads   `edge_list()` of the module: an object with `to_csv(path)` and `to_graphml(path)`
+Writes  edges.csv and graph.graphml in `directory`, else in the logger's directory; a test after a fit replaces them, by
+        the edges of the checkpoint that it tests
+Logs    nothing
+Resumes nothing to resume: the files are written anew
+Limits  rank zero only; nothing under fast_dev_run; a fit that ends by an exception leaves no files
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from stablelit.contracts import HasEdgeList, WritesEdges
+from stablelit.errors import ContractError, bad_argument
+from stablelit.findings import findings_directory
+
+EDGES_FILE = "edges.csv"
+GRAPH_FILE = "graph.graphml"
+
+
+class EdgeListWriter(pl.Callback):
+    """Writes the edges of a learned graph.
+
+    Args:
+        directory: where the files go; None is the run's directory.
+
+    Raises:
+        ConfigurationError: a directory that is no text.
+        ContractError: the module has no `edge_list()`, or it returns something that does not write itself.
+
+    Example:
+        >>> from stablelit import EdgeListWriter
+        >>> callback = EdgeListWriter()
+    """
+
+    keeps_books = True
+
+    def __init__(self, directory: str | None = None) -> None:
+        if directory is not None and (not isinstance(directory, str) or not directory):
+            raise bad_argument("EdgeListWriter", "directory", directory, "a path as text, or None")
+        self.directory = directory
+
+    def __repr__(self) -> str:
+        return f"EdgeListWriter(directory={self.directory!r})"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Asks for the contract before anything runs."""
+        if not isinstance(pl_module, HasEdgeList):
+            raise ContractError(
+                f"EdgeListWriter: {type(pl_module).__name__} has no edge_list(). Give it a method that returns an "
+                f"object with to_csv(path) and to_graphml(path), or take the callback away."
+            )
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the graph at the end of the training."""
+        self._write(trainer, pl_module)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the graph that was tested."""
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        edges = pl_module.edge_list()
+        if not isinstance(edges, WritesEdges):
+            raise ContractError(
+                f"EdgeListWriter: {type(pl_module).__name__}.edge_list() returned a {type(edges).__name__}; allowed: "
+                f"an object with to_csv(path) and to_graphml(path)."
+            )
+        root = Path(self.directory) if self.directory else findings_directory(trainer)
+        root.mkdir(parents=True, exist_ok=True)
+        edges.to_csv(root / EDGES_FILE)
+        edges.to_graphml(root / GRAPH_FILE)
