@@ -42,8 +42,8 @@ def test_an_acyclic_graph_costs_nothing_however_large_its_weights(kind):
 def test_a_single_cycle_costs_what_its_closed_form_says(length, weight):
     weights, d, product = cycle(length, weight), 13, weight ** (2 * length)
     # det(I - M) of one cycle is 1 - its product; closed walks of length kL have L starting points each
-    assert float(log_det_acyclicity(weights)) == pytest.approx(-math.log(1 - product), rel=1e-9)
-    walks = sum(length * product**k / math.factorial(k * length) for k in range(1, 30))
+    assert float(log_det_acyclicity(weights)) == pytest.approx(-math.log(1 - product), rel=1e-9, abs=1e-12)
+    walks = sum(length * product**k / math.factorial(k * length) for k in range(1, 40 // length + 1))
     assert float(exponential_acyclicity(weights)) == pytest.approx(walks, rel=1e-9, abs=1e-12)
     chosen = sum(length * math.comb(d, k * length) * product**k / d ** (k * length) for k in range(1, d // length + 1))
     assert float(polynomial_acyclicity(weights)) == pytest.approx(chosen, rel=1e-9, abs=1e-12)
