@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
@@ -17,12 +15,20 @@ from torch.utils.data import DataLoader
 
 from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
-from stablelit.families.causal.dataset import OneAtATime, SensorDataset, WholeBatches, already_a_batch
-from stablelit.families.causal.panel import Bools, Floats, Ints, SensorPanel
+from stablelit.families.causal.dataset import (
+    OneAtATime,
+    SensorDataset,
+    TrainingRows,
+    WholeBatches,
+    already_a_batch,
+)
+from stablelit.families.causal.description import sortabilities, told_of_panel, told_of_splits
+from stablelit.families.causal.panel import Ints, SensorPanel
+from stablelit.families.causal.readers import PanelSettings
+from stablelit.families.causal.readers.settings import NA_VALUES
 from stablelit.families.causal.scaler import SCALES, ColumnScaler
-from stablelit.families.causal.sem import SyntheticSEM
-from stablelit.families.causal.sortability import r2_sortability, varsortability
-from stablelit.families.causal.splits import WAYS, RowSplits, split_rows
+from stablelit.families.causal.source import FileSource, MemorySource, ToySource, refuse_without_file
+from stablelit.families.causal.splits import WAYS, split_rows
 from stablelit.functional.schedules import check_count, check_number
 
 _OWNER = "SensorDataModule"
@@ -32,25 +38,6 @@ _OWNER = "SensorDataModule"
 def _say(message: str) -> None:
     # what is dropped or cut is never silent, also where Lightning's own logger is kept quiet
     print(f"{_OWNER}: {message}", flush=True)
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """The training rows in the order of their recording, for statistics that need no batches.
-
-    Args:
-        values: ``(n, 1 + p, d)`` float64 in the columns' own units, 0 where not observed; [:, l] is l rows earlier.
-        mask: ``(n, 1 + p, d)`` True where observed.
-        scored: ``(n, d)`` observed and not set from outside.
-        environment: ``(n,)``.
-        rows: ``(n,)`` their places in the panel, ascending.
-    """
-
-    values: Floats
-    mask: Bools
-    scored: Bools
-    environment: Ints
-    rows: Ints
 
 
 class SensorDataModule(LightningDataModule):
@@ -65,6 +52,17 @@ class SensorDataModule(LightningDataModule):
     Args:
         path: a file of any format of `readers`; None makes toy sensors.
         sem: arguments of `SyntheticSEM` for the toy sensors; its seed is `seed` where it has none.
+        columns: the sensors of a file, in this order; None is every column that has no other role.
+        time_column: when a row was recorded: numbers or ISO dates; a list (date and time of day) is joined by a blank.
+        time_format: of other dates, as `datetime.strptime` takes it.
+        sort: whether rows are sorted by time.
+        na_values: numbers and texts that stand for a cell that was not observed; NaN always does.
+        mask: a file (.npy, .npz with `mask`, .csv, .parquet) with 1 where a cell was observed and 0 where not.
+        environment_column: under which conditions a row was recorded; its values are the environments' names.
+        interventions: environment to the column or columns that were set from outside there.
+        truth: a file with the true graph, see `truth`.
+        truth_convention: of a matrix in it: "row" ([i, j] is i -> j) or "column" ([i, j] is j -> i).
+        allow_cyclic: whether a true graph with a cycle is no error.
         lags: how many rows before a row belong to it.
         split: "block" (up to `blocks` periods, each with its own share of every split), "time" (one) or "iid" (a random
             permutation, for rows without an order); see `splits`.
@@ -93,6 +91,17 @@ class SensorDataModule(LightningDataModule):
         self,
         path: str | None = None,
         sem: Mapping[str, Any] | None = None,
+        columns: Sequence[str] | None = None,
+        time_column: str | Sequence[str] | None = None,
+        time_format: str | None = None,
+        sort: bool = False,
+        na_values: Sequence[Any] = NA_VALUES,
+        mask: str | None = None,
+        environment_column: str | None = None,
+        interventions: Mapping[Any, Any] | None = None,
+        truth: str | None = None,
+        truth_convention: str = "row",
+        allow_cyclic: bool = False,
         lags: int = 0,
         split: str = "block",
         blocks: int = 10,
@@ -108,43 +117,53 @@ class SensorDataModule(LightningDataModule):
         leave_out: str | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not (path is None or isinstance(path, str | Path)):
+        if not (path is None or (isinstance(path, str | Path) and str(path))):
             raise bad_argument(_OWNER, "path", path, "a file, or None (toy sensors)")
         self.path = None if path is None else str(path)
-        self.lags = check_count(_OWNER, "lags", lags, 0)
-        if split not in WAYS:
-            raise bad_argument(_OWNER, "split", split, ", ".join(WAYS), did_you_mean(str(split), WAYS))
-        if split == "iid" and self.lags:
-            raise ConfigurationError(
-                f"{_OWNER}: split=iid with lags={lags}: rows of different splits would be in one window. Allowed: "
-                f"split=block or split=time."
-            )
+        self.seed = check_count(_OWNER, "seed", seed, 0)
+        reading = PanelSettings(
+            columns, time_column, time_format, sort, na_values, mask, environment_column, interventions
+        )
+        self.source: ToySource | FileSource | MemorySource
+        if self.path is None:
+            refuse_without_file({**vars(reading), "truth": truth})
+            self.source = ToySource(sem, self.seed)
+        else:
+            self.source = FileSource(self.path, reading, truth, truth_convention, allow_cyclic)
+        self._take_splitting(split, blocks, lags, gap, {"train": train, "val": val, "test": test})
         if scale not in SCALES:
             raise bad_argument(_OWNER, "scale", scale, ", ".join(SCALES), did_you_mean(str(scale), SCALES))
-        self.split, self.blocks, self.scale = split, check_count(_OWNER, "blocks", blocks, 1), scale
-        self.gap = self.lags if gap is None else check_count(_OWNER, "gap", gap, 0)
-        if self.gap < self.lags:
-            raise bad_argument(_OWNER, "gap", gap, f"at least lags={lags}, or a row would be in two splits' windows")
-        given = {"train": train, "val": val, "test": test}
-        self.shares = {n: check_number(_OWNER, n, v, at_least=0.0, at_most=1.0) for n, v in given.items()}
-        if self.shares["train"] == 0:
-            raise bad_argument(_OWNER, "train", train, "a share above 0")
-        if (total := sum(self.shares.values())) > 1 + 1e-9:
-            raise ConfigurationError(f"{_OWNER}: train, val and test add up to {total:g}. Allowed: at most 1.")
+        self.scale = scale
         self.batch_size = None if batch_size is None else check_count(_OWNER, "batch_size", batch_size, 1)
         self.steps_per_epoch = check_count(_OWNER, "steps_per_epoch", steps_per_epoch, 1)
         self.num_workers = check_count(_OWNER, "num_workers", num_workers, 0)
-        self.seed = check_count(_OWNER, "seed", seed, 0)
         if leave_out is not None and not isinstance(leave_out, str | Sequence):
-            raise bad_argument(
-                _OWNER, "leave_out", leave_out, "a path, a list of places in the training split, or None"
-            )
+            allowed = "a path, a list of places in the training split, or None"
+            raise bad_argument(_OWNER, "leave_out", leave_out, allowed)
         self.leave_out = leave_out
-        self.sem = SyntheticSEM(**{"seed": self.seed, **(sem or {})})
         self.panel: SensorPanel | None = None
         self.notes: list[str] = []
-        self._place = "SyntheticSEM" if self.path is None else self.path
+        # what is handed out again and again, and its copy on a device
         self._on_device: dict[int, tuple[dict[str, Tensor], torch.device, dict[str, Tensor]]] = {}
+
+    def _take_splitting(self, split: str, blocks: int, lags: int, gap: int | None, shares: Mapping[str, float]) -> None:
+        if split not in WAYS:
+            raise bad_argument(_OWNER, "split", split, ", ".join(WAYS), did_you_mean(str(split), WAYS))
+        self.split, self.blocks = split, check_count(_OWNER, "blocks", blocks, 1)
+        self.lags = check_count(_OWNER, "lags", lags, 0)
+        if split == "iid" and self.lags:
+            raise ConfigurationError(
+                f"{_OWNER}: split=iid with lags={lags} puts rows of one split into windows of another. Allowed: "
+                f"split=block or split=time."
+            )
+        self.gap = self.lags if gap is None else check_count(_OWNER, "gap", gap, 0)
+        if self.gap < self.lags:
+            raise bad_argument(_OWNER, "gap", gap, f"at least lags={lags}", "Less puts a row into two splits' windows.")
+        self.shares = {n: check_number(_OWNER, n, s, at_least=0.0, at_most=1.0) for n, s in shares.items()}
+        if self.shares["train"] == 0:
+            raise bad_argument(_OWNER, "train", shares["train"], "a share above 0")
+        if (total := sum(self.shares.values())) > 1 + 1e-9:
+            raise ConfigurationError(f"{_OWNER}: train, val and test add up to {total:g}. Allowed: at most 1.")
 
     @classmethod
     def from_panel(cls, panel: SensorPanel, **settings: Any) -> SensorDataModule:
@@ -154,29 +173,29 @@ class SensorDataModule(LightningDataModule):
             DataError: a panel that is not valid.
         """
         made = cls(**settings)
-        made._place = "panel"
-        made._take(panel.validate("panel"))
+        if made.path is not None:
+            raise bad_argument(_OWNER, "path", made.path, "None, of rows in memory")
+        made.source = MemorySource(panel)
+        made.setup()
         return made
 
     def setup(self, stage: str | None = None) -> None:
         """Makes or reads the rows and splits them; a second call does nothing."""
         del stage
-        if self.panel is None:
-            self._take(self.sem.draw().panel)
-
-    def _take(self, panel: SensorPanel) -> None:
-        self.panel = panel
-        self._tell()
+        if self.panel is not None:
+            return
+        delivered = self.source.deliver()
+        panel = delivered.panel
+        splits = split_rows(panel, self.shares, self.split, self.lags, self.gap, self.blocks, self.seed)
+        self.panel, self._splits = panel, splits
+        self.sortabilities = sortabilities(panel)
+        told = told_of_panel(panel, delivered.called, self.sortabilities)
+        for note in (*delivered.notes, *told, *told_of_splits(panel, splits, self.split, self.lags, self.gap)):
+            self._note(note)
 
     def _note(self, message: str) -> None:
         self.notes.append(message)
-        _say(message)
-
-    def _tell(self) -> None:
-        panel = self._panel()
-        rows = {name: len(indices) for name, indices in self._splits.rows.items()}
-        self._note(f"{self._place}: {len(panel)} rows, {panel.n_columns} columns")
-        self._note(f"{rows}")
+        _say(f"{message}.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -189,25 +208,23 @@ class SensorDataModule(LightningDataModule):
         truth = self._panel().truth
         return None if truth is None else torch.from_numpy(truth)
 
-    @cached_property
-    def _splits(self) -> RowSplits:
-        return split_rows(self._panel(), self.shares, self.split, self.lags, self.gap, self.blocks, self.seed)
-
     @property
     def split_indices(self) -> dict[str, list[int]]:
         """Which rows, by their place in the panel, are train, val and test."""
+        self._panel()
         return {name: rows.tolist() for name, rows in self._splits.rows.items()}
 
     @cached_property
     def scaler(self) -> ColumnScaler:
         """Statistics of the observed cells of training rows; nothing of the others enters."""
-        rows = self._training_rows()
-        return ColumnScaler.fit(self._panel().values[rows], self._panel().mask[rows], self.names, self.scale)
+        panel, rows = self._panel(), self._training_rows()
+        return ColumnScaler.fit(panel.values[rows], panel.mask[rows], panel.names, self.scale)
 
     @cached_property
     def training_data(self) -> SensorDataset | LeftOut:
         """The training split, without the rows that are left out."""
-        dataset = SensorDataset(self._panel(), self._splits.rows["train"], self.lags)
+        panel = self._panel()
+        dataset = SensorDataset(panel, self._splits.rows["train"], self.lags)
         if self.leave_out is None:
             return dataset
         kept = leave_out(dataset, self.leave_out)
@@ -216,31 +233,25 @@ class SensorDataModule(LightningDataModule):
 
     def training_panel(self) -> TrainingRows:
         """The training rows as float64 arrays, for moments and for a search over graphs."""
-        panel, rows = self._panel(), self._training_rows()
-        window = rows[:, None] - np.arange(1 + self.lags)
-        environment = np.zeros(len(panel), dtype=np.int64) if panel.environment is None else panel.environment
-        return TrainingRows(panel.values[window], panel.mask[window], panel.scored[rows], environment[rows], rows)
+        return TrainingRows.of(self._panel(), self._training_rows(), self.lags)
 
     def identity(self) -> dict[str, Any]:
         """What data these are: the toy model and its settings, or the file, its size and its SHA-256."""
         panel = self._panel()
-        return {
+        common = {
             "n_rows": len(panel),
             "names": list(panel.names),
             "missing_share": panel.missing_share,
-            **self._sortabilities,
+            "environments": list(panel.environment_names),
+            "true_edges": None if panel.truth is None else int(panel.truth.sum()),
+            **self.sortabilities,
+            "lags": self.lags,
+            "gap": self.gap,
+            "split": self.split,
+            "n_left_out": len(self._splits.rows["train"]) - len(self.training_data),
             "splits": {name: len(rows) for name, rows in self._splits.rows.items()},
         }
-
-    @cached_property
-    def _sortabilities(self) -> dict[str, float]:
-        panel = self._panel()
-        if panel.truth is None:
-            return {}
-        return {
-            "varsortability": varsortability(panel.values, panel.truth, panel.mask),
-            "r2_sortability": r2_sortability(panel.values, panel.truth, panel.mask),
-        }
+        return {**self.source.identity(panel), **common}
 
     def train_dataloader(self) -> ShuffleDataLoader:
         """Training rows, all at once or in an order that depends on the seed and the epoch alone."""
@@ -285,10 +296,11 @@ class SensorDataModule(LightningDataModule):
         return dataset.__getitems__(list(range(rank, len(dataset), ranks)))
 
     def _in_order(self, split: str) -> Any:
+        panel = self._panel()
         rows = self._splits.rows[split]
         if not len(rows):
             return []
-        dataset = SensorDataset(self._panel(), rows, self.lags)
+        dataset = SensorDataset(panel, rows, self.lags)
         # without one, a loader draws from the global generator at every epoch, and evaluation moves training
         generator = torch.Generator().manual_seed(self.seed)
         if self.batch_size is None:

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset
 
-from stablelit.families.causal.panel import Ints, SensorPanel
+from stablelit.families.causal.panel import Bools, Floats, Ints, SensorPanel
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The training rows in the order of their recording, for statistics that need no batches.
+
+    Args:
+        values: ``(n, 1 + p, d)`` float64 in the columns' own units, 0 where not observed; [:, l] is l rows earlier.
+        mask: ``(n, 1 + p, d)`` True where observed.
+        scored: ``(n, d)`` observed and not set from outside.
+        environment: ``(n,)``.
+        rows: ``(n,)`` their places in the panel, ascending.
+    """
+
+    values: Floats
+    mask: Bools
+    scored: Bools
+    environment: Ints
+    rows: Ints
+
+    @classmethod
+    def of(cls, panel: SensorPanel, rows: Ints, lags: int) -> TrainingRows:
+        """Of some rows of a panel, each with `lags` rows before it."""
+        window = rows[:, None] - np.arange(1 + lags)
+        environment = np.zeros(len(panel), dtype=np.int64) if panel.environment is None else panel.environment
+        return cls(panel.values[window], panel.mask[window], panel.scored[rows], environment[rows], rows)
 
 
 class SensorDataset(Dataset[dict[str, Tensor]]):

@@ -6,6 +6,7 @@ False; there is no NaN anywhere.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,6 +77,12 @@ class SensorPanel:
     def scored(self) -> Bools:
         """``(T, d)`` cells that a model of their parents can be judged by: observed, and not set from outside."""
         return self.mask if self.intervened is None else self.mask & ~self.intervened
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the values and of which of them were observed."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.values).tobytes())
+        digest.update(np.packbits(self.mask).tobytes())
+        return digest.hexdigest()
 
     def take(self, rows: Sequence[int] | NDArray[Any] | slice) -> SensorPanel:
         """The panel of `rows`, in that order."""
@@ -157,8 +164,8 @@ class SensorPanel:
             raise DataError(f"{place}: there is no row.")
         if columns < 2:
             raise DataError(
-                f"{place}: there is {columns} column ({', '.join(self.names)}). Allowed: 2 or more, since an edge joins "
-                f"two."
+                f"{place}: there is {columns} column ({', '.join(self.names)}). Allowed: 2 or more, since an edge "
+                f"joins two."
             )
         twice = [name for name in self.names if self.names.count(name) > 1]
         if twice:

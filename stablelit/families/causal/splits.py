@@ -28,13 +28,13 @@ class RowSplits:
         rows: of each split, ascending.
         without_history: rows that have not `lags` rows before them in their recording.
         in_gaps: rows left out between splits.
-        periods: stretches of which each has its own share of every split.
+        parts: stretches of which each has its own share of every split.
     """
 
     rows: dict[str, Ints]
     without_history: int
     in_gaps: int
-    periods: int
+    parts: int
 
 
 def split_rows(

@@ -83,24 +83,23 @@ def check_suffix(path: str | Path) -> Format:
     raise DataError(f"{path}: no format goes with the suffix {suffix!r}. Known: {known}. {hint}".rstrip())
 
 
-def read_panel(path: str | Path, **settings: Any) -> Reading:
+def read_panel(path: str | Path, settings: PanelSettings | None = None) -> Reading:
     """Reads and validates a file of sensors, whatever its format.
 
     Args:
         path: of the file.
-        **settings: of `PanelSettings`.
+        settings: how its columns are to be understood.
 
     Raises:
-        ConfigurationError: a setting of another type.
         DataError: what cannot be used, with file, row, column and value.
     """
-    chosen = PanelSettings(**settings)
+    chosen = PanelSettings() if settings is None else settings
     return assemble(read_table(Path(path), chosen.request), chosen, _mask_for)
 
 
-def panel_of_frame(frame: Any, **settings: Any) -> Reading:
+def panel_of_frame(frame: Any, settings: PanelSettings | None = None) -> Reading:
     """Likewise of a data frame in memory; its index is a column under its own name, or as "index"."""
-    chosen = PanelSettings(**settings)
+    chosen = PanelSettings() if settings is None else settings
     return assemble(read_frame(frame, chosen.request), chosen, _mask_for)
 
 
