@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from stablelit.optim.plateau import MonitoredPlateau
+
 OptimizerFactory = Callable[..., Optimizer]
 ScheduleFactory = Callable[..., Any]
 
@@ -18,7 +20,9 @@ def build_optimizers(
     lr_schedule: ScheduleFactory | None,
     learning_rate: float,
 ) -> dict[str, Any]:
-    """The optimizer of all trainable parameters, with the schedule stepped after every optimizer step.
+    """The optimizer of all trainable parameters, with its schedule.
+
+    The schedule is stepped after every optimizer step; one that follows a metric after every validation.
 
     Args:
         module: a LightningModule attached to a Trainer (whose length the schedule needs).
@@ -34,6 +38,11 @@ def build_optimizers(
     if lr_schedule is None:
         return {"optimizer": built}
     scheduler = lr_schedule(built, total_steps=planned_steps(module.trainer))
+    if isinstance(scheduler, MonitoredPlateau):
+        # a metric is there once a validation; between two, asking again would count the last one twice
+        every = getattr(module.trainer, "check_val_every_n_epoch", 1) or 1
+        told = {"scheduler": scheduler, "interval": "epoch", "frequency": every, "monitor": scheduler.monitor}
+        return {"optimizer": built, "lr_scheduler": told}
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

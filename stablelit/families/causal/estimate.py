@@ -173,7 +173,7 @@ class GraphEstimator(nn.Module):
                 rows[index], None, None if scored is None else scored[index], self.names
             )
             if observed is not None:
-                # filled cells make the drawn rows look more regular than they are: keep the covariance's price of an edge
+                # filled cells are no evidence: an edge keeps the price that it has in the whole
                 drawn = SufficientStatistics(drawn.covariance, data.n, self.names, drawn.rows, observed[index])
             return polish(
                 drawn,

@@ -136,7 +136,7 @@ class StructureLearner(pl.LightningModule):
             if factory is not None and not callable(factory):
                 raise bad_argument(_OWNER, name, factory, "a function (functools.partial of a class) or None")
         mechanism_name(mechanism)
-        # plain lists and dictionaries, whatever came: anything else in a checkpoint does not load with weights_only=True
+        # plain lists and dictionaries, whatever came: a checkpoint with anything else does not load with weights_only
         names = None if names is None else [str(name) for name in names]
         mechanism = mechanism if isinstance(mechanism, str) else dict(mechanism)
         path = {key: _plain(value) for key, value in (path or {}).items()}

@@ -6,9 +6,9 @@ On stage t of a path (see `path`)::
     loss = mu_t * (lambda_recon * d * nll + lambda_sparse * ||W||_1 + lambda_lag * ||A||_1
                    + lambda_disentangle * cross-correlation of the codes) + h_s(W)
 
-nll is in nats per observed cell, and d of it those of a row, whatever is missing: what a weight of the edges is held
-against in the literature. The determinant is that of the change from noise to data; it is 0 for an acyclic graph and stands only with a
-mechanism that is linear in the present row.
+nll is in nats per observed cell and d of it those of a row, whatever is missing: what a weight of the edges is held
+against in the literature. The determinant is that of the change from noise to data; it is 1 for an acyclic graph and
+stands only with a mechanism that is linear in the present row.
 """
 
 from __future__ import annotations
