@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,6 @@ class SyntheticDraw:
         clean: ``(T, d)`` the signal before any corruption, in the panel's units.
         noise_scale: ``(d,)`` standard deviation of e in the panel's units.
         shares: by corruption, the share of all cells that were changed or lost.
-        varsortability: of what arrives and the true graph; NaN where there is no edge.
-        r2_sortability: likewise.
     """
 
     panel: SensorPanel
@@ -57,8 +56,16 @@ class SyntheticDraw:
     clean: Floats
     noise_scale: Floats
     shares: dict[str, float]
-    varsortability: float
-    r2_sortability: float
+
+    @cached_property
+    def varsortability(self) -> float:
+        """Of what arrives and the true graph; NaN where there is no edge."""
+        return varsortability(self.panel.values, self.weights, self.panel.mask)
+
+    @cached_property
+    def r2_sortability(self) -> float:
+        """Likewise."""
+        return r2_sortability(self.panel.values, self.weights, self.panel.mask)
 
 
 class SyntheticSEM:
@@ -154,16 +161,7 @@ class SyntheticSEM:
         values, mask, shares = corrupt(clean, self.corruption, of_corruption)
         names = tuple(f"x{i}" for i in range(self.nodes))
         panel = SensorPanel(np.where(mask, values, 0.0), mask, names, truth=truth).validate(_OWNER)
-        return SyntheticDraw(
-            panel,
-            weights * ratio,
-            lag_weights * ratio,
-            clean,
-            scale * unit,
-            shares,
-            varsortability(panel.values, truth, mask),
-            r2_sortability(panel.values, truth, mask),
-        )
+        return SyntheticDraw(panel, weights * ratio, lag_weights * ratio, clean, scale * unit, shares)
 
     def _signal(self, weights: Floats, lag_weights: Floats, scale: Floats, rng: np.random.Generator) -> Floats:
         before = _burn_in(max(abs(self.autoregression), _spectral_radius(weights, lag_weights)))

@@ -20,11 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablelit.errors import DataError, bad_argument, did_you_mean
+from stablelit.families.causal.moments import (
+    LEAST_EIGENVALUE,
+    Moments,
+    checked_table,
+    gaussian_moments,
+    observed_scale,
+    with_least_eigenvalue,
+)
 from stablelit.families.causal.panel import Bools, Floats
 from stablelit.functional.schedules import check_number
 
 _TIE = 1e-9
-_LEAST_EIGENVALUE = 1e-8
+# cells; above, holes are met pair by pair, which is faster and less exact
+_LARGEST_FOR_EM = 1_000_000
 
 
 def varsortability(values: Floats, graph: NDArray[Any], mask: Bools | None = None) -> float:
@@ -38,12 +47,13 @@ def varsortability(values: Floats, graph: NDArray[Any], mask: Bools | None = Non
     Raises:
         DataError: a graph of another shape, a column without variance.
     """
-    return order_agreement(np.log(np.diag(covariance_of(values, mask))), graph)
+    _, scale = observed_scale(*checked_table(values, mask, None, "varsortability"))
+    return order_agreement(2.0 * np.log(scale), graph)
 
 
 def r2_sortability(values: Floats, graph: NDArray[Any], mask: Bools | None = None) -> float:
     """R2-sortability of data and their true graph, in [0, 1]; arguments as of `varsortability`."""
-    return order_agreement(r2_scores(covariance_of(values, mask)), graph)
+    return order_agreement(r2_scores(_moments(values, mask).covariance), graph)
 
 
 def order_agreement(scores: Floats, graph: NDArray[Any]) -> float:
@@ -74,7 +84,9 @@ def order_agreement(scores: Floats, graph: NDArray[Any]) -> float:
 
 def r2_scores(covariance: Floats) -> Floats:
     """``(d,)`` share of each column's variance that a linear function of all others explains."""
-    return 1.0 - 1.0 / np.diag(np.linalg.inv(_correlation(covariance)))
+    sd = np.sqrt(np.diag(covariance))
+    correlation = with_least_eigenvalue(covariance / np.outer(sd, sd), LEAST_EIGENVALUE["em"])
+    return 1.0 - 1.0 / np.diag(np.linalg.inv(correlation))
 
 
 def sort_and_regress(
@@ -102,9 +114,9 @@ def sort_and_regress(
     if by not in _ORDERS:
         raise bad_argument("sort_and_regress", "by", by, ", ".join(_ORDERS), did_you_mean(str(by), _ORDERS))
     check_number("sort_and_regress", "penalty", penalty, at_least=0.0)
-    covariance = covariance_of(values, mask)
-    rng = np.random.default_rng(seed)
-    return regress_in_order(covariance, np.argsort(_ORDERS[by](covariance, rng)), len(values), penalty)
+    moments = _moments(values, mask)
+    scores = _ORDERS[by](moments.covariance, np.random.default_rng(seed))
+    return regress_in_order(moments.covariance, np.argsort(scores, kind="stable"), moments.effective_n, penalty)
 
 
 def regress_in_order(covariance: Floats, order: NDArray[np.int64], rows: float, penalty: float = 2.0) -> Floats:
@@ -141,38 +153,8 @@ def regress_in_order(covariance: Floats, order: NDArray[np.int64], rows: float, 
     return weights
 
 
-def covariance_of(values: Floats, mask: Bools | None = None) -> Floats:
-    """``(d, d)`` covariance, each entry of the rows in which both columns were observed.
-
-    Eigenvalues of the correlation are raised to 1e-8, which holes may make negative.
-
-    Raises:
-        DataError: a column without variance.
-    """
-    observed = np.ones(values.shape, dtype=bool) if mask is None else mask
-    there = observed.astype(np.float64)
-    count = np.maximum(there.sum(axis=0), 1.0)
-    centred = np.where(observed, values - np.where(observed, values, 0.0).sum(axis=0) / count, 0.0)
-    variance = (centred**2).sum(axis=0) / count
-    if (variance <= 0).any():
-        column = int(np.flatnonzero(variance <= 0)[0])
-        raise DataError(f"sortability: column {column} has no variance in {len(values)} rows. Leave it out.")
-    scaled = centred / np.sqrt(variance)
-    together = scaled.T @ scaled / np.maximum(there.T @ there, 1.0)
-    np.fill_diagonal(together, 1.0)
-    sd = np.sqrt(variance)
-    return _correlation(together) * np.outer(sd, sd)
-
-
-def _correlation(covariance: Floats) -> Floats:
-    sd = np.sqrt(np.diag(covariance))
-    correlation = covariance / np.outer(sd, sd)
-    eigenvalues, vectors = np.linalg.eigh(correlation)
-    if eigenvalues[0] >= _LEAST_EIGENVALUE:
-        return correlation
-    raised = (vectors * np.maximum(eigenvalues, _LEAST_EIGENVALUE)) @ vectors.T
-    sd = np.sqrt(np.diag(raised))
-    return raised / np.outer(sd, sd)
+def _moments(values: Floats, mask: Bools | None) -> Moments:
+    return gaussian_moments(values, mask, "em" if values.size <= _LARGEST_FOR_EM else "pairwise")
 
 
 _ORDERS: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
