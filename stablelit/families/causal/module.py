@@ -106,7 +106,7 @@ class StructureLearner(pl.LightningModule):
         acyclicity: str = "log_det",
         path: dict[str, Any] | None = None,
         lambda_recon: float = 1.0,
-        lambda_sparse: float = 0.02,
+        lambda_sparse: float = 0.05,
         lambda_acyclic: float = 1.0,
         lambda_lag: float = 0.0,
         lambda_disentangle: float = 0.0,
@@ -122,7 +122,7 @@ class StructureLearner(pl.LightningModule):
         penalty: float = 2.0,
         restarts: int = 4,
         bootstrap: int = 0,
-        learning_rate: float = 5e-3,
+        learning_rate: float = 0.02,
         optimizer: Callable[..., Any] | None = None,
         lr_schedule: Callable[..., Any] | None = None,
         seed: int = 0,
@@ -199,7 +199,8 @@ class StructureLearner(pl.LightningModule):
         if polish != "auto":
             return polish
         by_noise = {"gaussian": "gaussian", "equal_variance": "equal_variance", "squared_error": "none"}
-        return by_noise.get(noise, "non_gaussian")
+        # whether the noise really is not Gaussian is asked of the residuals
+        return by_noise.get(noise, "auto")
 
     def setup(self, stage: str) -> None:
         """Takes the columns from the datamodule, and for a fit the moments of its training rows."""
@@ -241,6 +242,8 @@ class StructureLearner(pl.LightningModule):
         if not bool(torch.isfinite(loss)):
             raise non_finite(self, rows, prediction, terms)
         self.sums.add(loss, terms.raw)
+        if self.trainer.is_last_batch:
+            self._log_epoch()
         return {"loss": loss.float(), "nll": terms.nll, "loss_components": terms.weighted}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -255,13 +258,6 @@ class StructureLearner(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam at a constant rate, unless the constructor was given others."""
         return build_optimizers(self, self._optimizer or _adam, self._lr_schedule, self.learning_rate)
-
-    def on_train_epoch_end(self) -> None:
-        """Logs the epoch's means and the state of the path."""
-        means = self.sums.take()
-        path = self.objective.path
-        self.log_dict({f"train/{name}": value for name, value in means.items()}, prog_bar=True, sync_dist=True)
-        self.log_dict({"path/mu": path.mu.float(), "path/stage": path.stage.float(), "path/s": path.s.float()})
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The held-out likelihood of the acyclic graph."""
@@ -343,6 +339,14 @@ class StructureLearner(pl.LightningModule):
     def figures(self) -> dict[str, Figure]:
         """Pictures of the graph."""
         return graph_figures(self.estimator, self._truth, self.edge_scores())
+
+    def _log_epoch(self) -> None:
+        means = {f"train/{name}": value for name, value in self.sums.take().items()}
+        path = self.objective.path
+        now = {"path/mu": path.mu.float(), "path/stage": path.stage.float(), "path/s": path.s.float()}
+        # once an epoch, in its last step: a callback that reads at its end finds them
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, sync_dist=True, prog_bar=True)
+        self.log_dict(now, on_step=False, on_epoch=True, batch_size=1)
 
     def _polish(self, confidence: bool = False) -> None:
         # data that the graph was not learned from are for judging it
