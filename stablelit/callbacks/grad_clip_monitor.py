@@ -7,8 +7,9 @@ Reads   the gradients' norm where Lightning clips; on request the gradients; liv
 Writes  nothing
 Logs    every `log_every_n_steps`: grad/norm, grad/clip_coef, grad/layer/<layer>; once an epoch: grad/clip_ratio,
         grad/mean_clip_coef, grad/norm_p50, grad/norm_p95, grad/norm_max, grad/nonfinite_steps, grad/scaler_skips,
-        grad/value_clipped_share, grad/dead_parameters; grad/component/<loss> in its steps. With several optimizers
-        their number comes last (grad/norm/1), with a `name` it comes second (grad/<name>/norm)
+        grad/value_clipped_share, grad/dead_parameters; in their steps grad/component/<loss> and grad/share/<loss>.
+        With several optimizers their number comes last (grad/norm/1), with a `name` it comes second
+        (grad/<name>/norm)
 Resumes exactly, also inside an epoch: the epoch's books are in the checkpoint
 Limits  the device is waited for when the loggers listen, at an epoch's end, and in the steps 1, 2, 4, ... of an epoch
         (dead parameters). Where nothing clips by norm the norm costs a pass over the gradients. On a CPU the clip's own
@@ -59,7 +60,7 @@ class GradClipMonitor(pl.Callback):
         per_layer: `module` or `parameter` also logs norms by layer, before the clip: ``grad/layer/encoder``.
         depth: of `module`, how many parts of a module's path are kept.
         components_every_n_steps: above 0, every so many optimizer steps the gradient of each loss component alone is
-            measured, at the cost of one backward each.
+            measured, at the cost of one backward each, and its share of the sum of these norms.
         components: keys of the components in what `training_step` returns, live and of shape () or (B,); None takes
             the mapping `loss_components` there, else every other key that qualifies.
         dead_parameters: count and name parameters without gradient, or with exactly zero, in all steps of an epoch.
@@ -198,7 +199,10 @@ class GradClipMonitor(pl.Callback):
         if self._components is not None:
             self._components.disarm(pl_module)
             if norms := self._components.take():
-                log_step(trainer, {self._key(f"component/{loss}"): norm for loss, norm in norms.items()})
+                total = sum(norms.values()) or 1.0
+                values = {self._key(f"component/{loss}"): norm for loss, norm in norms.items()}
+                shares = {self._key(f"share/{loss}"): norm / total for loss, norm in norms.items()}
+                log_step(trainer, values | shares)
         hears = loggers_hear_this_batch(trainer)
         if (hears or trainer.is_last_batch) and not trainer.fit_loop._should_accumulate():
             self._log(trainer, hears)

@@ -73,7 +73,7 @@ class SensorDataModule(LightningDataModule):
         test: likewise.
         batch_size: rows per batch; None is all of them.
         steps_per_epoch: of ``batch_size=None``.
-        scale: of `scaler`: "standard", "robust" or "none". Batches are not scaled, the learner scales them.
+        scale: of `scaler`: "standard", "robust", "center" or "none". Batches are not scaled, the learner scales them.
         num_workers: of the loaders of batches; 0 is fastest, since a batch is one indexing.
         seed: of the toy sensors, of "iid" splits and of the order of training.
         leave_out: training rows to do without: the `skipped.jsonl` of an earlier run on the same data and splits (its

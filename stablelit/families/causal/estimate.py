@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from stablelit.families.causal.bootstrap import EdgeConfidence, bootstrap_confid
 from stablelit.families.causal.edges import EdgeList
 from stablelit.families.causal.knowledge import EdgeKnowledge
 from stablelit.families.causal.orders import order_of
-from stablelit.families.causal.polish import polish
+from stablelit.families.causal.polish import GraphEstimate, polish
+from stablelit.families.causal.row_statistics import statistics_of_rows
 from stablelit.families.causal.statistics import TrainingStatistics
 from stablelit.families.causal.sufficient_statistics import SufficientStatistics
 from stablelit.functional.edge_thresholds import EdgeCurve, is_acyclic
@@ -125,15 +127,7 @@ class GraphEstimator(nn.Module):
         if not self.searches:
             return
         data = self._sufficient(statistics, rows)
-        found = polish(
-            data,
-            score=self.score,
-            starts=[order_of(self.weights.cpu().numpy())],
-            penalty=self.penalty,
-            knowledge=self.knowledge,
-            restarts=self.restarts,
-            seed=self.seed,
-        )
+        found = self._searched(data, [order_of(self.weights.cpu().numpy())], self.restarts)
         self.graph.copy_(torch.from_numpy(found.adjacency))
         self.weights.copy_(torch.from_numpy(found.weights))
         self.polished.fill_(True)
@@ -152,10 +146,10 @@ class GraphEstimator(nn.Module):
         return EdgeList.from_weights(weights, self.names, directed, None if truth is None else truth.cpu())
 
     def _sufficient(self, statistics: TrainingStatistics, rows: TrainingRows) -> SufficientStatistics:
-        innovations = statistics.innovations(rows.values, rows.mask)
-        observed = rows.mask[:, 0]
-        if (rows.scored != observed).any():
-            return SufficientStatistics.of_rows(innovations, None, rows.scored | ~observed, self.names)
+        innovations, observed = statistics.innovations(rows.values, rows.mask), rows.mask[:, 0]
+        intervened = observed & ~rows.scored
+        if intervened.any():
+            return statistics_of_rows(innovations, observed, intervened, self.names)
         return SufficientStatistics(
             statistics.conditional_covariance(),
             float(statistics.effective_n),
@@ -169,22 +163,24 @@ class GraphEstimator(nn.Module):
         rows, observed, scored = data.rows, data.observed, data.scored
 
         def learn(index: Any) -> Any:
-            drawn = SufficientStatistics.of_rows(
-                rows[index], None, None if scored is None else scored[index], self.names
-            )
+            intervened = None if scored is None else ~scored[index]
+            drawn = statistics_of_rows(rows[index], None, intervened, self.names)
             if observed is not None:
                 # filled cells are no evidence: an edge keeps the price that it has in the whole
-                drawn = SufficientStatistics(drawn.covariance, data.n, self.names, drawn.rows, observed[index])
-            return polish(
-                drawn,
-                score=self.score,
-                starts=[order],
-                penalty=self.penalty,
-                knowledge=self.knowledge,
-                restarts=0,
-                seed=self.seed,
-            ).adjacency
+                drawn = replace(drawn, n=data.n, observed=observed[index])
+            return self._searched(drawn, [order], 0).adjacency
 
         # the length that Kuensch's rate gives for rows that remember
         block = max(1, round(len(rows) ** (1 / 3)))
         return bootstrap_confidence(len(rows), learn, self.bootstrap, block, seed=self.seed)
+
+    def _searched(self, data: SufficientStatistics, starts: list[Any], restarts: int) -> GraphEstimate:
+        return polish(
+            data,
+            score=self.score,
+            starts=starts,
+            penalty=self.penalty,
+            knowledge=self.knowledge,
+            restarts=restarts,
+            seed=self.seed,
+        )

@@ -12,7 +12,7 @@ from torch import Tensor
 from stablelit.errors import DataError, bad_argument, did_you_mean
 from stablelit.families.causal.panel import Bools, Floats
 
-SCALES = ("standard", "robust", "none")
+SCALES = ("standard", "robust", "center", "none")
 # the interquartile range of a Gaussian in standard deviations
 _IQR_OF_GAUSSIAN = 1.3489795003921634
 
@@ -38,7 +38,8 @@ class ColumnScaler:
             mask: ``(n, d)`` True where observed.
             names: of the columns, for messages.
             scale: "standard" (mean and standard deviation), "robust" (median and interquartile range over 1.349, which
-                spikes do not move), or "none" (0 and 1).
+                spikes do not move), "center" (mean and 1, which keeps the proportions of variances) or "none" (0 and
+                1).
 
         Raises:
             ConfigurationError: another `scale`.
@@ -62,6 +63,8 @@ class ColumnScaler:
             )
         if scale == "none":
             return cls(torch.zeros(values.shape[1]), torch.ones(values.shape[1]))
+        if scale == "center":
+            return cls(torch.from_numpy(np.nanmean(observed, axis=0)).float(), torch.ones(values.shape[1]))
         if scale == "standard":
             centre, spread = np.nanmean(observed, axis=0), np.nanstd(observed, axis=0)
         else:
