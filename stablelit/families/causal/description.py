@@ -54,6 +54,8 @@ def told_of_splits(panel: SensorPanel, splits: RowSplits, split: str, lags: int,
     told = [f"split={split}: {counts['train']} training, {counts['val']} validation, {counts['test']} test rows{parts}"]
     if splits.in_gaps:
         told.append(f"{splits.in_gaps} rows are in no split, for gaps of {gap} between them")
+    if splits.unused:
+        told.append(f"{splits.unused} rows are in no split, since train, val and test add up to less than 1")
     if splits.without_history:
         told.append(f"{splits.without_history} rows have not {lags} rows before them and are only history")
     if counts["train"] < panel.n_columns:

@@ -28,12 +28,14 @@ class RowSplits:
         rows: of each split, ascending.
         without_history: rows that have not `lags` rows before them in their recording.
         in_gaps: rows left out between splits.
+        unused: rows in no split because the shares add up to less than 1.
         parts: stretches of which each has its own share of every split.
     """
 
     rows: dict[str, Ints]
     without_history: int
     in_gaps: int
+    unused: int
     parts: int
 
 
@@ -71,7 +73,10 @@ def split_rows(
     without_history = len(panel) - sum(map(len, usable))
     if not usable:
         raise DataError(
-            f"SensorDataModule: none of {len(panel)} rows has the {lags} rows before it that lags={lags} asks."
+            (
+                f"SensorDataModule: none of the {len(panel)} rows has {lags} rows before it in its recording, as "
+                f"lags={lags} asks. Lower lags, or give longer recordings."
+            )
         )
     # what rounding has withheld from each split so far, in rows
     owed = dict.fromkeys(SPLITS, 0.0)
@@ -93,7 +98,8 @@ def split_rows(
                 f"SensorDataModule: {name}={share:g} of {len(panel)} rows leaves that split without a row "
                 f"(lags={lags}, gap={gap}, in {len(parts)} parts). Raise its share, lower gap, or set it to 0."
             )
-    return RowSplits(rows, without_history, in_gaps, len(parts))
+    unused = len(panel) - without_history - in_gaps - sum(map(len, rows.values()))
+    return RowSplits(rows, without_history, in_gaps, unused, len(parts))
 
 
 def _stretches(panel: SensorPanel, lags: int) -> list[Ints]:
@@ -131,10 +137,12 @@ def _gaps(shares: dict[str, float], gap: int, last: bool) -> list[int]:
 
 def _cut(period: Ints, shares: dict[str, float], gaps: list[int], owed: dict[str, float]) -> dict[str, Ints]:
     free = left = max(0, len(period) - sum(gaps))
+    last = max((name for name in shares if shares[name] > 0), key=list(shares).index)
+    everything = sum(shares.values()) > 1 - 1e-9
     parts, begin = {}, 0
     for (name, share), gap in zip(shares.items(), gaps, strict=True):
         owed[name] += share * free
-        size = min(left, int(owed[name] + 0.5 + 1e-9))
+        size = left if everything and name == last else min(left, max(0, int(owed[name] + 0.5 + 1e-9)))
         parts[name] = period[begin : begin + size]
         owed[name] -= size
         begin, left = begin + size + gap, left - size

@@ -3,7 +3,7 @@
 | form | suffix | what it looks like |
 |---|---|---|
 | matrix | .npy, .npz (`truth`), .csv .tsv .txt | 0 and 1; of text with a header of names or without, and with a first column of names or without |
-| list of edges | .csv .tsv .txt | columns Cause, Effect (or source, target; from, to), as in cdt |
+| list of edges | .csv .tsv .txt | columns Cause, Effect (or source, target; from, to), as in cdt; or two names a row |
 | Tetrad | .txt | "Graph Edges:" and lines such as "1. raf --> mek" |
 
 A matrix has a convention: "row" is [i, j] for i -> j (NOTEARS, dagma, gcastle, GraN-DAG), "column" is [i, j] for j -> i
@@ -99,6 +99,8 @@ def _of_text(path: Path, names: Sequence[str], convention: str) -> Bools:
     effect = next((header.index(name) for name in _EFFECTS if name in header), None)
     if cause is not None and effect is not None:
         return _of_edges(path, names, [(row[cause], row[effect]) for row in _as_wide(path, rows)[1:]])
+    if all(len(row) == 2 and set(row) <= set(names) for row in rows):
+        return _of_edges(path, names, [(row[0], row[1]) for row in rows])
     called, body = None, rows
     if all(_number(cell) is None for cell in rows[0] if cell):
         called, body = rows[0], rows[1:]
@@ -111,7 +113,7 @@ def _of_text(path: Path, names: Sequence[str], convention: str) -> Bools:
         if named and called is not None and beside != called:
             raise DataError(
                 f"{path}: the rows are called {', '.join(beside)} and the columns {', '.join(called)}. Allowed: the "
-                f"same names in the same order. If this is a list of edges, call its columns Cause and Effect."
+                f"same names in the same order."
             )
         called = beside if called is None else called
     return _of_matrix(path, _matrix(path, body), called, names, convention)
@@ -223,7 +225,10 @@ def _matrix(path: Path, rows: list[list[str]]) -> NDArray[np.float64]:
             )
         for column, cell in enumerate(row):
             if _number(cell) is None:
-                raise DataError(f"{path}: the matrix has {cell!r} at ({place}, {column}). Allowed: 0 and 1.")
+                raise DataError(
+                    f"{path}: the matrix has {cell!r} at ({place}, {column}). Allowed: 0 and 1. If this is a list of "
+                    f"edges, call its columns Cause and Effect."
+                )
     return np.array([[float(cell) for cell in row] for row in rows]).reshape(len(rows), width)
 
 
