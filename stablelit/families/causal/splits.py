@@ -73,10 +73,8 @@ def split_rows(
     without_history = len(panel) - sum(map(len, usable))
     if not usable:
         raise DataError(
-            (
-                f"SensorDataModule: none of the {len(panel)} rows has {lags} rows before it in its recording, as "
-                f"lags={lags} asks. Lower lags, or give longer recordings."
-            )
+            f"SensorDataModule: none of the {len(panel)} rows has {lags} rows before it in its recording, as "
+            f"lags={lags} asks. Lower lags, or give longer recordings."
         )
     # what rounding has withheld from each split so far, in rows
     owed = dict.fromkeys(SPLITS, 0.0)

@@ -115,13 +115,14 @@ def _mask_for(path: Path, table: Table) -> Bools:
                 raise DataError(f"{path}: has no array 'mask'. Found: {', '.join(sorted(file.files)) or 'nothing'}.")
             return flags_of(file["mask"], table.values.shape, f"{path}: the mask")
     found = read_table(path, Request(None, (), NotObserved.of("mask", []), flags=True))
-    # a mask of the whole file has a column for each of its columns; without names, one for each that is used
-    names = table.names if found.names[0] != "x0" or "x0" in table.names else found.names
-    missing = [name for name in names if name not in found.names]
+    if not found.named:
+        return flags_of(found.values, table.values.shape, f"{path}: the mask")
+    # a mask of the whole file has a column for each of its columns
+    missing = [name for name in table.names if name not in found.names]
     if missing:
         raise DataError(
             f"{path}: the mask has no column {missing[0]!r}. Found: {', '.join(found.names)}. "
             f"{did_you_mean(missing[0], found.names)}".rstrip()
         )
-    at = [found.names.index(name) for name in names]
+    at = [found.names.index(name) for name in table.names]
     return flags_of(found.values[:, at], table.values.shape, f"{path}: the mask")

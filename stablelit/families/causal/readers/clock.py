@@ -45,7 +45,7 @@ def seconds_of(cells: NDArray[Any], source: str, called: Callable[[int], str], t
     for row, cell in enumerate(texts):
         try:
             seconds[row] = (_moment(cell, time_format) - _EPOCH).total_seconds()
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             allowed = "a number or an ISO date such as 2004-03-10T18:00:00" if time_format is None else time_format
             raise DataError(
                 f"{source}: {called(row)} has time {cell!r}. Allowed: {allowed} in every row. Another form is told by "

@@ -6,7 +6,6 @@ the notes.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -33,10 +32,7 @@ def read_delimited(path: Path, request: Request) -> Table:
     """
     path = existing_file(path, "tables", "*.csv")
     dialect, notes = sniff(path, request.not_observed)
-    try:
-        return _read(path, dialect, request, notes)
-    except csv.Error as error:
-        raise DataError(f"{path}: cannot be read as text with {DELIMITERS[dialect.delimiter]} ({error}).") from error
+    return _read(path, dialect, request, notes)
 
 
 def _read(path: Path, dialect: Dialect, request: Request, notes: list[str]) -> Table:
@@ -85,6 +81,7 @@ def _read(path: Path, dialect: Dialect, request: Request, notes: list[str]) -> T
         {name: np.array(texts[:filled], dtype=object) for name, texts in keys.items()},
         called,
         tuple(notes),
+        dialect.named,
     )
 
 

@@ -26,12 +26,14 @@ class Dialect(NamedTuple):
         delimiter: between cells, of `DELIMITERS`.
         names: of the columns.
         skip: rows before the first one of data: comments and the header.
+        named: whether the names are those of a header.
     """
 
     encoding: str
     delimiter: str
     names: tuple[str, ...]
     skip: int
+    named: bool = True
 
     def rows(self, path: Path) -> Iterator[tuple[int, Row]]:
         """The rows of data as cells, each with the number of its line from 1; lines without a character are none."""
@@ -60,7 +62,7 @@ def sniff(path: Path, not_observed: NotObserved) -> tuple[Dialect, list[str]]:
     if len(above) == len(first):
         return Dialect(encoding, delimiter, tuple(name.strip() for name in above), skip), notes
     notes.append(f"has no header: its columns are called x0 to x{len(first) - 1}")
-    return Dialect(encoding, delimiter, tuple(f"x{i}" for i in range(len(first))), skip), notes
+    return Dialect(encoding, delimiter, tuple(f"x{i}" for i in range(len(first))), skip, False), notes
 
 
 def _encoding(path: Path) -> tuple[str, list[str]]:
@@ -102,9 +104,12 @@ def _rows(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, Row]
     with path.open(encoding=encoding, newline="") as file:
         if delimiter:
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
+            try:
+                for row in reader:
+                    if row:
+                        yield reader.line_num, row
+            except csv.Error as error:
+                raise DataError(f"{path}: cannot be read as text with {DELIMITERS[delimiter]} ({error}).") from error
         else:
             for number, line in enumerate(file, start=1):
                 if row := line.split():

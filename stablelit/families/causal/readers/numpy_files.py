@@ -70,7 +70,7 @@ def read_npz(path: Path, request: Request) -> Table:
         raise DataError(
             f"{path}: {naming} has {len(names)} names for {values.shape[1]} columns. Allowed: one for each."
         )
-    return _table(path, values, names, request, (), given)
+    return _table(path, values, names, request, given=given, named=naming is not None)
 
 
 def write_panel(path: str | Path, panel: SensorPanel) -> None:
@@ -95,6 +95,7 @@ def _table(
     request: Request,
     notes: tuple[str, ...] = (),
     given: dict[str, Any] | None = None,
+    named: bool = False,
 ) -> Table:
     values = _numeric(path, "the array", array, 2)
     chosen = request.chosen(list(names), str(path))
@@ -104,7 +105,7 @@ def _table(
     for name, axes in (("mask", (1,)), ("intervened", (1,)), ("truth", (0, 1))):
         if name in given:
             given[name] = _selected(path, name, given[name], len(names), at, axes)
-    return Table(str(path), chosen, values[:, at], keys, notes=notes, given=given)
+    return Table(str(path), chosen, values[:, at], keys, notes=notes, named=named, given=given)
 
 
 def _selected(

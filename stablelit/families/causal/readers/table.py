@@ -104,6 +104,7 @@ class Table:
         keys: the other columns that were asked for, by name: ``(T,)`` numbers, texts or times.
         called: what messages call a row, counted from 0: "line 17", "row 15".
         notes: what was done on the way.
+        named: whether the file says the names itself.
         given: what else the file says of the rows: `mask`, `time`, `environment`, `environment_names`, `intervened`,
             `truth`, as in `SensorPanel`.
     """
@@ -114,6 +115,7 @@ class Table:
     keys: dict[str, NDArray[Any]]
     called: Callable[[int], str] = "row {}".format
     notes: tuple[str, ...] = ()
+    named: bool = True
     given: dict[str, Any] = field(default_factory=dict)
 
 
