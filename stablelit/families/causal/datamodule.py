@@ -28,8 +28,8 @@ from stablelit.families.causal.readers import PanelSettings
 from stablelit.families.causal.readers.settings import NA_VALUES
 from stablelit.families.causal.scaler import SCALES, ColumnScaler
 from stablelit.families.causal.source import FileSource, MemorySource, ToySource, refuse_without_file
-from stablelit.families.causal.splits import WAYS, split_rows
-from stablelit.functional.schedules import check_count, check_number
+from stablelit.families.causal.splits import Splitting, split_rows
+from stablelit.functional.schedules import check_count
 
 _OWNER = "SensorDataModule"
 
@@ -130,7 +130,9 @@ class SensorDataModule(LightningDataModule):
             self.source = ToySource(sem, self.seed)
         else:
             self.source = FileSource(self.path, reading, truth, truth_convention, allow_cyclic)
-        self._take_splitting(split, blocks, lags, gap, {"train": train, "val": val, "test": test})
+        shares = {"train": train, "val": val, "test": test}
+        self.splitting = Splitting(shares, split, lags, gap, blocks, self.seed)
+        self.lags = self.splitting.lags
         if scale not in SCALES:
             raise bad_argument(_OWNER, "scale", scale, ", ".join(SCALES), did_you_mean(str(scale), SCALES))
         self.scale = scale
@@ -143,27 +145,9 @@ class SensorDataModule(LightningDataModule):
         self.leave_out = leave_out
         self.panel: SensorPanel | None = None
         self.notes: list[str] = []
-        # what is handed out again and again, and its copy on a device
+        # batches that are handed out again and again, and their copies on a device
+        self._evaluated: dict[str, WholeBatches] = {}
         self._on_device: dict[int, tuple[dict[str, Tensor], torch.device, dict[str, Tensor]]] = {}
-
-    def _take_splitting(self, split: str, blocks: int, lags: int, gap: int | None, shares: Mapping[str, float]) -> None:
-        if split not in WAYS:
-            raise bad_argument(_OWNER, "split", split, ", ".join(WAYS), did_you_mean(str(split), WAYS))
-        self.split, self.blocks = split, check_count(_OWNER, "blocks", blocks, 1)
-        self.lags = check_count(_OWNER, "lags", lags, 0)
-        if split == "iid" and self.lags:
-            raise ConfigurationError(
-                f"{_OWNER}: split=iid with lags={lags} puts rows of one split into windows of another. Allowed: "
-                f"split=block or split=time."
-            )
-        self.gap = self.lags if gap is None else check_count(_OWNER, "gap", gap, 0)
-        if self.gap < self.lags:
-            raise bad_argument(_OWNER, "gap", gap, f"at least lags={lags}", "Less puts a row into two splits' windows.")
-        self.shares = {n: check_number(_OWNER, n, s, at_least=0.0, at_most=1.0) for n, s in shares.items()}
-        if self.shares["train"] == 0:
-            raise bad_argument(_OWNER, "train", shares["train"], "a share above 0")
-        if (total := sum(self.shares.values())) > 1 + 1e-9:
-            raise ConfigurationError(f"{_OWNER}: train, val and test add up to {total:g}. Allowed: at most 1.")
 
     @classmethod
     def from_panel(cls, panel: SensorPanel, **settings: Any) -> SensorDataModule:
@@ -186,11 +170,11 @@ class SensorDataModule(LightningDataModule):
             return
         delivered = self.source.deliver()
         panel = delivered.panel
-        splits = split_rows(panel, self.shares, self.split, self.lags, self.gap, self.blocks, self.seed)
+        splits = split_rows(panel, self.splitting)
         self.panel, self._splits = panel, splits
         self.sortabilities = sortabilities(panel)
         told = told_of_panel(panel, delivered.called, self.sortabilities)
-        for note in (*delivered.notes, *told, *told_of_splits(panel, splits, self.split, self.lags, self.gap)):
+        for note in (*delivered.notes, *told, *told_of_splits(panel, splits, self.splitting)):
             self._note(note)
 
     def _note(self, message: str) -> None:
@@ -223,12 +207,11 @@ class SensorDataModule(LightningDataModule):
     @cached_property
     def training_data(self) -> SensorDataset | LeftOut:
         """The training split, without the rows that are left out."""
-        panel = self._panel()
-        dataset = SensorDataset(panel, self._splits.rows["train"], self.lags)
+        dataset = self._rows_of("train")
         if self.leave_out is None:
             return dataset
         kept = leave_out(dataset, self.leave_out)
-        self._note(f"left out {len(kept.left_out)} training rows; {len(kept)} are left.")
+        self._note(f"left out {len(kept.left_out)} training rows; {len(kept)} are left")
         return kept
 
     def training_panel(self) -> TrainingRows:
@@ -246,8 +229,8 @@ class SensorDataModule(LightningDataModule):
             "true_edges": None if panel.truth is None else int(panel.truth.sum()),
             **self.sortabilities,
             "lags": self.lags,
-            "gap": self.gap,
-            "split": self.split,
+            "gap": self.splitting.gap,
+            "split": self.splitting.split,
             "n_left_out": len(self._splits.rows["train"]) - len(self.training_data),
             "splits": {name: len(rows) for name, rows in self._splits.rows.items()},
         }
@@ -258,7 +241,7 @@ class SensorDataModule(LightningDataModule):
         # Lightning #21938: on a resume with workers the iterator is made before Lightning calls set_epoch
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
         if self.batch_size is None:
-            whole = WholeBatches(self._whole(self.training_data), self.steps_per_epoch)
+            whole = WholeBatches(self._training_batch, self.steps_per_epoch)
             # every rank takes every step, on rows of its own
             order = ShuffleSampler(whole, seed=self.seed, epoch=epoch, num_replicas=1, rank=0)
             return ShuffleDataLoader(whole, batch_sampler=OneAtATime(order, 1, False), collate_fn=already_a_batch)
@@ -281,6 +264,10 @@ class SensorDataModule(LightningDataModule):
         """Test rows likewise."""
         return self._in_order("test")
 
+    def predict_dataloader(self) -> Any:
+        """All rows that have their lags, also those in gaps, in the order of their recording."""
+        return self._in_order("predict")
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Moves a batch; one that is handed out again and again is moved once."""
         kept = self._on_device.get(id(batch))
@@ -291,21 +278,24 @@ class SensorDataModule(LightningDataModule):
             self._on_device[id(batch)] = (batch, device, moved)
         return moved
 
-    def _whole(self, dataset: SensorDataset | LeftOut) -> dict[str, Tensor]:
+    @cached_property
+    def _training_batch(self) -> dict[str, Tensor]:
+        data = self.training_data
         rank, ranks = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return dataset.__getitems__(list(range(rank, len(dataset), ranks)))
+        if len(data) < ranks:
+            raise ConfigurationError(f"{_OWNER}: {len(data)} training rows for {ranks} ranks. Use fewer ranks.")
+        return data.__getitems__(list(range(rank, len(data), ranks)))
 
     def _in_order(self, split: str) -> Any:
-        panel = self._panel()
-        rows = self._splits.rows[split]
-        if not len(rows):
+        dataset = self._rows_of(split)
+        if not len(dataset):
             return []
-        dataset = SensorDataset(panel, rows, self.lags)
         # without one, a loader draws from the global generator at every epoch, and evaluation moves training
         generator = torch.Generator().manual_seed(self.seed)
         if self.batch_size is None:
-            whole = WholeBatches(dataset.__getitems__(list(range(len(dataset)))))
-            return DataLoader(whole, batch_size=1, collate_fn=already_a_batch, generator=generator)
+            if split not in self._evaluated:
+                self._evaluated[split] = WholeBatches(dataset.whole())
+            return DataLoader(self._evaluated[split], batch_size=1, collate_fn=already_a_batch, generator=generator)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -314,6 +304,15 @@ class SensorDataModule(LightningDataModule):
             collate_fn=already_a_batch,
             generator=generator,
         )
+
+    @cached_property
+    def _all_rows(self) -> SensorDataset:
+        panel = self._panel()
+        return SensorDataset(panel, self._splits.usable, self.lags)
+
+    def _rows_of(self, split: str) -> SensorDataset:
+        everything = self._all_rows
+        return everything if split == "predict" else everything.of_rows(self._splits.rows[split])
 
     def _training_rows(self) -> Ints:
         data = self.training_data

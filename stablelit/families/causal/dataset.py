@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,16 @@ class SensorDataset(Dataset[dict[str, Tensor]]):
             self.environment = torch.from_numpy(panel.environment)
         self.rows = torch.from_numpy(np.ascontiguousarray(rows))
         self._back = torch.arange(1 + lags)
+
+    def of_rows(self, rows: Ints) -> SensorDataset:
+        """Other rows of the same panel, which is not copied."""
+        other = copy(self)
+        other.rows = torch.from_numpy(np.ascontiguousarray(rows))
+        return other
+
+    def whole(self) -> dict[str, Tensor]:
+        """All rows as one batch."""
+        return self.__getitems__(list(range(len(self))))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -7,7 +7,7 @@ import numpy as np
 from stablelit.families.causal.panel import SensorPanel
 from stablelit.families.causal.readers.clock import irregularity
 from stablelit.families.causal.sortability import r2_sortability, varsortability
-from stablelit.families.causal.splits import RowSplits
+from stablelit.families.causal.splits import RowSplits, Splitting
 
 # a column of which float32 keeps fewer levels in a standard deviation than this loses what there is to learn
 _FEWEST_LEVELS = 1000
@@ -47,24 +47,26 @@ def told_of_panel(panel: SensorPanel, source: str, sortability: dict[str, float]
     return told
 
 
-def told_of_splits(panel: SensorPanel, splits: RowSplits, split: str, lags: int, gap: int) -> list[str]:
+def told_of_splits(panel: SensorPanel, splits: RowSplits, how: Splitting) -> list[str]:
     """How many rows went where, and what about them needs care."""
     counts = {name: len(rows) for name, rows in splits.rows.items()}
     parts = "" if splits.parts == 1 else f" in {splits.parts} periods"
-    told = [f"split={split}: {counts['train']} training, {counts['val']} validation, {counts['test']} test rows{parts}"]
+    told = [
+        f"split={how.split}: {counts['train']} training, {counts['val']} validation, {counts['test']} test rows{parts}"
+    ]
     if splits.in_gaps:
-        told.append(f"{splits.in_gaps} rows are in no split, for gaps of {gap} between them")
+        told.append(f"{splits.in_gaps} rows are in no split, for gaps of {how.gap} between them")
     if splits.unused:
         told.append(f"{splits.unused} rows are in no split, since train, val and test add up to less than 1")
-    if splits.without_history:
-        told.append(f"{splits.without_history} rows have not {lags} rows before them and are only history")
+    if only_history := len(panel) - len(splits.usable):
+        told.append(f"{only_history} rows have not {how.lags} rows before them and are only history")
     if counts["train"] < panel.n_columns:
         told.append(
             f"fewer training rows ({counts['train']}) than columns ({panel.n_columns}): regressions are not "
             f"determined, and a graph found here is one of many that fit. Give more rows, or fewer columns"
         )
-    if lags and panel.time is not None and (uneven := irregularity(panel.time, panel.recordings())):
-        told.append(f"{uneven}: a lag of one row is no fixed time (lags={lags}). Resample, or set lags=0")
+    if how.lags and panel.time is not None and (uneven := irregularity(panel.time, panel.recordings())):
+        told.append(f"{uneven}: a lag of one row is no fixed time (lags={how.lags}). Resample, or set lags=0")
     return told + _coarse_columns(panel)
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.causal.panel import SensorPanel
-from stablelit.families.causal.splits import SPLITS, split_rows
+from stablelit.families.causal.splits import SPLITS, RowSplits, Splitting
+from stablelit.families.causal.splits import split_rows as split_by
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -15,6 +16,10 @@ def panel(rows: int, environment: list[int] | None = None, time: np.ndarray | No
     labels = None if environment is None else np.array(environment)
     names = () if environment is None else tuple(f"e{i}" for i in range(max(environment) + 1))
     return SensorPanel.from_values(values, time=time, environment=labels, environment_names=names)
+
+
+def split_rows(rows: SensorPanel, shares: dict[str, float], split: str, **others) -> RowSplits:
+    return split_by(rows, Splitting(shares, split, **others))
 
 
 def windows(rows: np.ndarray, lags: int) -> set[int]:
@@ -35,9 +40,8 @@ def test_no_row_of_one_split_is_in_a_window_of_another_and_gaps_are_kept(split, 
                 distance = np.abs(made.rows[one][:, None] - made.rows[other][None, :]).min()
                 assert distance > gap
     used = sum(len(made.rows[name]) for name in SPLITS)
-    assert used + made.in_gaps + made.without_history == rows
+    assert used + made.in_gaps == len(made.usable) == rows - lags
     assert made.unused == 0
-    assert made.without_history == lags
 
 
 @pytest.mark.parametrize("split", ["block", "time", "iid"])
@@ -101,7 +105,7 @@ def test_empty_splits_take_no_gaps():
 
 def test_windows_do_not_reach_into_another_recording():
     made = split_rows(panel(300, environment=[0] * 100 + [1] * 200), SHARES, "block", lags=3, gap=3)
-    assert made.without_history == 6
+    assert len(made.usable) == 294
     for rows in made.rows.values():
         assert not set(rows.tolist()) & {0, 1, 2, 100, 101, 102}
         # every recording gives to every split
@@ -111,7 +115,7 @@ def test_windows_do_not_reach_into_another_recording():
 
 def test_under_one_clock_a_change_of_conditions_interrupts_nothing():
     made = split_rows(panel(100, environment=[0, 1] * 50, time=np.arange(100.0)), SHARES, "time", lags=2, gap=2)
-    assert made.without_history == 2
+    assert made.usable.tolist() == list(range(2, 100))
 
 
 def test_rows_of_environments_in_no_order_have_no_lags_and_are_split_all_the_same():
@@ -132,3 +136,27 @@ def test_a_split_without_a_row_is_named():
 def test_more_lags_than_rows_are_named():
     with pytest.raises(DataError, match="none of the 30 rows has 40 rows before it"):
         split_rows(panel(30), SHARES, "time", lags=40, gap=40)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "blocks"}, "split='blocks'.*Did you mean 'block'"),
+        ({"split": "iid", "lags": 1}, "split=iid with lags=1.*split=block"),
+        ({"lags": 2, "gap": 1}, "gap=1 is not allowed. Allowed: at least lags=2"),
+        ({"lags": -1}, "lags=-1"),
+        ({"blocks": 0}, "blocks=0"),
+        ({"shares": {"train": 0.0, "val": 0.5, "test": 0.5}}, "train=0.0 is not allowed. Allowed: a share above 0"),
+        ({"shares": {"train": 0.8, "val": 0.3, "test": 0.0}}, "add up to 1.1"),
+        ({"shares": {"train": 0.8, "val": -0.1, "test": 0.0}}, "val=-0.1"),
+        ({"shares": {"train": 100, "val": 0, "test": 0}}, "train=100"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Splitting(**{"shares": SHARES, **settings})
+
+
+def test_a_gap_is_the_lags_where_nothing_is_said():
+    assert Splitting(SHARES, lags=3).gap == 3
+    assert Splitting(SHARES, lags=3, gap=8).gap == 8
