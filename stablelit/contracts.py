@@ -178,11 +178,15 @@ class Scalar:
             )
         if not self.is_tensor and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ContractError(f"{asker}: {place} is a {type(value).__name__} ({value!r}), not a number.")
+        # a module looks for a buffer last of all, which in the middle of a step costs several times what this does
+        self._buffers = getattr(holder, "_buffers", {}) if descriptor is None and self.is_tensor else {}
 
     @property
     def value(self) -> float | Tensor:
         """What stands there now: the float, or the live tensor."""
-        value: float | Tensor = getattr(self._holder, self._name)
+        value: float | Tensor | None = self._buffers.get(self._name)
+        if value is None:
+            value = getattr(self._holder, self._name)
         return value
 
     def set(self, value: float | Tensor) -> None:

@@ -58,6 +58,18 @@ def test_a_buffer_is_filled_in_place():
     assert buffer.item() == 0.75
 
 
+def test_a_buffer_that_was_replaced_is_the_one_that_is_read():
+    model = Model()
+    scalar = Scalar(model, "loss.temperature")
+    model.loss.temperature = torch.tensor(0.5)
+    assert scalar.value is model.loss.temperature
+    model.double()
+    assert scalar.value.dtype == torch.float64
+    del model.loss.temperature
+    model.loss.temperature = 0.25
+    assert scalar.value == 0.25
+
+
 def test_a_property_with_a_setter_is_written():
     model = Model()
     Scalar(model, "loss.mirrored").set(3.0)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor
 
 from stablelit.callbacks._batch import tensors_of
@@ -63,20 +62,21 @@ class PosteriorReader:
 
     def train_values(
         self, pl_module: Any, outputs: Any, batch: Any, accumulated: int
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
+    ) -> tuple[dict[str, Any], Tensor | None]:
         """The numbers of a training batch, shape () or (B,), by name; and the KL per dimension (B, d), if there is one.
 
         Raises:
             ContractError: no KL in two batches.
         """
-        returned = outputs if isinstance(outputs, Mapping) else {}
-        values = {}
+        returned = outputs if type(outputs) is dict or isinstance(outputs, Mapping) else {}
+        values: dict[str, Any] = {}
         for name, value in returned.items():
-            if isinstance(value, Tensor) and value.dim() <= 1 and value.is_floating_point() and value.numel():
+            if isinstance(value, Tensor) and value.ndim <= 1 and value.is_floating_point() and value.numel():
                 values[str(name)] = value.detach()
         if "loss" in values and accumulated != 1:
             values["loss"] = values["loss"] * accumulated
-        kl_per_dim = _matrix(returned.get(self.keys["kl_per_dim"]))
+        found = returned.get(self.keys["kl_per_dim"])
+        kl_per_dim: Tensor | None = found.detach() if _is_matrix(found) else None
         kl = values.get(self.keys["kl"])
         if kl is None and kl_per_dim is not None:
             kl = kl_per_dim.sum(dim=-1)
@@ -93,10 +93,12 @@ class PosteriorReader:
             values["~recon"] = recon
         if kl is not None:
             values["~kl"] = kl
-            if (weight := self.weight) is not None:
-                # a copy: a schedule fills the buffer in place
-                values["~weight"] = torch.as_tensor(weight, dtype=torch.float32, device=kl.device).clone()
-                values["~weighted"] = values["~weight"] * kl
+            if self._scalar is not None:
+                weight = self._scalar.value
+                if isinstance(weight, Tensor):
+                    # a schedule fills the buffer in place; of a device's a copy, for its number would be a wait
+                    weight = weight.item() if weight.is_cpu else weight.detach().clone()
+                values["~weight"] = weight
         return values, kl_per_dim
 
     def validation_values(
@@ -130,5 +132,9 @@ def spread_of_features(batch: Any) -> tuple[float, int]:
     return 0.0, 0
 
 
+def _is_matrix(value: Any) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.ndim == 2 and value.numel() > 0
+
+
 def _matrix(value: Any) -> Tensor | None:
-    return value.detach().float() if isinstance(value, Tensor) and value.dim() == 2 and len(value) else None
+    return value.detach().float() if _is_matrix(value) else None

@@ -12,15 +12,16 @@ from stablelit.functional.posterior import active_by_mean, mutual_information
 
 # the spread of a component is looked at from so many batches on
 FEWEST_BATCHES = 8
-# so many batches are kept before they are reduced, and no KL per dimension of more numbers than that
-KEPT_BATCHES, KEPT_NUMBERS = 32, 1 << 16
+# so many batches are kept before they are reduced, and no more numbers of KL per dimension (4 MiB)
+KEPT_BATCHES, KEPT_NUMBERS = 64, 1 << 20
+WEIGHTED = "~weighted"
 
 
 class TrainSums:
     """Sums over training batches: of every number that the step returned, of the KL, and of the KL per dimension.
 
-    A small operation in the middle of a step costs several times what it costs beside its like, so a batch is only
-    kept, and some dozens of them are reduced together.
+    ``~weighted``, the weight times the KL, is made where both are there. A small operation in the middle of a step
+    costs several times what it costs beside its like, so a batch is only kept, and some dozens are reduced together.
     """
 
     def __init__(self) -> None:
@@ -30,16 +31,24 @@ class TrainSums:
         self.low: Any = None
         self.high: Any = None
         self.per_dim: Any = None
-        self._kept: list[tuple[Mapping[str, Tensor], Tensor | None]] = []
+        self._kept: list[tuple[Mapping[str, Any], Tensor | None]] = []
+        self._most = KEPT_BATCHES
 
-    def add(self, values: Mapping[str, Tensor], kl_per_dim: Tensor | None) -> None:
-        """Counts a batch: its components by name, shape () or (B,), and (B, d); other names begin anew."""
-        if list(values) != self.names:
+    def add(self, values: Mapping[str, Any], kl_per_dim: Tensor | None) -> None:
+        """Counts a batch: its components by name, numbers, () or (B,), and (B, d); other names begin anew."""
+        if not self._kept:
+            names = [*values, WEIGHTED] if "~weight" in values and "~kl" in values else [*values]
+            if names != self.names:
+                self.__init__()  # type: ignore[misc]
+                self.names = names
+            if kl_per_dim is not None:
+                self._most = max(1, min(KEPT_BATCHES, KEPT_NUMBERS // kl_per_dim.numel()))
+        elif values.keys() != self._kept[0][0].keys():
             self.__init__()  # type: ignore[misc]
-            self.names = list(values)
+            return self.add(values, kl_per_dim)
         self._kept.append((values, kl_per_dim))
         self.n += 1
-        if len(self._kept) >= KEPT_BATCHES or (kl_per_dim is not None and kl_per_dim.numel() > KEPT_NUMBERS):
+        if len(self._kept) >= self._most:
             self._reduce()
 
     def _reduce(self) -> None:
@@ -47,7 +56,10 @@ class TrainSums:
         if not kept:
             return
         if self.names:
-            batches = torch.stack([_means([values[name] for values, _ in kept]) for name in self.names], dim=1)
+            means = _means_by_name([values for values, _ in kept])
+            if WEIGHTED in self.names:
+                means[WEIGHTED] = means["~weight"] * means["~kl"]
+            batches = torch.stack([means[name] for name in self.names], dim=1)
             total, low, high = batches.sum(dim=0), batches.amin(dim=0), batches.amax(dim=0)
             if self.total is not None:  # a checkpoint's is on the host
                 total = self.total.to(total.device) + total
@@ -77,12 +89,39 @@ class TrainSums:
         return new
 
 
+def _means_by_name(kept: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The mean over the samples of each batch, by name, (n,) float64 on one device; values are (), (B,) or numbers.
+
+    Values of one shape are reduced in one operation, and one tensor under two names once.
+    """
+    where: dict[str, int] = {}
+    series: list[list[Any]] = []
+    alike: dict[Any, list[int]] = {}
+    place: dict[int, int] = {}
+    for name, value in kept[0].items():
+        where[name] = place.setdefault(id(value), len(place))
+        if where[name] == len(series):
+            series.append([values[name] for values in kept])
+            kind = (value.shape, value.device) if isinstance(value, Tensor) else "number"
+            alike.setdefault(kind, []).append(where[name])
+    device = next((value.device for value in kept[0].values() if isinstance(value, Tensor)), torch.device("cpu"))
+    columns: dict[int, Tensor] = {}
+    for kind, places in alike.items():
+        flat = [value for number in places for value in series[number]]
+        means = torch.tensor(flat, dtype=torch.float64) if kind == "number" else _means(flat)
+        columns.update(zip(places, means.to(device).view(len(places), -1), strict=True))
+    return {name: columns[number] for name, number in where.items()}
+
+
 def _means(batches: Sequence[Tensor]) -> Tensor:
     """The mean over the samples of each batch, float64: (n,) of shapes () or (B,), (n, d) of shape (B, d)."""
     first = batches[0].shape
     if all(batch.shape == first for batch in batches):
-        together = torch.stack(list(batches)).double()
-        return together.mean(dim=1) if together.dim() > 1 else together
+        together = torch.stack(list(batches))
+        if together.dim() == 1:
+            return together.double()
+        # in double a mean over the samples of (B, d) costs twice as much, and no digit of it is looked at
+        return (together.double() if together.dim() == 2 else together.float()).mean(dim=1).double()
     return torch.stack([batch.double().mean(dim=0) if batch.dim() else batch.double() for batch in batches])
 
 

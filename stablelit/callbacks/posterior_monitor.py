@@ -9,9 +9,10 @@ Logs    posterior/active_units, active_units_by_mean, kl_per_dim_max, mutual_inf
         rms_mean, kl_share, gradient_share: once an evaluation, those there is something for
 Resumes exactly: history and sums are in the checkpoint; on several ranks rank zero's sums inside an epoch
 Limits  one wait for the device an evaluation, one after the first batch of all; an evaluation is the end of a
-        validation or of an epoch, so a run with neither sees none; mutual_information cannot exceed ln(buffer); only
-        the first validation loader; first step and `gradient_every` keep the graph for a backward pass or two (manual
-        optimisation: and copy its activations) and run uncompiled; the GPU path was not run
+        validation or of an epoch, so a run with neither sees none; where 64 batches of training or more lie between
+        two, it looks at every fourth; mutual_information cannot exceed ln(buffer); only the first validation loader;
+        first step and `gradient_every` keep the graph for a backward pass or two (manual optimisation: and copy its
+        activations) and run uncompiled; the GPU path was not run
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from stablelit.functional.schedules import check_count, check_number
 
 _OWNER = "PosteriorMonitor"
 _LONGEST_HISTORY = 500
+# where so many batches lie between two evaluations, every fourth of them says enough
+_MANY_BATCHES, _STRIDE = 64, 4
 
 
 class PosteriorMonitor(pl.Callback):
@@ -114,6 +117,7 @@ class PosteriorMonitor(pl.Callback):
         self._taps: list[FirstStepTap] = []
         self._validation: ValidationSums | None = None
         self._train, self._has_begun, self._said = TrainSums(), False, False
+        self._is_automatic, self._stride = True, 1
         self._history: list[dict[str, float]] = []
         self._gradient_shares: list[float] = []
         self._suspect: dict[str, float] = {}
@@ -129,6 +133,10 @@ class PosteriorMonitor(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finds the weight; before the first step of a run, arranges to look into it."""
         self._reader.attach(pl_module)
+        self._is_automatic = bool(pl_module.automatic_optimization)
+        between = (trainer.num_training_batches, getattr(trainer, "val_check_batch", None))
+        few = min(math.inf if batches is None else batches for batches in between) < _MANY_BATCHES
+        self._stride = 1 if few else _STRIDE
         if trainer.global_step == 0:  # also where the callback is used again
             self._train, self._has_begun, self._said = TrainSums(), False, False
             self._history, self._gradient_shares, self._suspect = [], [], {}
@@ -145,8 +153,10 @@ class PosteriorMonitor(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds the batch to the sums."""
-        accumulated = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+        """Adds the batch to the sums; where an evaluation has many batches, every fourth."""
+        if batch_idx % self._stride:
+            return
+        accumulated = trainer.accumulate_grad_batches if self._is_automatic else 1
         values, kl_per_dim = self._reader.train_values(pl_module, outputs, batch, accumulated)
         self._train.add(values, kl_per_dim)
         if not self._has_begun:

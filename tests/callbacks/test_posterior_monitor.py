@@ -92,6 +92,31 @@ def test_the_shares_are_those_of_the_values_and_of_the_gradients_by_hand(tmp_pat
     assert "training_step" not in vars(module)
 
 
+@pytest.mark.parametrize(
+    ("batches", "arguments", "every"),
+    [(63, {}, 1), (64, {}, 4), (128, {"val_check_interval": 32}, 1), (129, {"val_check_interval": 64}, 4)],
+)
+def test_of_many_batches_between_two_evaluations_every_fourth_is_looked_at(batches, arguments, every, tmp_path):
+    values = []
+
+    class Recording(FullVAE):
+        def training_step(self, batch, batch_idx):
+            outputs = super().training_step(batch, batch_idx)
+            values.append((float(outputs["loss"]), 0.25 * float(outputs["kl"].mean())))
+            return outputs
+
+    module = Recording()
+    module.kl_weight.fill_(0.25)
+    data = torch.utils.data.TensorDataset(torch.randn(2 * batches, 6))
+    loader = torch.utils.data.DataLoader(data, batch_size=2)
+    trainer = fit(tmp_path, PosteriorMonitor(), module, train=loader, max_epochs=1, **arguments)
+    whole = arguments.get("val_check_interval", batches)
+    shares = lines(trainer, "posterior/kl_share")
+    for share, begin in zip(shares, range(0, batches, whole), strict=True):
+        loss, term = (sum(column) for column in zip(*values[begin : begin + whole][::every], strict=True))
+        assert share == pytest.approx(term / loss, rel=1e-5)
+
+
 def test_a_module_that_only_logs_its_kl_gets_what_is_possible_and_is_told_the_rest_once(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr("stablelit.callbacks.posterior_monitor.rank_zero_info", said.append)
