@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from stablelit.errors import bad_argument, did_you_mean
-from stablelit.functional.edge_thresholds import REVERSAL_COSTS
+from stablelit.functional.edge_thresholds import REVERSAL_COSTS, EdgeCurve
 from stablelit.functional.multilabel_thresholds import Average, fit_thresholds
 from stablelit.functional.schedules import check_count, check_number
 from stablelit.functional.score_groups import Array, ScoreGroups
@@ -114,6 +114,7 @@ class Outcome:
         curve: of the one label or graph there is, for pictures.
         facts: what the findings ask: predicted, total, positives, distinct, score, null_q95.
         graphs: (B, d, d) bool, the chosen edges, where there are edges.
+        edges: the cuts of those graphs' scores, for pictures.
     """
 
     thresholds: list[float]
@@ -122,3 +123,4 @@ class Outcome:
     curve: ThresholdCurve | None = None
     facts: dict[str, float] = field(default_factory=dict)
     graphs: Array | None = None
+    edges: EdgeCurve | None = None

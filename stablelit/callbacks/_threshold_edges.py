@@ -133,7 +133,7 @@ class EdgeEvaluation:
                 values[f"{name}_fixed"] = counts_at(self.edges.groups, choice.fixed).f_beta(choice.beta)
             values[f"{name}_null"], values[f"{name}_null_q95"] = null
             facts.update(positives=float(counts.positives), score=score, null_q95=null.q95)
-        return Outcome([counts.threshold], values, main, self.edges.curve, facts, self.graphs(counts))
+        return Outcome([counts.threshold], values, main, self.edges.curve, facts, self.graphs(counts), self.edges)
 
     def measure_at(self, threshold: float, same_truth: bool) -> Outcome:
         """Measures a threshold that was chosen elsewhere; on the same graph its score stays an oracle's."""
