@@ -1,12 +1,11 @@
 """Prints one line an epoch where there is no terminal for a progress bar.
 
-Runs    on_train_epoch_end
+Runs    on_train_epoch_end (takes the time); the next on_train_epoch_start, on_train_end, on_exception (prints)
 Reads   the metrics that are on the progress bar, or those that `columns` names; the first optimizer's learning rate
 Writes  standard output
 Logs    nothing
 Resumes the best value so far is in the checkpoint
-Limits  silent on a terminal, where the progress bar shows the same, unless `always`. What a module logs in its own
-        `on_train_epoch_end`, which comes later, is shown one epoch late
+Limits  silent on a terminal, where the progress bar shows the same, unless `always`
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ _OWNER = "EpochPrinter"
 
 class EpochPrinter(pl.Callback):
     """``epoch 3/30  train/loss 84.2  train/kl 7.9  kl/weight 0.81  (1.2 s)``, for logs of batch systems.
+
+    A line is printed when everything that an epoch's end logs is there, of whatever callback, and of the module.
 
     Args:
         always: print on a terminal too.
@@ -67,6 +68,7 @@ class EpochPrinter(pl.Callback):
             raise bad_argument(_OWNER, "mode", mode, "min, max")
         self.best, self.mode = best, mode
         self._began = 0.0
+        self._pending: tuple[int, float] | None = None
         self._best_value: float | None = None
 
     def __repr__(self) -> str:
@@ -74,26 +76,26 @@ class EpochPrinter(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the watch, for a run resumed inside an epoch; a new run has no best value yet."""
-        self._began = time.monotonic()
+        self._began, self._pending = time.monotonic(), None
         if trainer.global_step == 0:
             self._best_value = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the watch."""
+        """Prints the epoch before, and starts the watch."""
+        self._print(trainer)
         self._began = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints the epoch's line."""
-        # every rank asks: the first to ask for a synchronised metric waits for the others
-        shown = self._shown(trainer)
-        marked = self._is_new_best(trainer)
-        if not trainer.is_global_zero or (sys.stdout.isatty() and not self.always):
-            return
-        last = f"/{trainer.max_epochs}" if trainer.max_epochs is not None and trainer.max_epochs > 0 else ""
-        values = "  ".join(f"{name} {value}" for name, value in shown.items())
-        seconds = time.monotonic() - self._began
-        tail = "  NEW BEST" if marked else ""
-        print(f"epoch {trainer.current_epoch + 1}{last}  {values}  ({seconds:.1f} s){tail}", flush=True)
+        """Stops the watch."""
+        self._pending = (trainer.current_epoch + 1, time.monotonic() - self._began)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prints the last epoch."""
+        self._print(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Prints the last epoch that was finished."""
+        self._print(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far, and of which metric."""
@@ -103,6 +105,20 @@ class EpochPrinter(pl.Callback):
         """Takes it up, if it is the same metric's."""
         if state_dict["metric"] == self.best:
             self._best_value = state_dict["best"]
+
+    def _print(self, trainer: pl.Trainer) -> None:
+        if self._pending is None:
+            return
+        (epoch, seconds), self._pending = self._pending, None
+        # every rank asks: the first to ask for a synchronised metric waits for the others
+        shown = self._shown(trainer)
+        marked = self._is_new_best(trainer)
+        if not trainer.is_global_zero or (sys.stdout.isatty() and not self.always):
+            return
+        last = f"/{trainer.max_epochs}" if trainer.max_epochs is not None and trainer.max_epochs > 0 else ""
+        values = "  ".join(f"{name} {value}" for name, value in shown.items())
+        tail = "  NEW BEST" if marked else ""
+        print(f"epoch {epoch}{last}  {values}  ({seconds:.1f} s){tail}", flush=True)
 
     def _shown(self, trainer: pl.Trainer) -> dict[str, str]:
         if self.columns is None:

@@ -54,6 +54,12 @@ def test_a_new_best_value_is_marked_and_no_other(tmp_path, capsys, mode, expecte
     assert [line.endswith("NEW BEST") for line in printed(capsys)] == expected
 
 
+def test_what_a_later_callback_logs_at_the_epochs_end_is_in_its_line(tmp_path, capsys):
+    callbacks = [EpochPrinter(columns={"watched": "watched"}), Scripted([2.0, 3.0, 1.0])]
+    make_trainer(tmp_path, callbacks).fit(make_module(), train_loader())
+    assert [line.split()[3] for line in printed(capsys)] == ["2", "3", "1"]
+
+
 def test_a_resumed_run_remembers_the_best_value():
     before = EpochPrinter(best="watched")
     before._best_value = 1.5

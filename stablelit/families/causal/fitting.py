@@ -88,7 +88,7 @@ def findings_before(learner: Any, datamodule: Any) -> list[Finding]:
                 "model.noise=laplace or model.noise=gaussian, which no unit changes",
             )
         )
-    if objective.noise in SCALE_DEPENDENT and not raw:
+    if objective.noise in SCALE_DEPENDENT and not raw and learner.mechanism.predicts_by_graph:
         found.append(
             Finding(
                 "standardised-least-squares",
