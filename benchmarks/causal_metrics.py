@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.order_peers import paired
 from benchmarks.rows import Row, run
+from stablelit.families.causal.graphs import random_dag
 from stablelit.families.causal.metrics import (
     ancestor_adjustment_distance,
     graph_scores,
@@ -26,26 +27,17 @@ REPEATS = 5
 Graph = Any
 
 
-def random_dag(rng: np.random.Generator, nodes: int, density: float) -> Graph:
-    """(d, d) bool with at least one edge, its order random."""
-    upper = np.triu(rng.random((nodes, nodes)) < density, 1)
-    upper[0, 1] = True
-    order = rng.permutation(nodes)
-    return upper[np.ix_(order, order)]
-
-
 def random_pairs(seed: int = 0) -> list[tuple[Graph, Graph]]:
     """Estimates and truths of 2 to 20 nodes and of any density; a third are a truth with some edges turned."""
     rng, pairs = np.random.default_rng(seed), []
     for case in range(GRAPHS):
         nodes = int(rng.integers(2, 21))
-        truth = random_dag(rng, nodes, rng.random())
-        estimate = random_dag(rng, nodes, rng.random())
+        places = nodes * (nodes - 1) // 2
+        estimate, truth = (random_dag(nodes, rng, edges=int(rng.integers(1, places + 1))) for _ in range(2))
         if case % 3 == 0:
-            order = np.argsort(rng.permutation(nodes))
-            joined = (truth | truth.T) & (rng.random((nodes, nodes)) < 0.9)
-            estimate = joined & (order[:, None] < order[None, :])
-            estimate = estimate if estimate.any() else truth
+            rank = rng.permutation(nodes)
+            kept = (truth | truth.T) & (rank[:, None] < rank[None, :]) & (rng.random((nodes, nodes)) < 0.9)
+            estimate = kept if kept.any() else truth
         pairs.append((estimate, truth))
     return pairs
 
@@ -125,7 +117,7 @@ def speed_rows() -> Iterator[Row]:
         import gadjid as package
 
         for nodes in (20, 100):
-            estimate, truth = (random_dag(rng, nodes, 4 / nodes) for _ in range(2))
+            estimate, truth = (random_dag(nodes, rng, degree=2) for _ in range(2))
             given = (truth.astype(np.int8), estimate.astype(np.int8), "from row to column")
             assert gadjid(estimate, truth)["sid"] == structural_intervention_distance(estimate, truth)
             theirs, ours, ratio = paired(
