@@ -30,6 +30,8 @@ from stablelit.families.causal.orders import equal_variance_order
 from stablelit.families.causal.panel import Bools, Floats, Ints
 from stablelit.families.causal.sufficient_statistics import SufficientStatistics
 
+# the share of a parent's price at which growth goes on, see `parent_trees`
+GROWTH_SHARE = 0.5
 # a residual variance below this share of a column's is the rounding of 0
 LEAST_SHARE = 1e-13
 
@@ -74,7 +76,7 @@ class NodeScore:
         raise NotImplementedError
 
     def least_drop(self, nodes: Ints, residual_variance: Floats) -> Floats:
-        """``(B,)`` by how much one more parent must lower the residual variance to be worth its price."""
+        """``(B,)`` by how much one more parent must lower the residual variance for growth to go on."""
         raise NotImplementedError
 
     def most_rise(self, nodes: Ints, residual_variance: Floats) -> Floats:
@@ -106,7 +108,7 @@ class GaussianScore(NodeScore):
 
     def __init__(self, statistics: SufficientStatistics, penalty: float = 2.0) -> None:
         super().__init__(statistics, penalty)
-        self._grow = -np.expm1(-self.price / self.n)
+        self._grow = -np.expm1(-GROWTH_SHARE * self.price / self.n)
         self._shrink = np.expm1(self.price / self.n)
 
     def likelihood(self, nodes: Ints, residual_variance: Floats) -> Floats:
@@ -114,7 +116,7 @@ class GaussianScore(NodeScore):
         return np.asarray(self.n[nodes] * np.log(np.maximum(residual_variance, LEAST_SHARE)))
 
     def least_drop(self, nodes: Ints, residual_variance: Floats) -> Floats:
-        """RV (1 - exp(-price / n)), smaller than RV."""
+        """RV (1 - exp(-price / n)), of the price at which growth goes on."""
         return np.asarray(residual_variance * self._grow[nodes])
 
     def most_rise(self, nodes: Ints, residual_variance: Floats) -> Floats:
@@ -142,12 +144,12 @@ class EqualVarianceScore(NodeScore):
         return np.asarray(self.n[nodes] * residual_variance / self.noise_variance)
 
     def least_drop(self, nodes: Ints, residual_variance: Floats) -> Floats:
-        """The price in units of variance, price s^2 / n."""
-        return np.asarray(self.price[nodes] * self.noise_variance / self.n[nodes])
+        """The price at which growth goes on, times s^2 / n."""
+        return GROWTH_SHARE * self.most_rise(nodes, residual_variance)
 
     def most_rise(self, nodes: Ints, residual_variance: Floats) -> Floats:
-        """The same: this score is linear in the variance."""
-        return self.least_drop(nodes, residual_variance)
+        """The price, times s^2 / n."""
+        return np.asarray(self.price[nodes] * self.noise_variance / self.n[nodes])
 
 
 class NonGaussianScore(GaussianScore):

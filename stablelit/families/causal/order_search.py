@@ -19,7 +19,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from stablelit.families.causal.knowledge import EdgeKnowledge
-from stablelit.families.causal.metrics.relations import reachable
 from stablelit.families.causal.panel import Bools, Ints
 from stablelit.families.causal.parent_trees import ParentTrees
 
@@ -49,11 +48,11 @@ class OrderSearch:
         """
         best, least = [], float("inf")
         for start in {tuple(self.knowledge.in_order(order).tolist()): None for order in starts}:
-            order, score = self.settle(list(start))
+            order, score = self.descend(list(start))
             if score < least - LEAST_GAIN or not best:
                 best, least = order, score
         for _ in range(shakes):
-            order, score = self.settle(self._shaken(best, rng))
+            order, score = self.descend(self._shaken(best, rng))
             # a tie is taken: it walks along plateaus, of which Markov equivalence makes many
             if score < least + LEAST_GAIN:
                 best, least = order, min(score, least)
@@ -82,13 +81,6 @@ class OrderSearch:
                 break
         return order, score
 
-    def settle(self, order: list[int]) -> tuple[list[int], float]:
-        """As `descend`, until looking back for parents that were missed does not improve the order either."""
-        while True:
-            order, score = self.descend(order)
-            if not self.trees.look_back([*self._along(order), *self._around(order)]):
-                return order, score
-
     def total(self, order: Sequence[int]) -> float:
         """The sum of the scores of all nodes in this order."""
         total, prefix = 0.0, 0
@@ -111,12 +103,6 @@ class OrderSearch:
         for node in order:
             yield node, prefix
             prefix |= self._bits[node]
-
-    def _around(self, order: list[int]) -> Iterable[tuple[int, int]]:
-        """Every node with all that its graph lets come before it: those that do not descend from it."""
-        reached = reachable(self.graph(order))
-        for node in order:
-            yield node, sum(self._bits[i] for i in np.flatnonzero(~reached[node]))
 
     def _questions(self, order: list[int], moving: int) -> Iterable[tuple[int, int]]:
         prefix, with_it = 0, self._bits[moving]

@@ -38,7 +38,9 @@ from stablelit.families.causal.row_statistics import statistics_of_windows
 from stablelit.families.causal.sufficient_statistics import SufficientStatistics
 
 OWNER = "polish"
-RANDOM_STARTS, RESTARTS = 2, 20
+RANDOM_STARTS = 2
+# the equal-variance order needs no more: its local optimum was the best known in all but 1 of 20 simulated data sets
+RESTARTS = {"gaussian": 10, "equal_variance": 0, "non_gaussian": 10}
 # "auto" takes noise for Gaussian unless so small a share of Gaussian data sets looks as far from it
 LEAST_P_VALUE = 1e-3
 # DirectLiNGAM compares every pair at every step; so many numbers are enough for a place to begin
@@ -58,7 +60,7 @@ class GraphEstimate:
         noise_variance: ``(d,)`` of the residuals, in the input's units squared.
         names: of the nodes.
         gaussian_p_value: how likely Gaussian noise is to leave residuals that look as far from it, on the graph that
-            the Gaussian score finds; None where "auto" did not ask.
+            the Gaussian score finds; None where there are no rows, or the score did not ask.
     """
 
     weights: Floats
@@ -77,7 +79,7 @@ def polish(
     starts: Sequence[Sequence[int] | Ints] = (),
     penalty: float = 2.0,
     knowledge: EdgeKnowledge | None = None,
-    restarts: int = RESTARTS,
+    restarts: int | None = None,
     seed: int = 0,
 ) -> GraphEstimate:
     """The best graph that a search over orders finds, see `order_search`.
@@ -99,7 +101,8 @@ def polish(
         starts: orders to begin with, for example that of a gradient learner's weights (`orders.order_of`).
         penalty: of the score, in units of BIC's.
         knowledge: forbidden and required edges; the nodes in the order of the columns.
-        restarts: how many times the best order is shaken and searched again.
+        restarts: how many times the best order is shaken and searched again. None is 10, and 0 for "equal_variance",
+            where the first order leaves little to find.
         seed: of random starts and shakes.
 
     Raises:
@@ -110,8 +113,10 @@ def polish(
     scores = ("auto", *SCORES)
     if score not in scores:
         raise bad_argument(OWNER, "score", score, ", ".join(scores), did_you_mean(str(score), scores))
-    if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 0:
-        raise bad_argument(OWNER, "restarts", restarts, "a whole number of 0 or more")
+    if restarts is not None and (
+        isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 0
+    ):
+        raise bad_argument(OWNER, "restarts", restarts, "None or a whole number of 0 or more")
     d = statistics.nodes
     given = [checked_order(OWNER, "starts", order, d) for order in starts]
     known = EdgeKnowledge.nothing(statistics.names) if knowledge is None else knowledge
@@ -125,23 +130,16 @@ def polish(
         )
     rng = np.random.default_rng(seed)
     p_value = None
-    if score in ("gaussian", "equal_variance"):
-        chosen = SCORES[score](statistics, penalty)
-        own = [chosen.order] if isinstance(chosen, EqualVarianceScore) else _scale_free_starts(chosen, rng)
-        graph, total = _searched(chosen, known, [*given, *own], restarts, rng)
-    else:
-        # a graph is needed here only to begin with, or to look at residuals: half the shakes do
-        first = SCORES["gaussian"](statistics, penalty)
-        chosen = first
-        graph, total = _searched(first, known, [*given, *_scale_free_starts(first, rng)], restarts, rng)
-        if score == "non_gaussian" or statistics.rows is not None:
-            further = NonGaussianScore(statistics, penalty)
-            if score == "auto":
-                p_value = _p_value(further, graph)
-            if score == "non_gaussian" or (p_value is not None and p_value < LEAST_P_VALUE):
-                chosen = further
-                own = [lingam_order(_some_rows(further.statistics.rows), known), order_of(graph)]
-                graph, total = _searched(chosen, known, [*given, *own], restarts, rng)
+    chosen = SCORES["gaussian" if score in ("auto", "non_gaussian") else score](statistics, penalty)
+    own = [chosen.order] if isinstance(chosen, EqualVarianceScore) else _scale_free_starts(chosen, rng)
+    graph, total = _searched(chosen, known, [*given, *own], restarts, rng)
+    if score == "non_gaussian" or (score == "auto" and statistics.rows is not None):
+        further = NonGaussianScore(statistics, penalty)
+        p_value = _p_value(further, graph)
+        if score == "non_gaussian" or p_value < LEAST_P_VALUE:
+            chosen = further
+            own = [lingam_order(_some_rows(further.statistics.rows), known), order_of(graph)]
+            graph, total = _searched(chosen, known, [*given, *own], restarts, rng)
     if chosen.name == "gaussian" and statistics.covariance.ndim == 2:
         graph = preferred_member(graph, r2_order(chosen.statistics.covariance), knowledge)
     return _estimate(chosen, statistics, graph, total, p_value)
@@ -154,7 +152,7 @@ def learn_graph(
     starts: Sequence[Sequence[int] | Ints] = (),
     penalty: float = 2.0,
     knowledge: EdgeKnowledge | None = None,
-    restarts: int = RESTARTS,
+    restarts: int | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> GraphEstimate:
@@ -196,10 +194,10 @@ def learn_graph(
 
 
 def _searched(
-    score: NodeScore, knowledge: EdgeKnowledge, starts: list[Ints], restarts: int, rng: np.random.Generator
+    score: NodeScore, knowledge: EdgeKnowledge, starts: list[Ints], restarts: int | None, rng: np.random.Generator
 ) -> tuple[Bools, float]:
     search = OrderSearch(ParentTrees(score, knowledge), knowledge)
-    order, total = search.run(starts, restarts, rng)
+    order, total = search.run(starts, RESTARTS[score.name] if restarts is None else int(restarts), rng)
     return search.graph(order), total
 
 
