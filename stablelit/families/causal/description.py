@@ -12,6 +12,7 @@ from stablelit.families.causal.splits import RowSplits, Splitting
 # a column of which float32 keeps fewer levels in a standard deviation than this loses what there is to learn
 _FEWEST_LEVELS = 1000
 _MOSTLY_MISSING = 0.5
+_FEWEST_FOR_A_CLOCK = 10
 
 
 def sortabilities(panel: SensorPanel) -> dict[str, float]:
@@ -38,6 +39,8 @@ def told_of_panel(panel: SensorPanel, source: str, sortability: dict[str, float]
     mostly = [f"{panel.names[i]} ({_percent(missing[i])})" for i in np.flatnonzero(missing > _MOSTLY_MISSING)]
     if mostly:
         told.append(f"mostly missing: {', '.join(mostly)}")
+    if panel.time is None and (clocks := _even_columns(panel)):
+        told.append(f"{', '.join(clocks)} rises by the same step in every row: if it is time, name it as time_column")
     if panel.environment is not None:
         counts = np.bincount(panel.environment, minlength=len(panel.environment_names))
         each = zip(panel.environment_names, counts, strict=True)
@@ -59,7 +62,7 @@ def told_of_splits(panel: SensorPanel, splits: RowSplits, how: Splitting) -> lis
     if splits.unused:
         told.append(f"{splits.unused} rows are in no split, since train, val and test add up to less than 1")
     if only_history := len(panel) - len(splits.usable):
-        told.append(f"{only_history} rows have not {how.lags} rows before them and are only history")
+        told.append(f"rows at the beginning of a recording that are only history (lags={how.lags}): {only_history}")
     if counts["train"] < panel.n_columns:
         told.append(
             f"fewer training rows ({counts['train']}) than columns ({panel.n_columns}): regressions are not "
@@ -68,6 +71,14 @@ def told_of_splits(panel: SensorPanel, splits: RowSplits, how: Splitting) -> lis
     if how.lags and panel.time is not None and (uneven := irregularity(panel.time, panel.recordings())):
         told.append(f"{uneven}: a lag of one row is no fixed time (lags={how.lags}). Resample, or set lags=0")
     return told + _coarse_columns(panel)
+
+
+def _even_columns(panel: SensorPanel) -> list[str]:
+    if len(panel) < _FEWEST_FOR_A_CLOCK:
+        return []
+    steps = np.diff(panel.values, axis=0)
+    even = (np.abs(steps - steps[0]) <= 1e-6 * np.abs(steps[0])).all(axis=0) & (steps[0] > 0) & panel.mask.all(axis=0)
+    return [panel.names[i] for i in np.flatnonzero(even)]
 
 
 def _coarse_columns(panel: SensorPanel) -> list[str]:

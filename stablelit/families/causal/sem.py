@@ -78,7 +78,7 @@ class SyntheticSEM:
         nodes: d, at least 2.
         rows: T.
         graph: "ER" (Erdos-Renyi) or "SF" (scale-free), see `graphs.random_dag`.
-        degree: expected edges a node: 2 is ER2, ``2 d`` edges.
+        degree: expected edges a node: 2 is ER2, ``2 d`` edges. None is 2, or all pairs where fewer nodes have fewer.
         edges: how many edges exactly, in place of `degree`.
         noise: "gaussian", "laplace", "gumbel" or "student" (5 degrees of freedom).
         noise_scale: standard deviation of e. One number is equal variances, which least squares needs; a pair draws
@@ -108,7 +108,7 @@ class SyntheticSEM:
         nodes: int = 13,
         rows: int = 2500,
         graph: str = "ER",
-        degree: float = 2.0,
+        degree: float | None = None,
         edges: int | None = None,
         noise: str = "gaussian",
         noise_scale: float | Sequence[float] = 1.0,
@@ -121,6 +121,9 @@ class SyntheticSEM:
         units: str | Sequence[float] = "none",
         seed: int = 0,
     ) -> None:
+        nodes = check_count(_OWNER, "nodes", nodes, 2)
+        if degree is None:
+            degree = min(2.0, (nodes - 1) / 2) if graph == "ER" else min(2.0, nodes - 1.0)
         check_graph(_OWNER, nodes, graph, degree, edges)
         if noise not in _NOISES:
             raise bad_argument(_OWNER, "noise", noise, ", ".join(_NOISES), did_you_mean(str(noise), _NOISES))

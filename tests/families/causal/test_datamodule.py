@@ -192,7 +192,7 @@ def test_fewer_rows_than_columns_are_told_with_the_numbers():
 
 def test_rows_that_are_in_no_split_are_counted():
     notes = toy(lags=1, gap=3, train=0.5, val=0.2, test=0.1).notes
-    assert any(note == "1 rows have not 1 rows before them and are only history" for note in notes)
+    assert any(note == "rows at the beginning of a recording that are only history (lags=1): 1" for note in notes)
     assert any("rows are in no split, for gaps of 3 between them" in note for note in notes)
     assert any("rows are in no split, since train, val and test add up to less than 1" in note for note in notes)
 

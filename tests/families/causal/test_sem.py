@@ -166,10 +166,16 @@ def test_settings_make_the_same_draw():
     assert again.settings() == model.settings()
 
 
+@pytest.mark.parametrize(("nodes", "edges"), [(2, 1), (3, 3)])
+def test_few_nodes_are_all_joined_where_nothing_is_said(nodes, edges):
+    assert SyntheticSEM(nodes=nodes, rows=5).draw().panel.truth.sum() == edges
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"nodes": 1}, "nodes=1"),
+        ({"nodes": 3, "degree": 2.0}, "degree=2.0.*at most 1"),
         ({"rows": 1}, "rows=1"),
         ({"noise": "laplac"}, "noise='laplac'.*Did you mean 'laplace'"),
         ({"noise_scale": 0.0}, "noise_scale=0.0"),
