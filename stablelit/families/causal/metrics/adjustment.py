@@ -73,30 +73,26 @@ def _mistakes(adjustment: Array, no_effect: Array, truth: Array) -> int:
 
 def _not_valid(adjustment: Array, truth: Array) -> Array:
     """(d, d) whether ``adjustment[t]``, without t, is no valid set for the effect of t on y in `truth`."""
-    off = ~np.eye(len(truth), dtype=bool)
     reach = reachable(truth)
-    # [t, v]: v or a descendant of v is adjusted for, so that a collider at v lets through
-    opened = composed(adjustment, reach.T)
-    # a node w on a directed path from t to y that has an adjusted descendant
-    forbidden = composed(reach & off & opened, reach)
-    return forbidden | _undirected_connection(adjustment, opened, truth)
+    # of descendants of a directed path's nodes those on it are enough: the others open a walk that is not directed
+    on_the_way = composed(reach & adjustment, reach)
+    return on_the_way | _undirected_connection(adjustment, truth)
 
 
-def _undirected_connection(adjustment: Array, opened: Array, truth: Array) -> Array:
-    """(d, d) whether a path from t to y that is not directed is open, given ``adjustment[t]``.
+def _undirected_connection(adjustment: Array, truth: Array) -> Array:
+    """(d, d) whether a walk from t to y that is not directed is open, given ``adjustment[t]``.
 
     Three kinds of walks away from t: all edges forward (`onward`), else by the direction of the last edge, `into` the
-    node or `out_of` it. A walk goes on through a node that is not adjusted for, unless its two edges meet there head to
-    head; then it goes on if the node is opened. It never comes back to t.
+    node or `out_of` it. Where its two edges meet head to head at a node, a walk goes on if the node is adjusted for,
+    elsewhere if it is not. It never comes back to t.
     """
     off = ~np.eye(len(truth), dtype=bool)
     onward, into, out_of = truth, np.zeros_like(truth), truth.T
-    free = ~adjustment
     while True:
-        backward = (out_of & free) | ((into | onward) & opened)
+        backward = (out_of & ~adjustment) | ((into | onward) & adjustment)
         next_out_of = (out_of | composed(backward, truth.T)) & off
-        next_into = (into | composed((out_of | into) & free, truth)) & off
-        next_onward = (onward | composed(onward & free, truth)) & off
+        next_into = (into | composed((out_of | into) & ~adjustment, truth)) & off
+        next_onward = (onward | composed(onward & ~adjustment, truth)) & off
         grown = (next_out_of != out_of) | (next_into != into) | (next_onward != onward)
         onward, into, out_of = next_onward, next_into, next_out_of
         if not grown.any():
