@@ -39,9 +39,7 @@ class GeneratesJets(LightningModule):
     def reconstruct(self, batch: dict[str, Tensor], seed: int = 0, calibrate: bool | None = None) -> dict[str, Tensor]:
         """Jets drawn from p(X | z = mu(X)), as a batch; a draw from a set's density, so particles have no partners."""
         mean, _ = self.encode(batch)
-        label = batch.get("label", torch.zeros(len(mean), dtype=torch.long, device=mean.device))
-        draws = self._private_generator(seed)
-        return draw_jets(self.network, mean, label, batch["jet"][:, 0], draws, self._calibrates(calibrate))
+        return self._drawn_from(mean, batch, seed, calibrate)
 
     @torch.no_grad()
     def sample(
@@ -155,6 +153,15 @@ class GeneratesJets(LightningModule):
         n = len(batch["particles"])
         first, self._n_predicted = self._n_predicted, self._n_predicted + n
         return {"id": batch.get("id", torch.arange(first, first + n, device=self.device)), **self.score(batch)}
+
+    def _drawn_from(
+        self, z: Tensor, batch: dict[str, Tensor], seed: int, calibrate: bool | None = None
+    ) -> dict[str, Tensor]:
+        """Jets drawn from p(X | z) under the conditions of the first jets of a batch, one for each z."""
+        n = len(z)
+        label = batch["label"][:n] if "label" in batch else torch.zeros(n, dtype=torch.long, device=z.device)
+        draws = self._private_generator(seed)
+        return draw_jets(self.network, z, label, batch["jet"][:n, 0], draws, self._calibrates(calibrate))
 
     def _seen(self, batch: dict[str, Tensor]) -> tuple[JetGraph, Tensor]:
         """The graph and the condition of a batch."""

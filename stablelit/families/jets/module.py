@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # evaluation draws from these seeds: its epochs are comparable, and it moves no global random state
-EVALUATION_SEED, SAMPLING_SEED = 20_240_117, 20_240_118
+EVALUATION_SEED, SAMPLING_SEED, RECONSTRUCTION_SEED = 20_240_117, 20_240_118, 20_240_120
 
 
 class JetVAE(GeneratesJets):
@@ -143,7 +143,7 @@ class JetVAE(GeneratesJets):
             hyperedges=hyperedges,
             backend=backend,
         )
-        self.evaluation = JetEvaluation(test_metrics)
+        self.evaluation = JetEvaluation(latent_dim, test_metrics)
         self.register_buffer("kl_weight", torch.tensor(1.0), persistent=False)
         self._optimizer, self._lr_schedule = optimizer, lr_schedule
         self._reporter = FindingReporter(owner)
@@ -191,13 +191,20 @@ class JetVAE(GeneratesJets):
             The decoder's terms ``(B,)``, of which ``recon`` is ``-log p(X | z)``, with ``jet_level`` of the heads where
             there are any; and the KL of each dimension ``(B, d)``. All in nats.
         """
+        terms, mean, logvar = self._bound(batch, generator)
+        return terms, gaussian_kl_per_dim(mean, logvar)
+
+    def _bound(
+        self, batch: dict[str, Tensor], generator: torch.Generator | None
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The decoder's terms, and mean and log variance of q(z | X)."""
         graph, condition = self._seen(batch)
         mean, logvar = self.network.encode(graph, condition)
         code = self.network.draw_code(mean, logvar, condition, generator)
         terms = self.network.decoder.recon_terms(code, graph.x, graph.mask, graph)
         if self.network.jet_level is not None:
             terms["jet_level"] = self.network.jet_level.nll(code, graph.particles, graph.mask, self.network)
-        return terms, gaussian_kl_per_dim(mean, logvar)
+        return terms, mean, logvar
 
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate, unless the constructor was given others."""
@@ -212,7 +219,7 @@ class JetVAE(GeneratesJets):
         self._begin_evaluation("test")
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Logs the negative evidence lower bound, weight 1 whatever `kl_weight` says, and returns its terms."""
+        """Logs the negative evidence lower bound, weight 1 whatever `kl_weight` says; returns its terms and q(z|X)."""
         return self._evaluate(batch, batch_idx, "val")
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -236,7 +243,8 @@ class JetVAE(GeneratesJets):
         self.evaluation.begin(stage)
 
     def _evaluate(self, batch: dict[str, Tensor], batch_idx: int, stage: str) -> dict[str, Tensor]:
-        terms, kl_per_dim = self.terms(batch, self._private_generator(EVALUATION_SEED + batch_idx))
+        terms, mean, logvar = self._bound(batch, self._private_generator(EVALUATION_SEED + batch_idx))
+        kl_per_dim = gaussian_kl_per_dim(mean, logvar)
         kl = kl_per_dim.sum(dim=-1)
         loss = (terms["recon"] + kl).mean()
         values = {"loss": loss, "recon": terms["recon"].mean(), "kl": kl.mean()}
@@ -248,8 +256,10 @@ class JetVAE(GeneratesJets):
             # no bound in nats: what it is made of says more than the sum
             values.update({name: term.mean() for name, term in terms.items()})
         self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(kl), sync_dist=True)
-        self.evaluation.add(batch["particles"], batch["mask"], kl_per_dim)
-        return {**terms, "kl": kl, "kl_per_dim": kl_per_dim}
+        n = self.evaluation.n_to_reconstruct(len(kl))
+        reconstructed = self._drawn_from(mean[:n], batch, RECONSTRUCTION_SEED + batch_idx) if n else None
+        self.evaluation.add(batch, mean, kl_per_dim, reconstructed)
+        return {**terms, "kl": kl, "kl_per_dim": kl_per_dim, "mean": mean, "logvar": logvar}
 
     def _end_evaluation(self, stage: str) -> None:
         if self.trainer.sanity_checking:
@@ -259,7 +269,8 @@ class JetVAE(GeneratesJets):
         drawn = self.sample(n, generator=self._private_generator(SAMPLING_SEED))
         if self.network.jet_level is not None:
             raw = self.sample(n, generator=self._private_generator(SAMPLING_SEED), calibrate=False)
-        scores = self.evaluation.finish(drawn, raw)
+        jets = getattr(getattr(self.trainer, "datamodule", None), "jets", None)
+        scores = self.evaluation.finish(drawn, raw, getattr(jets, "classes", ()))
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, sync_dist=True)
         for finding in self.evaluation.findings:
             self._reporter.report(self.trainer, finding)

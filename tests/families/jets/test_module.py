@@ -146,13 +146,15 @@ W1_QUANTITIES = ("mass", "pt", "multiplicity", "etarel", "phirel", "ptrel", "del
 
 def test_validation_and_test_log_the_same_quantities_and_a_test_their_errors_too(fitted):
     module, runner, _ = fitted
-    quantities = {"neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1_raw"}
+    quantities = {"neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1_raw", "active_units"}
     quantities |= {f"{name}_w1{end}" for name in W1_QUANTITIES for end in ("", "_floor")}
     validated = runner.validate(module, datamodule=data(), verbose=False)[0]
     assert set(validated) == {f"val/{quantity}" for quantity in quantities}
     with pytest.warns(FindingWarning, match="too-few-jets-for-fpd: 16 real and 16 generated"):
         tested = runner.test(module, datamodule=data(), verbose=False)[0]
-    quantities |= {f"{name}_w1_std" for name in W1_QUANTITIES}
+    quantities |= {f"{name}_w1_std" for name in W1_QUANTITIES} | {"massless_jets"}
+    ends = ("median", "iqr", "iqr_baseline")
+    quantities |= {f"{name}_residual_{end}" for name in ("mass", "pt", "multiplicity") for end in ends}
     assert set(tested) == {f"test/{quantity}" for quantity in quantities}
 
 
@@ -213,8 +215,25 @@ def test_figures_show_the_last_evaluation(fitted):
     assert JetVAE(**TINY).figures() == {}
     runner.validate(module, datamodule=data(), verbose=False)
     figures = module.figures()
-    assert set(figures) == {"mass_spectrum", "kl_per_dimension"}
+    assert set(figures) == {"mass_spectrum", "spectra", "kl_per_dimension", "jets", "latent"}
     assert all(hasattr(figure, "savefig") for figure in figures.values())
+    assert [text.get_text()[:2] for text in figures["latent"].axes[0].get_legend().get_texts()] == ["q ", "g ", "t "]
+    runner.test(module, datamodule=data(), verbose=False)
+    assert set(module.figures()) == {*figures, "residuals"}
+    # a row of real jets, one of their reconstructions, one of prior samples
+    rows = [axes.get_ylabel().split("\n")[0] for axes in module.figures()["jets"].axes[::5]]
+    assert rows == ["real", "reconstructed", "prior sample"]
+
+
+def test_validation_gives_the_posteriors_of_its_jets(module, batch):
+    module.log_dict = lambda *args, **kwargs: None
+    module.evaluation.begin("val")
+    with torch.no_grad():
+        out = module.validation_step(batch, 0)
+    mean, logvar = module.encode(batch)
+    torch.testing.assert_close(out["mean"], mean)
+    torch.testing.assert_close(out["logvar"], logvar)
+    torch.testing.assert_close(out["kl"], out["kl_per_dim"].sum(-1))
 
 
 def test_the_sanity_check_of_a_trainer_scores_nothing():

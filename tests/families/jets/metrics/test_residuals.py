@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stablelit.errors import DataError
+from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.jets.metrics import JetResiduals, jet_momentum
 
 
@@ -35,6 +35,25 @@ def test_median_and_range_are_those_of_all_jets(real):
     assert float(scores["pt_residual_iqr"]) == pytest.approx(expected[2] - expected[0], rel=1e-5)
 
 
+def test_lost_particles_are_a_residual_of_the_number(real):
+    fewer = real.mask & (torch.arange(8) < 6)
+    metric = JetResiduals("multiplicity")
+    metric.update(*real, real.particles, fewer)
+    mine, others = metric.per_jet()
+    count = real.mask.sum(1)
+    torch.testing.assert_close(mine[:, 0], (count.clamp_max(6) / count - 1).double())
+    assert others.shape == (400, 1)
+    assert set(metric.compute()) == {f"multiplicity_residual_{end}" for end in ("median", "iqr", "iqr_baseline")}
+
+
+def test_one_jet_has_no_other(real):
+    metric = JetResiduals(["mass"])
+    metric.update(real.particles[1:2], real.mask[1:2], real.particles[1:2], real.mask[1:2])
+    scores = metric.compute()
+    assert scores["mass_residual_median"] == 0
+    assert scores["mass_residual_iqr_baseline"].isnan()
+
+
 def test_directions_across_the_seam_are_near():
     particles = torch.tensor([[[0.0, 3.1, 1.0]]])
     metric = JetResiduals()
@@ -45,6 +64,10 @@ def test_directions_across_the_seam_are_near():
 
 
 def test_wrong_input_is_refused(real):
+    with pytest.raises(ConfigurationError, match="Did you mean 'mass'"):
+        JetResiduals(["mas"])
+    with pytest.raises(ConfigurationError, match="at least one"):
+        JetResiduals([])
     metric = JetResiduals()
     with pytest.warns(UserWarning, match="before the"), pytest.raises(DataError, match="no jets"):
         metric.compute()
