@@ -1,9 +1,10 @@
 """Draws pictures of a run while it runs: the module's own figures, and curves of what it logged.
 
-Runs    on_validation_end and on_train_epoch_end (points, pictures every `every_n_epochs` epochs), on_fit_end
+Runs    on_validation_end and on_train_epoch_end (points, pictures every `every_n_epochs` epochs), on_fit_end,
+        on_test_end (pictures of the test)
 Reads   `figures()` of the module (and of its metrics) and of other callbacks, trainer.callback_metrics
-Writes  figures/<name>.png in `directory`, else in the logger's directory; TensorBoard images where there is such a
-        logger
+Writes  figures/<name>.png in `directory`, else in the logger's directory, figures/test/<name>.png after a test;
+        TensorBoard images where there is such a logger
 Logs    nothing
 Resumes the curves go on where they stopped: their points are in the checkpoint
 Limits  rank zero only; nothing under fast_dev_run; matplotlib is imported at the first picture
@@ -100,6 +101,11 @@ class FigureWriter(pl.Callback):
         if self._written_at != trainer.global_step:
             self._write(trainer, pl_module)
 
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws what the module has to show of a test."""
+        if self.module_figures and isinstance(pl_module, HasFigures) and _writes(trainer):
+            self._save(trainer, pl_module.figures(), "test/")
+
     def state_dict(self) -> dict[str, Any]:
         """The points of the curves."""
         return {"metrics": self._metrics, "points": [list(point) for point in self._points]}
@@ -119,7 +125,7 @@ class FigureWriter(pl.Callback):
         self._points.append([step, *(float(values.get(metric, nan)) for metric in self._metrics)])
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not _writes(trainer):
             return
         self._written_at = trainer.global_step
         figures = {name: self._draw_curves(panels) for name, panels in self.curves.items() if self._points}
@@ -128,14 +134,18 @@ class FigureWriter(pl.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, HasFigures):
                 figures.update(callback.figures())
-        root = Path(self.directory) if self.directory else findings_directory(trainer)
-        (root / "figures").mkdir(parents=True, exist_ok=True)
+        self._save(trainer, figures)
+
+    def _save(self, trainer: pl.Trainer, figures: Mapping[str, Any], prefix: str = "") -> None:
+        root = (Path(self.directory) if self.directory else findings_directory(trainer)) / "figures"
         for name, figure in figures.items():
-            figure.savefig(root / "figures" / f"{name}.png", dpi=120, bbox_inches="tight")
+            path = root / f"{prefix}{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=120, bbox_inches="tight")
             for logger in trainer.loggers:
                 add_figure = getattr(getattr(logger, "experiment", None), "add_figure", None)
                 if add_figure is not None:
-                    add_figure(name, figure, global_step=trainer.global_step, close=False)
+                    add_figure(f"{prefix}{name}", figure, global_step=trainer.global_step, close=False)
 
     def _draw_curves(self, panels: list[list[str]]) -> Any:
         from matplotlib.figure import Figure
@@ -153,3 +163,7 @@ class FigureWriter(pl.Callback):
             axis.grid(alpha=0.3)
         axes[-1].set_xlabel("optimizer step")
         return figure
+
+
+def _writes(trainer: pl.Trainer) -> bool:
+    return bool(trainer.is_global_zero and not trainer.fast_dev_run)  # type: ignore[attr-defined]

@@ -1,8 +1,9 @@
-"""Tests a run's checkpoint again, with other data or settings, and keeps the result beside the run."""
+"""Tests a run's checkpoint again, with other data or settings, and keeps results and pictures beside the run."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from stablelit.run.table import kl_target_rows, metric_rows, print_results, show
 def evaluate(argv: Sequence[str]) -> dict[str, float]:
     """Tests, prints the table, writes `evaluation.json` into the run's directory, and returns the metrics.
 
+    Pictures that a callback draws of the test are kept in ``figures/evaluation/``.
+
     Raises:
         ConfigurationError: no such run, a mistake in an override, a checkpoint of another model.
         ContractError: the module has no test.
@@ -38,7 +41,9 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     config = run.config
     if config.get("seed") is not None:
         seed_everything(config.seed, workers=True, verbose=False)
-    # callbacks that act on a test keep acting; what they would write goes where nobody sees it
+    path = _free_name(run.directory)
+    pictures = run.directory / "figures" / path.stem
+    # callbacks that act on a test keep acting; what they write beside pictures goes where nobody sees it
     with tempfile.TemporaryDirectory(prefix="stablelit-") as scratch, open_dict(config):
         config.run_dir, config.logger, config.model_summary = scratch, None, None
         trainer = build_trainer(config, Path(scratch), [], leave_out=(Checkpoint,))
@@ -51,6 +56,9 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
             results = trainer.test(
                 module, datamodule=datamodule, ckpt_path=str(run.checkpoint), weights_only=True, verbose=False
             )
+        drawn = Path(scratch) / "figures" / "test"
+        if trainer.is_global_zero and drawn.is_dir():
+            shutil.copytree(drawn, pictures, dirs_exist_ok=True)
     metrics = {name: value for found in results for name, value in numbers(found).items()}
     if trainer.is_global_zero:
         entries = {
@@ -61,10 +69,11 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
             "versions": versions(),
             "code": code_identity(),
         }
-        path = _free_name(run.directory)
         path.write_text(json.dumps(plain(entries), indent=2) + "\n", encoding="utf-8")
         rows = metric_rows(metrics) + kl_target_rows(config, metrics, "test")
         places = {"checkpoint": shown_path(run.checkpoint), "metrics": shown_path(path)}
+        if pictures.is_dir():
+            places["pictures"] = shown_path(pictures)
         print_results(rows, places, _which_samples(datamodule), title=f"{config.name}: test")
     return metrics
 

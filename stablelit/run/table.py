@@ -69,7 +69,7 @@ def print_results(
         if title:
             console.print(title, markup=False, highlight=False, soft_wrap=True)
         table = Table()
-        table.add_column("metric")
+        table.add_column("metric", no_wrap=True)
         table.add_column("value", justify="right")
         if any(row.baseline for row in rows):
             table.add_column("compare with", justify="right")

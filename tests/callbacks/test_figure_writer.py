@@ -23,6 +23,22 @@ def test_the_modules_pictures_and_the_curves_are_files(tmp_path):
     assert all(content.startswith(b"\x89PNG") for content in files.values())
 
 
+def test_a_test_has_pictures_of_its_own(tmp_path):
+    trainer = fit(tmp_path, FigureWriter(curves=CURVES))
+    drawn = (tmp_path / "figures" / "line.png").read_bytes()
+    (tmp_path / "figures" / "loss.png").unlink()
+    trainer.test(trainer.lightning_module, val_loader(), verbose=False)
+    files = {str(path.relative_to(tmp_path / "figures")) for path in (tmp_path / "figures").rglob("*.png")}
+    assert files == {"line.png", "test/line.png"}
+    assert (tmp_path / "figures" / "line.png").read_bytes() == drawn
+
+
+def test_a_quick_look_leaves_no_pictures(tmp_path):
+    trainer = fit(tmp_path, FigureWriter(curves=CURVES), fast_dev_run=True)
+    trainer.test(trainer.lightning_module, val_loader(), verbose=False)
+    assert not list(tmp_path.rglob("*.png"))
+
+
 def test_a_point_is_taken_at_every_epochs_end_but_not_in_the_sanity_check(tmp_path):
     callback = FigureWriter(curves=CURVES)
     trainer = fit(tmp_path, callback)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
-from stablelit.run.table import Row, kl_target_rows, metric_rows
+from stablelit.run.table import Row, kl_target_rows, metric_rows, print_results
 
 
 def test_a_floor_stands_beside_its_metric():
@@ -31,6 +31,12 @@ def test_what_was_asked_of_the_kl_stands_beside_what_it_is():
     config = OmegaConf.create({"callbacks": {"kl_cap": {"kl": "kl", "kl_target": 8}, "other": {}, "off": None}})
     assert kl_target_rows(config, {"val/kl": 8.1}) == [Row("kl_cap: KL", "got 8.1 nats on validation", "asked 8")]
     assert "not logged" in kl_target_rows(config, {})[0].value
+
+
+def test_long_names_of_metrics_are_shown_whole(capsys):
+    name = "test/a_quantity_of_something_baseline"
+    print_results([Row(name, "0.1 +- 0.2", "0.5"), Row("kl", "got 4.321 nats on the test set " * 2)], {})
+    assert name in capsys.readouterr().out
 
 
 def test_a_schedule_without_a_target_has_no_row():
