@@ -107,9 +107,11 @@ class StructuralInterventionDistance(_DagDistance):
     """
 
     def __init__(self, by: Adjustment = "parents", normalize: bool = False, **kwargs: Any) -> None:
-        super().__init__(normalize, **kwargs)
         if by not in get_args(Adjustment):
             raise bad_argument("StructuralInterventionDistance", "by", by, " or ".join(get_args(Adjustment)))
+        # a MetricCollection joins metrics whose states have the same names and, at first, the same values
+        self.sums = (f"distance_by_{by}", "places", "cyclic")
+        super().__init__(normalize, **kwargs)
         self.by: Adjustment = by
 
     def distance_of(self, predicted: Array, truth: Array) -> int:

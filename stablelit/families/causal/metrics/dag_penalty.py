@@ -39,7 +39,6 @@ class DagPenalty(Metric):
     full_state_update = False
     higher_is_better = False
 
-    total: Tensor
     graphs: Tensor
 
     def __init__(self, kind: Acyclicity = "log_det", **kwargs: Any) -> None:
@@ -47,7 +46,9 @@ class DagPenalty(Metric):
         if kind not in MEASURED:
             raise bad_argument("DagPenalty", "kind", kind, ", ".join(MEASURED))
         self.kind: Acyclicity = kind
-        self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        # a MetricCollection joins metrics whose states have the same names and, at first, the same values
+        self._total = f"{kind}_total"
+        self.add_state(self._total, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("graphs", default=torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, weights: Tensor | Array) -> None:
@@ -58,7 +59,7 @@ class DagPenalty(Metric):
         """
         for matrix in torch.from_numpy(square_matrices(weights, "DagPenalty: weights").copy()):
             matrix.fill_diagonal_(0.0)
-            self.total += _penalty(matrix, self.kind)
+            getattr(self, self._total).add_(_penalty(matrix, self.kind))
             self.graphs += 1
 
     def compute(self) -> Tensor:
@@ -69,7 +70,8 @@ class DagPenalty(Metric):
         """
         if self.graphs == 0:
             raise DataError("DagPenalty: no graph was given. Call update(weights) first.")
-        return self.total / self.graphs
+        total: Tensor = getattr(self, self._total)
+        return total / self.graphs
 
 
 def _penalty(weights: Tensor, kind: Acyclicity) -> float:

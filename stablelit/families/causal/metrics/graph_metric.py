@@ -7,7 +7,7 @@ which graphs come does not matter.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class GraphMetric(Metric, ABC):
 
     is_differentiable = False
     full_state_update = False
-    sums: ClassVar[tuple[str, ...]]
+    sums: tuple[str, ...]
 
     graphs: Tensor
 

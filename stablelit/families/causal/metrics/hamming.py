@@ -37,7 +37,8 @@ class StructuralHammingDistance(GraphMetric):
     """
 
     higher_is_better = False
-    sums = ("distance", "places")
+    # apart, so that a MetricCollection, which joins metrics of equal states, may join those of both costs
+    sums = ("distance", "reversed_edges", "places")
 
     def __init__(self, reversal_cost: int = 1, normalize: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -46,12 +47,13 @@ class StructuralHammingDistance(GraphMetric):
         self.reversal_cost = reversal_cost
         self.normalize = check_flag("StructuralHammingDistance", "normalize", normalize)
 
-    def count(self, predicted: Array, truth: Array) -> tuple[int, int]:
-        """Distance and places."""
+    def count(self, predicted: Array, truth: Array) -> tuple[int, int, int]:
+        """Distance at a cost of 1, edges that point the wrong way, and places."""
         graphs, nodes = truth.shape[:2]
-        return structural_hamming_distance(predicted, truth, self.reversal_cost), graphs * nodes * (nodes - 1)
+        once, twice = (structural_hamming_distance(predicted, truth, cost) for cost in REVERSAL_COSTS)
+        return once, twice - once, graphs * nodes * (nodes - 1)
 
     def value(self, graphs: int, *sums: int) -> float:
         """A graph's distance, or the share of places."""
-        distance, places = sums
-        return distance / (places if self.normalize else graphs)
+        distance, reversed_edges, places = sums
+        return (distance + (self.reversal_cost - 1) * reversed_edges) / (places if self.normalize else graphs)

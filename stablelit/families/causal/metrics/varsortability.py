@@ -34,13 +34,13 @@ class Varsortability(Metric):
     is_differentiable = False
     full_state_update = False
 
-    total: Tensor
+    total_share: Tensor
     graphs: Tensor
     without_edges: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total_share", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("graphs", "without_edges"):
             self.add_state(name, default=torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
@@ -70,7 +70,7 @@ class Varsortability(Metric):
             )
         shares = [order_agreement(np.log(variances), graph) for graph in graphs]
         defined = [share for share in shares if not math.isnan(share)]
-        self.total += sum(defined)
+        self.total_share += sum(defined)
         self.graphs += len(defined)
         self.without_edges += len(shares) - len(defined)
 
@@ -82,4 +82,4 @@ class Varsortability(Metric):
         """
         if self.graphs + self.without_edges == 0:
             raise DataError("Varsortability: no graph was given. Call update(variances, adjacency) first.")
-        return self.total / self.graphs
+        return self.total_share / self.graphs

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torchmetrics import MetricCollection
 
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.causal.metrics import DagPenalty
@@ -49,6 +50,15 @@ def test_beyond_its_domain_it_is_infinite():
     assert float(DagPenalty("log_det")(cycle(3, 1.5))) == math.inf
     assert float(DagPenalty("exponential")(cycle(2, 1e3))) == math.inf
     assert float(DagPenalty("log_det")(random_dag(np.random.default_rng(1), 5, 1.0) * 100.0)) == pytest.approx(0)
+
+
+def test_two_kinds_in_one_collection_stay_apart():
+    collection = MetricCollection({kind: DagPenalty(kind) for kind in MEASURED})
+    collection.update(np.zeros((3, 3)))
+    collection.update(cycle(3, 0.5))
+    expected = {kind: float(DagPenalty(kind)(cycle(3, 0.5))) / 2 for kind in MEASURED}
+    assert {kind: float(value) for kind, value in collection.compute().items()} == pytest.approx(expected)
+    assert len(set(expected.values())) == 3
 
 
 def test_it_is_the_mean_over_graphs():

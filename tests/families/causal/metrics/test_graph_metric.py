@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torchmetrics import MetricCollection
 
 from stablelit.errors import DataError
 from stablelit.families.causal.metrics import (
@@ -92,6 +93,32 @@ def test_a_reset_forgets_and_a_pickle_remembers(kind):
     metric.reset()
     metric.update(truth, truth)
     assert float(metric.compute()) == float(kind()(truth, truth))
+
+
+def test_a_collection_joins_no_metrics_that_differ_later():
+    # torchmetrics joins those whose states are equal after the first graphs: give it graphs on which all agree
+    kinds = {
+        "shd": StructuralHammingDistance,
+        "shd_double": lambda: StructuralHammingDistance(2),
+        "f1": EdgeF1,
+        "skeleton_f1": lambda: EdgeF1("skeleton"),
+        "precision": EdgePrecision,
+        "fdr": EdgeFalseDiscoveryRate,
+        "cpdag": CPDAGDistance,
+        "sid": StructuralInterventionDistance,
+        "ancestors": lambda: StructuralInterventionDistance("ancestors"),
+    }
+    collection, alone = MetricCollection({name: kind() for name, kind in kinds.items()}), {}
+    (predicted, truth), same = graphs(), np.eye(5, k=1, dtype=bool)
+    collection.update(same, same)
+    collection.update(predicted, truth)
+    for name, kind in kinds.items():
+        metric = kind()
+        metric.update(same, same)
+        metric.update(predicted, truth)
+        alone[name] = float(metric.compute())
+    assert {name: float(value) for name, value in collection.compute().items()} == alone
+    assert len(set(alone.values())) == len(alone)
 
 
 @every_metric
