@@ -146,6 +146,39 @@ def test_elimination_is_least_squares_on_the_parents_that_are_left():
     assert (regress_in_order(covariance, order, 300, penalty=1e6) != 0).sum() == 0
 
 
+def by_refitting(covariance: np.ndarray, rows: float, penalty: float) -> np.ndarray:
+    """Backward elimination that fits every candidate anew."""
+    graph = np.triu(np.ones(covariance.shape, dtype=bool), k=1)
+
+    def residual(node: int, parents: list[int]) -> float:
+        if not parents:
+            return covariance[node, node]
+        along = covariance[parents, node]
+        return covariance[node, node] - along @ np.linalg.solve(covariance[np.ix_(parents, parents)], along)
+
+    for node in range(len(covariance)):
+        parents = list(range(node))
+        while parents:
+            now = residual(node, parents)
+            without = {p: residual(node, [q for q in parents if q != p]) for p in parents}
+            weakest = min(without, key=without.get)
+            if rows * np.log(without[weakest] / now) >= penalty * np.log(rows):
+                break
+            parents.remove(weakest)
+        graph[:, node] = False
+        graph[parents, node] = True
+    return graph
+
+
+@pytest.mark.parametrize("penalty", [1.0, 2.0, 20.0])
+def test_elimination_is_that_of_somebody_who_fits_every_candidate_anew(penalty):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        covariance = np.cov((rng.standard_normal((60, 6)) @ rng.standard_normal((6, 6))).T)
+        found = regress_in_order(covariance, np.arange(6), 60, penalty)
+        assert ((found != 0) == by_refitting(covariance, 60, penalty)).all()
+
+
 def test_what_is_no_score_or_graph_is_refused():
     values = np.random.default_rng(0).standard_normal((20, 3))
     with pytest.raises(ConfigurationError, match="by='varience'.*Did you mean 'variance'"):
