@@ -91,6 +91,25 @@ def weights_of(graph: Bools, low: float, high: float, rng: np.random.Generator) 
     return np.where(graph, np.where(rng.random(graph.shape) < 0.5, -size, size), 0.0)
 
 
+def directed_cycle(edges: Bools) -> list[int]:
+    """The nodes of one directed cycle of ``(d, d)``, the first one again at the end; empty where there is none."""
+    alive = np.ones(len(edges), dtype=bool)
+    while alive.any():
+        with_parent = (edges & alive[:, None]).any(axis=0) & alive
+        if (with_parent == alive).all():
+            break
+        alive = with_parent
+    if not alive.any():
+        return []
+    # every node that is left has a parent that is left: going back must come round
+    path = [int(np.flatnonzero(alive)[0])]
+    while True:
+        parent = int(np.flatnonzero(edges[:, path[-1]] & alive)[0])
+        if parent in path:
+            return [parent, *reversed(path[path.index(parent) :])]
+        path.append(parent)
+
+
 def _edges_of_new_nodes(nodes: int, degree: int, edges: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
     room = np.arange(nodes)
     if edges is None:

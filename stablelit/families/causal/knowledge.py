@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.families.causal.graphs import directed_cycle
 
 NodeLike: TypeAlias = "str | int"
 EdgeLike: TypeAlias = "Sequence[str | int]"
@@ -73,7 +74,7 @@ class EdgeKnowledge:
                     "Take it out of one of the two.",
                 )
         self.forbidden = said | against_tiers
-        cycle = _cycle(self.required)
+        cycle = directed_cycle(self.required)
         if cycle:
             raise bad_argument(
                 OWNER, "required", " -> ".join(self.names[i] for i in cycle), "edges without a directed cycle"
@@ -194,22 +195,3 @@ def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
         twice = sorted({name for name in names if list(names).count(name) > 1})
         raise ConfigurationError(f"{OWNER}: names has {twice} more than once. Every node needs a name of its own.")
     return tuple(names)
-
-
-def _cycle(edges: NDArray[np.bool_]) -> list[int]:
-    """The nodes of one directed cycle, the first one again at the end; empty where there is none."""
-    alive = np.ones(len(edges), dtype=bool)
-    while alive.any():
-        with_parent = (edges & alive[:, None]).any(axis=0) & alive
-        if (with_parent == alive).all():
-            break
-        alive = with_parent
-    if not alive.any():
-        return []
-    # every node that is left has a parent that is left: going back must come round
-    path = [int(np.flatnonzero(alive)[0])]
-    while True:
-        parent = int(np.flatnonzero(edges[:, path[-1]] & alive)[0])
-        if parent in path:
-            return [parent, *reversed(path[path.index(parent) :])]
-        path.append(parent)

@@ -86,9 +86,14 @@ class SensorPanel:
 
     def take(self, rows: Sequence[int] | NDArray[Any] | slice) -> SensorPanel:
         """The panel of `rows`, in that order."""
-        per_row = {name: getattr(self, name) for name in ("time", "environment", "intervened")}
-        chosen = {name: None if array is None else array[rows] for name, array in per_row.items()}
-        return replace(self, values=self.values[rows], mask=self.mask[rows], **chosen)
+        return replace(
+            self,
+            values=self.values[rows],
+            mask=self.mask[rows],
+            time=None if self.time is None else self.time[rows],
+            environment=None if self.environment is None else self.environment[rows],
+            intervened=None if self.intervened is None else self.intervened[rows],
+        )
 
     def columns(self, names: Sequence[str]) -> SensorPanel:
         """The panel of some columns, in the order of `names`.

@@ -190,14 +190,13 @@ class SyntheticSEM:
         return lagged
 
     def _units(self, clean: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        if self.units == "none":
-            return np.ones(self.nodes), np.zeros(self.nodes)
-        if self.units == "log_uniform":
-            return 10.0 ** rng.uniform(-_DECADES, _DECADES, self.nodes), np.zeros(self.nodes)
+        if isinstance(self.units, str):
+            unit = 10.0 ** rng.uniform(-_DECADES, _DECADES, self.nodes)
+            return unit if self.units == "log_uniform" else np.ones(self.nodes), np.zeros(self.nodes)
         low, high = self.units
         span = 10.0 ** rng.uniform(-_DECADES, 0.0, self.nodes)
-        unit = (float(high) - float(low)) * span / span.max() / np.ptp(clean, axis=0)
-        return unit, float(low) - unit * clean.min(axis=0)
+        unit = (high - low) * span / span.max() / np.ptp(clean, axis=0)
+        return unit, low - unit * clean.min(axis=0)
 
 
 def filtered(inputs: Floats, transition: Floats) -> Floats:

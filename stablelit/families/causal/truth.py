@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from stablelit.data.files import existing_file, told_of_npz
 from stablelit.errors import DataError, bad_argument, did_you_mean
+from stablelit.families.causal.graphs import directed_cycle
 from stablelit.families.causal.panel import Bools
-from stablelit.functional.edge_thresholds import is_acyclic
 
 CONVENTIONS = ("row", "column")
 _CAUSES, _EFFECTS = ("cause", "source", "from", "parent"), ("effect", "target", "to", "child")
@@ -75,10 +75,10 @@ def checked_graph(graph: Bools, names: Sequence[str], place: str, allow_cyclic: 
             f"{place}: the true graph has {len(loops)} self-loop(s), the first {loop} -> {loop}. Allowed: none, since "
             f"an edge joins two columns. Take them out."
         )
-    if not allow_cyclic and not bool(is_acyclic(graph)):
-        cycle = " -> ".join(names[i] for i in _cycle(graph))
+    if not allow_cyclic and (cycle := directed_cycle(graph)):
+        walk = " -> ".join(names[i] for i in cycle)
         raise DataError(
-            f"{place}: the true graph has a cycle: {cycle}. Allowed: none, unless allow_cyclic=True. An edge that is "
+            f"{place}: the true graph has a cycle: {walk}. Allowed: none, unless allow_cyclic=True. An edge that is "
             f"there both ways is an undirected one: give the graph of which every edge has a direction."
         )
     return graph
@@ -127,7 +127,7 @@ def _as_wide(path: Path, rows: list[list[str]]) -> list[list[str]]:
 
 
 def _tetrad_edges(path: Path, text: str) -> list[tuple[str, str]]:
-    edges = []
+    edges: list[tuple[str, str]] = []
     for line in text.split("Graph Edges:", 1)[1].splitlines():
         if not line.strip():
             # what follows the list (attributes of the graph) is no edge
@@ -237,19 +237,3 @@ def _number(cell: str) -> float | None:
         return float(cell)
     except ValueError:
         return None
-
-
-def _cycle(graph: Bools) -> list[int]:
-    """Nodes of a directed cycle, the first one again at its end."""
-    alive = np.ones(len(graph), dtype=bool)
-    while True:  # what has no parent among those left is on no cycle
-        left = alive & graph[alive].any(axis=0)
-        if (left == alive).all():
-            break
-        alive = left
-    walk = [int(np.flatnonzero(alive)[0])]
-    while True:
-        parent = int(np.flatnonzero(graph[:, walk[-1]] & alive)[0])
-        if parent in walk:
-            return [parent, *reversed(walk[walk.index(parent) :])]
-        walk.append(parent)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from stablelit.errors import ConfigurationError
-from stablelit.families.causal.graphs import random_dag, weights_of
+from stablelit.families.causal.graphs import directed_cycle, random_dag, weights_of
 from stablelit.functional.edge_thresholds import is_acyclic
 
 
@@ -62,6 +64,18 @@ def test_weights_are_where_edges_are_in_range_and_of_either_sign():
     assert size.min() >= 0.5
     assert size.max() <= 2.0
     assert 70 < (weights > 0).sum() < 130
+
+
+def test_a_cycle_is_found_where_there_is_one():
+    for seed in range(200):
+        edges = rng(seed).random((6, 6)) < 0.2
+        np.fill_diagonal(edges, False)
+        cycle = directed_cycle(edges)
+        assert bool(cycle) != bool(is_acyclic(edges))
+        if cycle:
+            assert cycle[0] == cycle[-1]
+            assert len(set(cycle[:-1])) == len(cycle) - 1 >= 2
+            assert all(edges[i, j] for i, j in pairwise(cycle))
 
 
 @pytest.mark.parametrize(

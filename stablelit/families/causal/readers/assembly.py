@@ -54,13 +54,11 @@ def assemble(table: Table, settings: PanelSettings, read_mask: Callable[[Path, T
     intervened = _intervened(table, settings.interventions, environment, names)
     time, shown = _time(table, settings)
     rows = _order(table, settings, time, shown, environment, notes)
-    per_row = [None if array is None else array[rows] for array in (time, environment, intervened)]
     truth = table.given.get("truth")
     if truth is not None:
         truth = flags_of(truth, (len(table.names),) * 2, f"{table.source}: truth")
-    panel = SensorPanel(
-        np.where(mask, values, 0.0)[rows], mask[rows], table.names, *per_row[:2], names, per_row[2], truth
-    )
+    values = np.where(mask, values, 0.0)
+    panel = SensorPanel(values, mask, table.names, time, environment, names, intervened, truth).take(rows)
     return Reading(panel.validate(table.source), tuple(notes))
 
 
@@ -119,8 +117,8 @@ def _environments(table: Table, settings: PanelSettings) -> tuple[Ints | None, t
             return None, ()
         given = np.asarray(given).astype(np.int64)
         named = table.given.get("environment_names")
-        names = [str(i) for i in range(int(given.max(initial=0)) + 1)] if named is None else np.atleast_1d(named)
-        return given, tuple(str(name) for name in names)
+        called = range(int(given.max(initial=0)) + 1) if named is None else np.atleast_1d(named)
+        return given, tuple(str(name) for name in called)
     cells = [_plain(cell) for cell in table.keys[settings.environment_column].tolist()]
     if "" in cells:
         raise DataError(
