@@ -22,6 +22,10 @@ JET_FEATURES = ("pt", "eta", "mass", "n_particles")
 MAX_MEDIAN_PTREL_SUM = 1.5
 # A jet's pT-weighted centre lies at the origin of relative coordinates; a median this far off is an absolute position.
 MAX_MEDIAN_CENTRE = 0.5
+# Wider than what the largest collider's energy gives a particle of 100 MeV; cosh of it is still a number
+MAX_ABS_ETA = 15.0
+# An angle is what it is modulo 2 pi, but nobody counts it twice round: these are degrees
+MAX_ABS_PHI_RAD = 4 * np.pi
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class JetArrays:
 
         Raises:
             DataError: wrong shapes, no jets, NaN or infinity (the first jet, particle and feature are named), a present
-                particle without positive pT, an absent one with pT.
+                particle without positive pT, an absent one with pT, an angle that is none.
         """
         self._check_shapes(source_name, first_jet)
         self._check_finite(source_name, first_jet)
@@ -126,6 +130,20 @@ class JetArrays:
             "has ptrel={value:g} though its mask says it is absent",
             "Set its mask to 1, or its features to 0.",
         )
+
+        for place, most, remedy in (
+            (0, MAX_ABS_ETA, "No particle flies that near to the beam: mend its position."),
+            (1, MAX_ABS_PHI_RAD, "These look like degrees: give radians."),
+        ):
+            values = self.particles[..., place]
+            far = self.mask & (np.abs(values) > most)
+            if far.any():
+                jet, particle = (int(i) for i in np.argwhere(far)[0])
+                raise DataError(
+                    f"{source_name}: jet {first_jet + jet}, particle {particle} has {PARTICLE_FEATURES[place]}="
+                    f"{values[jet, particle]:.4g} ({int(far.any(axis=1).sum())} of {len(self)} jets are affected). "
+                    f"Allowed: within +-{most:.3g}. {remedy}"
+                )
 
     def validate(self, source_name: str, first_jet: int = 0) -> JetArrays:
         """Checks the arrays and returns them with phirel wrapped to [-pi, pi] and absent particles set to zero.

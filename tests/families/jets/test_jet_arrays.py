@@ -45,6 +45,16 @@ def test_absolute_angles_are_recognised(toy_jets):
             replace(toy_jets, particles=particles).validate("x")
 
 
+def test_angles_that_are_none_name_jet_and_particle(toy_jets):
+    with pytest.raises(DataError, match=r"jet 4, particle 1 has etarel=900 \(1 of 300 .*within \+-15"):
+        changed(toy_jets, (4, 1, 0), 900.0).validate("x")
+    with pytest.raises(DataError, match=r"jet 4, particle 1 has phirel=-20 .*within \+-12\.6.*degrees"):
+        changed(toy_jets, (4, 1, 1), -20.0).validate("x")
+    # behind the mask nothing flies
+    absent = np.argwhere(~toy_jets.mask)[0]
+    changed(toy_jets, (*absent, 0), 900.0).validate("x")
+
+
 def test_angles_are_wrapped(toy_jets):
     particles = toy_jets.particles.copy()
     particles[..., 1] += 2 * np.pi * toy_jets.mask

@@ -110,11 +110,10 @@ def _graphs(path: Path, loaded: Any) -> list[Any]:
         raise DataError(f"{path}: no jets (the list of graphs is empty).")
     widths = set()
     for number, graph in enumerate(loaded):
-        if not isinstance(graph.x, Tensor) or graph.x.ndim != 2 or graph.x.shape[1] not in (3, 4):
-            shape = tuple(graph.x.shape) if isinstance(graph.x, Tensor) else graph.x
+        if not _is_dense(graph.x) or graph.x.ndim != 2 or graph.x.shape[1] not in (3, 4):
             raise DataError(
-                f"{path}: jet {number} has x of shape {shape}. Allowed: (particles, 3) with pt, eta, phi or "
-                f"(particles, 4) with E, px, py, pz or pt, eta, phi, mass."
+                f"{path}: jet {number} has x {_told(graph.x)}. Allowed: numbers of shape (particles, 3) with pt, eta, "
+                f"phi or (particles, 4) with E, px, py, pz or pt, eta, phi, mass."
             )
         widths.add(graph.x.shape[1])
     if len(widths) > 1:
@@ -128,13 +127,14 @@ def _check_indices(path: Path, graphs: Sequence[Any], counts: NDArray[np.int64])
     for name in ("edge_index", "hyperedge_index"):
         for number, (graph, count) in enumerate(zip(graphs, counts.tolist(), strict=True)):
             index = getattr(graph, name, None)
-            if index is None or index.numel() == 0:
+            if index is None:
                 continue
-            if index.ndim != 2 or index.shape[0] != 2 or index.is_floating_point():
+            if not _is_dense(index) or (index.numel() and (index.ndim != 2 or len(index) != 2)) or _is_float(index):
                 raise DataError(
-                    f"{path}: jet {number} has {name} of shape {tuple(index.shape)} and type {index.dtype}. Allowed: "
-                    f"whole numbers of shape (2, incidences)."
+                    f"{path}: jet {number} has {name} {_told(index)}. Allowed: whole numbers of shape (2, incidences)."
                 )
+            if index.numel() == 0:
+                continue
             features = getattr(graph, "hyperedge_attr", None) if name == "hyperedge_index" else None
             limits = (count, count if name == "edge_index" else None if features is None else len(features))
             low, high = index.aminmax(dim=1)
@@ -149,7 +149,28 @@ def _check_indices(path: Path, graphs: Sequence[Any], counts: NDArray[np.int64])
                     )
 
 
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex()
+
+
+def _is_float(index: Tensor) -> bool:
+    # an empty one is often made without a type
+    return index.is_floating_point() and index.numel() > 0
+
+
+def _told(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"= {value!r:.60}"
+    layout = "" if value.layout == torch.strided else f", {value.layout}"
+    return f"of shape {tuple(value.shape)} and type {value.dtype}{layout}"
+
+
 def _without_standardisation(path: Path, x: Floats, stats: Any) -> Floats:
+    if not isinstance(stats, dict) or not all(isinstance(known, dict) for known in stats.values()):
+        raise DataError(
+            f"{path}: particle_norm_stats is {stats!r:.80}. Allowed: a dict of features, each with its mean and std, "
+            f"or min and max. Without them the momenta cannot be restored."
+        )
     columns = ("E", "px", "py", "pz") if "px" in stats else ("pt", "eta", "phi", "mass")
     restored: Floats = x.copy()
     for i, name in enumerate(columns[: x.shape[1]]):
@@ -177,12 +198,20 @@ def _labels(path: Path, graphs: Sequence[Any]) -> tuple[NDArray[np.int64] | None
     given = [graph.y if getattr(graph, "y", None) is not None else getattr(graph, "jet_type", None) for graph in graphs]
     if all(y is None for y in given):
         return None, ("jet",)
-    values = np.array([float("nan") if y is None else float(torch.as_tensor(y).flatten()[0]) for y in given])
+    values = np.array([_class_number(y) for y in given])
     wrong = np.flatnonzero(~(np.isfinite(values) & (values == np.round(values)) & (values >= 0)))
     if len(wrong):
         raise DataError(
-            f"{path}: jet {wrong[0]} has the class y={given[wrong[0]]}. Allowed: an integer of at least 0, alone or "
-            f"first."
+            f"{path}: jet {wrong[0]} has the class y={given[wrong[0]]!r:.60}. Allowed: an integer of at least 0, "
+            f"alone or first."
         )
     known, label = np.unique(values.astype(np.int64), return_inverse=True)
     return label.astype(np.int64), tuple(str(value) for value in known)
+
+
+def _class_number(y: Any) -> float:
+    """The number alone or the first of several; NaN where there is none."""
+    try:
+        return float(torch.as_tensor(y).flatten()[0])
+    except (TypeError, ValueError, IndexError, RuntimeError):
+        return float("nan")

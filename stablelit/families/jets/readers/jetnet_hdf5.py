@@ -2,7 +2,8 @@
 
 The four particle features are etarel, phirel (rad), ptrel and mask; the four jet features pT (GeV), eta, mass (GeV)
 and the number of particles. JetNet has one class a file and names it by the file (``g.hdf5``, ``q150.hdf5``); files
-written here also have a data set ``label`` with an attribute ``classes``, which JetNet's own loader leaves alone.
+written here also have a data set ``label`` (n,) with an attribute ``classes``, which JetNet's own loader leaves alone.
+Without the attribute classes are called by their numbers.
 
 Source: Kansal et al. 2023, JetNet (JOSS 8, 5789); data at zenodo.org/records/6975118 (30 particles).
 """
@@ -45,8 +46,7 @@ def read_jetnet_hdf5(path: Path) -> Iterator[JetArrays]:
         for start in range(0, max(len(label), 1), PIECE):
             piece = slice(start, start + PIECE)
             values = np.asarray(file[PARTICLES][piece], dtype=np.float32)
-            # masks are 0 or 1 in most files, -0.5 or 0.5 in some
-            mask = values[..., 3] > 0
+            mask = _mask(path, values[..., 3], start)
             jet = np.asarray(file[JETS][piece], dtype=np.float32)
             yield JetArrays(values[..., :3], mask, jet, label[piece], classes)
 
@@ -88,12 +88,31 @@ def _labels(path: Path, file: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     for name in (PARTICLES, JETS):
         if file[name].dtype.kind not in "fiu":
             raise DataError(f"{path}: {name!r} has values of type {file[name].dtype}. Allowed: numbers.")
-    by_name = _CLASS_IN_NAME.match(path.stem)
-    classes: tuple[str, ...] = (by_name[1],) if by_name else ("jet",)
-    label = np.zeros(len(particles), dtype=np.int64)
-    if "label" in file and "classes" in file["label"].attrs:
-        label = np.asarray(file["label"], dtype=np.int64)
-        classes = tuple(str(file["label"].attrs["classes"]).split(","))
-        if label.shape != (len(particles),):
-            raise DataError(f"{path}: 'label' has shape {label.shape}. Allowed: ({len(particles)},), one for each jet.")
-    return label, classes
+    if "label" not in file:
+        by_name = _CLASS_IN_NAME.match(path.stem)
+        return np.zeros(len(particles), dtype=np.int64), (by_name[1],) if by_name else ("jet",)
+    given = np.asarray(file["label"])
+    if given.shape != (len(particles),) or given.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: 'label' has shape {given.shape} and type {given.dtype}. Allowed: whole numbers of shape "
+            f"({len(particles)},), one for each jet."
+        )
+    label = given.astype(np.int64)
+    if "classes" in file["label"].attrs:
+        return label, tuple(str(file["label"].attrs["classes"]).split(","))
+    known, label = np.unique(label, return_inverse=True)
+    return label.astype(np.int64), tuple(str(number) for number in known)
+
+
+def _mask(path: Path, values: NDArray[np.float32], first_jet: int) -> NDArray[np.bool_]:
+    """Masks are 0 or 1 in most files, -0.5 or 0.5 in some."""
+    low, high = (-0.5, 0.5) if (np.abs(values) == 0.5).all() else (0.0, 1.0)
+    wrong = (values != low) & (values != high)
+    if wrong.any():
+        jet, particle = (int(i) for i in np.argwhere(wrong)[0])
+        raise DataError(
+            f"{path}: jet {first_jet + jet}, particle {particle} has mask={values[jet, particle]:g} "
+            f"({int(wrong.any(axis=1).sum())} of {len(values)} jets are affected). Allowed: 0 and 1, or -0.5 and 0.5 "
+            f"throughout. Look whether the four features are etarel, phirel, ptrel, mask in this order."
+        )
+    return values == high

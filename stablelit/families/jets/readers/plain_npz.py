@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stablelit.data.files import replacing, told_of_npz
-from stablelit.errors import DataError
+from stablelit.errors import DataError, did_you_mean
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers.files import existing_file
 
@@ -45,14 +45,25 @@ def read_npz(path: Path) -> Iterator[JetArrays]:
         found = sorted(file.files)
         missing = [key for key in KEYS if key not in found]
         if missing:
+            others = [name for name in found if name not in KEYS]
+            # an "x" is nearer to EnergyFlow's X than to any name of ours
+            near = [did_you_mean(name, others) for name in missing] + ["Did you mean 'X' for 'x'?"] * ("x" in others)
             raise DataError(
                 f"{path}: lacks the array(s) {', '.join(missing)}. Found: {', '.join(found) or 'nothing'}. "
                 f"Allowed: files with {', '.join(KEYS)}, as stablelit writes them, or with X and y, as EnergyFlow does."
+                f" {' '.join(dict.fromkeys(filter(None, near)))}".rstrip()
             )
         particles, mask, jet, label, classes = (file[key] for key in KEYS)
     for name, values in (("particles", particles), ("mask", mask), ("jet", jet), ("label", label)):
         if values.dtype.kind not in "fiub":
             raise DataError(f"{path}: {name!r} has values of type {values.dtype}. Allowed: numbers.")
+    wrong = np.argwhere((mask != 0) & (mask != 1))
+    if len(wrong):
+        place = ", ".join(f"{name} {at}" for name, at in zip(("jet", "particle"), wrong[0].tolist(), strict=False))
+        value = mask[tuple(wrong[0])]
+        raise DataError(f"{path}: {place} has mask={value}. Allowed: True and False, or 1 and 0.")
+    if label.dtype.kind not in "iu":
+        raise DataError(f"{path}: 'label' has values of type {label.dtype}. Allowed: whole numbers.")
     yield JetArrays(
         particles.astype(np.float32, copy=False),
         mask.astype(bool, copy=False),

@@ -37,6 +37,67 @@ def test_a_file_of_jetnet_names_its_class_by_the_file(toy_jets, tmp_path):
     assert np.array_equal(back.mask, toy_jets.mask)
 
 
+@pytest.fixture
+def written(toy_jets, tmp_path):
+    def write(mask=None, **more):
+        mask = toy_jets.mask.astype(np.float32) if mask is None else mask
+        with h5py.File(tmp_path / "mine.h5", "w") as file:
+            file["particle_features"] = np.concatenate([toy_jets.particles, mask[..., None]], axis=-1)
+            file["jet_features"] = toy_jets.jet
+            for name, values in more.items():
+                file[name] = values
+        return tmp_path / "mine.h5"
+
+    return write
+
+
+def test_masks_of_a_half_are_masks_where_all_are(toy_jets, written):
+    assert np.array_equal(read_jets(written(toy_jets.mask - 0.5)).mask, toy_jets.mask)
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0, -1.0, np.nan])
+def test_a_mask_that_is_none_is_named(toy_jets, written, value):
+    mask = toy_jets.mask.astype(np.float32)
+    mask[7, 2] = value
+    with pytest.raises(DataError, match=rf"mine\.h5: jet 7, particle 2 has mask={value:g} \(1 of 300"):
+        read_jets(written(mask))
+
+
+def test_labels_without_names_are_called_by_their_numbers(toy_jets, written):
+    jets = read_jets(written(label=np.where(toy_jets.label == 0, 3, 11)))
+    assert jets.classes == ("3", "11")
+    assert np.array_equal(jets.label, toy_jets.label != 0)
+
+
+@pytest.mark.parametrize("label", [np.zeros(3, int), np.full(300, 0.5)])
+def test_labels_of_another_form_are_named(written, label):
+    with pytest.raises(DataError, match=r"'label' has shape .* Allowed: whole numbers of shape \(300,\)"):
+        read_jets(written(label=label))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": np.full((300, 30), 2)}, r"a\.npz: jet 0, particle 0 has mask=2\. Allowed: True and False"),
+        ({"label": np.full(300, 0.5)}, "'label' has values of type float64. Allowed: whole numbers"),
+        ({"jet": np.full((300, 4), "a")}, "'jet' has values of type <U1"),
+        ({"particles": None, "particels": np.zeros(3)}, r"lacks the array\(s\) particles.* Did you mean 'particels'\?"),
+    ],
+)
+def test_arrays_of_another_kind_are_named(toy_jets, tmp_path, changes, message):
+    names = ("particles", "mask", "jet", "label", "classes")
+    arrays = {name: np.asarray(getattr(toy_jets, name)) for name in names} | changes
+    np.savez(tmp_path / "a.npz", **{name: values for name, values in arrays.items() if values is not None})
+    with pytest.raises(DataError, match=message):
+        read_jets(tmp_path / "a.npz")
+
+
+def test_the_name_of_an_array_of_energyflow_is_told(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 4)), y=np.zeros(2))
+    with pytest.raises(DataError, match="Did you mean 'X' for 'x'"):
+        read_jets(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_missing_file_is_named_with_its_neighbours(tmp_path, suffix):
     (tmp_path / f"gluons{suffix}").write_bytes(b"x")
