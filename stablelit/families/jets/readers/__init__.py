@@ -7,7 +7,7 @@
 | stablelit | .npz | arrays `particles`, `mask`, ... | the arrays of `JetArrays` | yes | |
 | EnergyFlow | .npz | array `X` | (n, M, 4) pt (GeV) y phi pdgid; y: classes g, q | no | |
 | JetClass-II and kin | .parquet | | lists part_px part_py part_pz part_energy, or part_pt part_deta part_dphi; jet_label, label or label_* | no | parquet |
-| JetClass | .root | | the same columns in a TTree | no | root |
+| JetClass | .root | | the same columns in a TTree or RNTuple | no | root |
 | graphs | .pt .pth | | list of PyTorch Geometric `Data`, or a dict with it at `graphs`: x (n, 3) pt eta phi or (n, 4) E px py pz; y | no | |
 
 Whatever the format, jets become `JetArrays`: relative to their pT-weighted axis, pT as a fraction of the jet's. In the

@@ -1,7 +1,7 @@
-"""ROOT files with the columns of `jetclass_columns` in a TTree: JetClass, and JetClass-II as ROOT.
+"""ROOT files with the columns of `jetclass_columns` in a TTree or an RNTuple: JetClass, and JetClass-II as ROOT.
 
 Only the branches that are used are read, some thousands of entries at a time: memory does not grow with the file. The
-tree may have any name; where a file has several, the one with ``part_px`` is taken.
+tree may have any name; where a file has several, the one with particles of jets is taken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 from stablelit.errors import DataError, StablelitError, missing_extra
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers.files import PIECE, existing_file
-from stablelit.families.jets.readers.jetclass_columns import MOMENTA, JetClassColumns
+from stablelit.families.jets.readers.jetclass_columns import ANGLES, MOMENTA, JetClassColumns
+
+_TREES = ("TTree", "ROOT::RNTuple")
 
 
 def read_jetclass_root(path: Path) -> Iterator[JetArrays]:
@@ -59,11 +61,17 @@ def read_jetclass_root(path: Path) -> Iterator[JetArrays]:
 
 def _tree(path: Path, file: Any) -> Any:
     kinds = file.classnames(cycle=False)
-    trees = [file[name] for name, kind in kinds.items() if kind == "TTree"]
+    trees = [file[name] for name, kind in kinds.items() if kind in _TREES]
     if not trees:
         found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-        raise DataError(f"{path}: has no TTree. Found: {found or 'nothing'}.")
-    return next((tree for tree in trees if MOMENTA[0] in tree.keys(recursive=False)), trees[0])
+        raise DataError(f"{path}: has no TTree or RNTuple. Found: {found or 'nothing'}.")
+    with_jets = [tree for tree in trees if {MOMENTA[0], ANGLES[1]} & set(tree.keys(recursive=False))]
+    if len(with_jets) > 1:
+        names = ", ".join(sorted(tree.name for tree in with_jets))
+        raise DataError(
+            f"{path}: several trees hold jets: {names}. Allowed: one. Write the one you mean to a new file."
+        )
+    return (with_jets or trees)[0]
 
 
 def _jets(ak: Any, path: Path, read: Any, columns: JetClassColumns, start: int) -> JetArrays:

@@ -29,7 +29,9 @@ def root():
     awkward = pytest.importorskip("awkward", reason=reason)
     uproot = pytest.importorskip("uproot", reason=reason)
 
-    def write(path, seen_jets, names=("part_energy", "part_px", "part_py", "part_pz"), tree="tree", change=()):
+    def write(
+        path, seen_jets, names=("part_energy", "part_px", "part_py", "part_pz"), tree="tree", change=(), form="mktree"
+    ):
         flat = seen_jets.flat.astype(np.float32)
         for place, column, value in change:
             flat[place, column] = value
@@ -37,8 +39,9 @@ def root():
         scalars = {"label_QCD": seen_jets.label == 0, "label_Tbqq": seen_jets.label == 1}
         with uproot.recreate(path) as file:
             kinds = {**dict.fromkeys(branches, "var * float32"), **dict.fromkeys(scalars, "bool")}
-            file.mktree(tree, kinds)
-            file[tree].extend({**branches, **scalars})
+            for name in tree.split():
+                getattr(file, form)(name, kinds)
+                file[name].extend({**branches, **scalars})
             file["note"] = "not a tree"
         return path
 
@@ -51,6 +54,19 @@ def test_momenta_and_labels_come_out_as_derived_one_by_one(seen_jets, root, tmp_
     seen_jets.assert_read_as(jets, mass_tolerance=0.5)
     assert jets.classes == ("QCD", "Tbqq")
     assert jets.label.tolist() == seen_jets.label.tolist()
+
+
+def test_an_rntuple_is_read_like_a_tree(seen_jets, root, tmp_path, monkeypatch):
+    uproot = pytest.importorskip("uproot", reason="uproot is an optional dependency: stablelit[root]")
+    if not hasattr(uproot.WritableDirectory, "mkrntuple"):
+        pytest.skip("this uproot writes no RNTuple")
+    monkeypatch.setattr("stablelit.families.jets.readers.jetclass_root.PIECE", 9)
+    seen_jets.assert_read_as(read_jets(root(tmp_path / "a.root", seen_jets, form="mkrntuple")), mass_tolerance=0.5)
+
+
+def test_several_trees_of_jets_ask_which(seen_jets, root, tmp_path):
+    with pytest.raises(DataError, match=r"several trees hold jets: first, second\. Allowed: one"):
+        read_jets(root(tmp_path / "a.root", seen_jets, tree="second first"))
 
 
 def test_values_that_are_not_finite_are_named(seen_jets, root, tmp_path, monkeypatch):
@@ -88,5 +104,5 @@ def test_a_file_without_a_tree_is_refused(root, tmp_path):
 
     with uproot.recreate(tmp_path / "a.root") as file:
         file["note"] = "not a tree"
-    with pytest.raises(DataError, match=r"has no TTree. Found: note \(TObjString\)"):
+    with pytest.raises(DataError, match=r"has no TTree or RNTuple. Found: note \(TObjString\)"):
         read_jets(tmp_path / "a.root")
