@@ -12,10 +12,14 @@ from typing import Any
 
 _EXPORTS = {
     "EdgeKnowledge": "knowledge",
+    "GraphEstimate": "polish",
     "SensorDataModule": "datamodule",
     "SensorPanel": "panel",
     "StructureLearner": "module",
+    "SufficientStatistics": "sufficient_statistics",
     "SyntheticSEM": "sem",
+    "learn_graph": "polish",
+    "statistics_of_rows": "row_statistics",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -129,17 +129,20 @@ def polish(
             "knowledge.among(names) sorts it.",
         )
     rng = np.random.default_rng(seed)
-    p_value = None
     chosen = SCORES["gaussian" if score in ("auto", "non_gaussian") else score](statistics, penalty)
+    search = OrderSearch(ParentTrees(chosen, known), known)
     own = [chosen.order] if isinstance(chosen, EqualVarianceScore) else _scale_free_starts(chosen, rng)
-    graph, total = _searched(chosen, known, [*given, *own], restarts, rng)
+    order, total = search.run([*given, *own], 0, rng)
+    p_value = None
     if score == "non_gaussian" or (score == "auto" and statistics.rows is not None):
         further = NonGaussianScore(statistics, penalty)
-        p_value = _p_value(further, graph)
+        p_value = _p_value(further, search.graph(order))
         if score == "non_gaussian" or p_value < LEAST_P_VALUE:
-            chosen = further
-            own = [lingam_order(_some_rows(further.statistics.rows), known), order_of(graph)]
-            graph, total = _searched(chosen, known, [*given, *own], restarts, rng)
+            chosen, search = further, OrderSearch(ParentTrees(further, known), known)
+            given = [*given, lingam_order(_some_rows(further.statistics.rows), known)]
+            order, total = search.run([*given, order], 0, rng)
+    order, total = search.run([order], RESTARTS[chosen.name] if restarts is None else int(restarts), rng)
+    graph = search.graph(order)
     if chosen.name == "gaussian" and statistics.covariance.ndim == 2:
         graph = preferred_member(graph, r2_order(chosen.statistics.covariance), knowledge)
     return _estimate(chosen, statistics, graph, total, p_value)
@@ -191,14 +194,6 @@ def learn_graph(
         intervened = windows_of(panel.values, panel.intervened, lags, recordings)[1][:, 0]
     statistics = statistics_of_windows(windows, mask, intervened, panel.names)
     return polish(statistics, score, starts, penalty, knowledge, restarts, seed)
-
-
-def _searched(
-    score: NodeScore, knowledge: EdgeKnowledge, starts: list[Ints], restarts: int | None, rng: np.random.Generator
-) -> tuple[Bools, float]:
-    search = OrderSearch(ParentTrees(score, knowledge), knowledge)
-    order, total = search.run(starts, RESTARTS[score.name] if restarts is None else int(restarts), rng)
-    return search.graph(order), total
 
 
 def _scale_free_starts(score: NodeScore, rng: np.random.Generator) -> list[Ints]:
