@@ -12,6 +12,8 @@ from stablelit.families.causal.metrics import graph_scores
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from stablelit.families.causal.edges import EdgeList
+
 _AT_VALIDATION = ("f1", "shd", "shd_empty")
 
 
@@ -40,6 +42,33 @@ def test_scores(estimator: GraphEstimator, truth: Tensor | None, scores: Tensor)
     return values
 
 
-def graph_figures(estimator: GraphEstimator, truth: Tensor | None, scores: Tensor) -> dict[str, Figure]:
-    """The weights, the graph and, where the truth is known, what is right and wrong."""
-    return {}
+def graph_figures(
+    estimator: GraphEstimator, edges: EdgeList, truth: Tensor | None, scores: Tensor
+) -> dict[str, Figure]:
+    """The weights that the gradient has found, the graph, where the truth is known what is right of it.
+
+    Args:
+        estimator: with the graph.
+        edges: its edges in the columns' own units.
+        truth: (d, d) bool, or None.
+        scores: (d, d), of the gradient.
+    """
+    # matplotlib takes half a second to import
+    from stablelit.families.causal.figures import adjacency_heat_map, graph_comparison
+    from stablelit.families.causal.graph_drawing import graph_drawing
+
+    names, true = estimator.names, None if truth is None else truth.cpu()
+    sizes = scores.detach().cpu()
+    kept = sizes[estimator.gradient_graph.cpu()]
+    least = float(kept.min()) if len(kept) else None
+    figures = {
+        "weights": adjacency_heat_map(sizes, names, true, least, "size of the gradient's weights"),
+        "graph": graph_drawing(estimator.weights.cpu(), names, true, _count(edges)),
+    }
+    if true is not None:
+        figures["comparison"] = graph_comparison(estimator.graph.cpu(), true, names)
+    return figures
+
+
+def _count(edges: EdgeList) -> str:
+    return f"{len(edges)} edge{'' if len(edges) == 1 else 's'}"

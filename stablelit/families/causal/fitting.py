@@ -109,8 +109,9 @@ def non_finite(learner: Any, rows: Tensor, prediction: Any, terms: Any) -> NonFi
     residual = (rows[:, 0] - prediction.mean).detach()
     bad = (~torch.isfinite(residual)).any(dim=0) | ~torch.isfinite(prediction.log_scale.detach() + 0 * residual[0])
     columns = [name for name, is_bad in zip(learner.names, bad.flatten().tolist(), strict=False) if is_bad]
+    value = float(terms.raw[term].detach()) if term in terms.raw else math.nan
     return NonFiniteLossError(
-        f"{_OWNER}: the loss is not finite: {term} is {float(terms.raw.get(term, math.nan)):g} in stage "
+        f"{_OWNER}: the loss is not finite: {term} is {value:g} in stage "
         f"{int(path.stage)} (mu={float(path.mu):g}, s={float(path.s):g}) after {int(path.steps)} optimizer steps. "
         f"Columns that are not finite: {', '.join(columns) or 'none, so it is the weights of the graph'}. Lower "
         f"model.learning_rate (now {learner.learning_rate:g})"

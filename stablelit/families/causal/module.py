@@ -14,37 +14,33 @@ What is returned is always acyclic. W[i, j] != 0 is the edge i -> j.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.families.causal.domain import DomainKeeper
 from stablelit.families.causal.estimate import GraphEstimator
-from stablelit.families.causal.evaluation import graph_figures, test_scores, validation_scores
+from stablelit.families.causal.evaluation import test_scores, validation_scores
 from stablelit.families.causal.fitting import RunningSums, check_fit, findings_before, non_finite
+from stablelit.families.causal.graph_interface import KnowsItsGraph
 from stablelit.families.causal.knowledge import EdgeKnowledge
 from stablelit.families.causal.likelihoods import best_log_scale
 from stablelit.families.causal.mechanisms import build_mechanism, mechanism_name
 from stablelit.families.causal.objective import GraphObjective
 from stablelit.families.causal.path import ConstraintPath
+from stablelit.families.causal.path_history import PathHistory
 from stablelit.families.causal.statistics import TrainingStatistics
 from stablelit.findings import FindingReporter
 from stablelit.functional.schedules import check_count, check_number
 from stablelit.optim import build_optimizers
 from stablelit.optim.build import planned_steps
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from stablelit.families.causal.edges import EdgeList
-
 _OWNER = "StructureLearner"
 
 
-class StructureLearner(pl.LightningModule):
+class StructureLearner(KnowsItsGraph):
     """Learns which sensor drives which, as a LightningModule.
 
     `training_step` returns ``loss``, ``nll`` (nats per observed cell) and, live, the terms that the loss is the sum of
@@ -80,7 +76,7 @@ class StructureLearner(pl.LightningModule):
         restarts: of the search, from random orders.
         bootstrap: how many resampled panels give an edge its confidence; 0 is none.
         learning_rate: the peak rate.
-        optimizer: takes parameters and ``lr=``; None is Adam with betas (0.99, 0.999) and no weight decay.
+        optimizer: takes parameters and ``lr=``; None is Adam with betas (0.9, 0.99) and no weight decay.
         lr_schedule: takes the optimizer and ``total_steps=``; None is a constant rate.
         seed: of the search and the bootstrap.
 
@@ -93,8 +89,6 @@ class StructureLearner(pl.LightningModule):
         >>> learner.adjacency().shape
         torch.Size([3, 3])
     """
-
-    decision_threshold: Tensor
 
     def __init__(
         self,
@@ -162,6 +156,7 @@ class StructureLearner(pl.LightningModule):
         self.register_buffer("decision_threshold", torch.tensor(float("nan")))
         self._truth: Tensor | None = None
         self._h = torch.tensor(0.0)
+        self._history = PathHistory()
         self._fitted_on: Any = None
         if names is not None:
             self._build(tuple(names), lags or 0, environments or 1)
@@ -173,7 +168,7 @@ class StructureLearner(pl.LightningModule):
         knowledge = EdgeKnowledge(names, h.forbidden, h.required, h.tiers)
         self.names, self.lags = names, lags
         shared = h.noise in ("equal_variance", "squared_error")
-        allowed = torch.from_numpy(knowledge.allowed)
+        allowed = torch.tensor(knowledge.allowed)
         self.mechanism = build_mechanism(h.mechanism, len(names), lags, allowed, shared, environments)
         self.statistics = TrainingStatistics(len(names), lags)
         self.estimator = GraphEstimator(
@@ -181,7 +176,7 @@ class StructureLearner(pl.LightningModule):
         )
         self.sums = RunningSums()
         self.domain = DomainKeeper(self.mechanism.structure.weights)
-        self.register_buffer("free", torch.from_numpy(knowledge.required), persistent=False)
+        self.register_buffer("free", torch.tensor(knowledge.required), persistent=False)
         # of the empty graph, the scale of each column alone
         self.register_buffer("baseline_log_scale", torch.zeros(len(names)))
 
@@ -306,44 +301,19 @@ class StructureLearner(pl.LightningModule):
         values = torch.where(batch["mask"][:, 0], batch["values"][:, 0], rows[:, 0] * scale + centre)
         return {"values": values, "expected": mean * scale + centre, "id": batch["id"]}
 
-    def edge_scores(self) -> Tensor:
-        """|W|, (d, d): larger where the gradient has found more of an edge."""
-        return self.mechanism.edge_weights().detach().abs()
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the history of the path."""
+        checkpoint["path_history"] = self._history.state_dict()
 
-    def edge_truth(self) -> Tensor | None:
-        """The true graph, where the datamodule knows it."""
-        return None if self._truth is None else self._truth.to(self.decision_threshold.device)
-
-    def edge_statistics(self) -> tuple[Tensor, float]:
-        """Covariance (d, d) of a row given earlier ones, standardised, and how many rows it is worth."""
-        return torch.from_numpy(self.statistics.conditional_covariance()), float(self.statistics.effective_n)
-
-    def adjacency(self, threshold: float | None = None) -> Tensor:
-        """The graph, (d, d) bool and acyclic; with a threshold that of the gradient, acyclic or not."""
-        if threshold is not None:
-            return (self.edge_scores() >= threshold) & self.mechanism.structure.allowed
-        return self.estimator.graph
-
-    def is_dag(self) -> bool:
-        """Whether the graph is acyclic: always."""
-        return self.estimator.is_acyclic()
-
-    def edge_list(self) -> EdgeList:
-        """The edges with weights in the columns' own units, and their confidence where it was asked for."""
-        return self.estimator.edge_list(self.statistics, self._truth)
-
-    def to_networkx(self) -> Any:
-        """A `networkx.DiGraph` with the attributes of `edge_list`."""
-        return self.edge_list().to_networkx()
-
-    def figures(self) -> dict[str, Figure]:
-        """Pictures of the graph."""
-        return graph_figures(self.estimator, self._truth, self.edge_scores())
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with it."""
+        self._history.load_state_dict(checkpoint["path_history"])
 
     def _log_epoch(self) -> None:
         means = {f"train/{name}": value for name, value in self.sums.take().items()}
         path = self.objective.path
         now = {"path/mu": path.mu.float(), "path/stage": path.stage.float(), "path/s": path.s.float()}
+        self._history.add(path, self._h)
         # once an epoch, in its last step: a callback that reads at its end finds them
         self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, sync_dist=True, prog_bar=True)
         self.log_dict(now, on_step=False, on_epoch=True, batch_size=1)
@@ -363,7 +333,7 @@ class StructureLearner(pl.LightningModule):
 
 
 def _adam(parameters: Any, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=lr, betas=(0.99, 0.999))
+    return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.99))
 
 
 def _path_of(settings: Mapping[str, Any]) -> ConstraintPath:

@@ -7,8 +7,9 @@ On stage t of a path (see `path`)::
                    + lambda_disentangle * cross-correlation of the codes) + h_s(W)
 
 nll is in nats per observed cell and d of it those of a row, whatever is missing: what a weight of the edges is held
-against in the literature. The determinant is that of the change from noise to data; it is 1 for an acyclic graph and
-stands only with a mechanism that is linear in the present row.
+against in the literature. The determinant is that of the change from noise to data, which keeps two sensors from
+explaining each other. It is 1 for an acyclic graph, and stands where W is the slope of the mechanism: exactly where
+that is linear, and on average for signal codes.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class GraphObjective(nn.Module):
     def nll(self, mechanism: Mechanism, prediction: Prediction, target: Tensor, scored: Tensor) -> Tensor:
         """Nats per scored cell, 0-dim."""
         nll = self.cells_nll(prediction, target, scored)
-        if self.noise == "squared_error" or not mechanism.is_linear:
+        if self.noise == "squared_error" or not mechanism.has_slopes:
             return nll
         weights = mechanism.edge_weights()
         identity = torch.eye(len(weights), dtype=weights.dtype, device=weights.device)

@@ -60,8 +60,8 @@ class ConstraintPath(nn.Module):
     def __init__(
         self,
         kind: PathKind = "path",
-        mu: Sequence[float] = (1.0, 0.1, 0.01, 1e-3, 1e-4),
-        s: float | Sequence[float] = (1.0, 0.9, 0.8, 0.7, 0.6),
+        mu: Sequence[float] = (10.0, 1.0, 0.1, 0.01),
+        s: float | Sequence[float] = (1.0, 0.9, 0.8, 0.7),
         stage_lengths: int | str | Sequence[int | str] | None = None,
         round_length: int | str = "0.05dur",
     ) -> None:

@@ -81,6 +81,11 @@ class Mechanism(nn.Module, ABC):
         return True
 
     @property
+    def has_slopes(self) -> bool:
+        """Whether W is the slope of the prediction, exactly or on average, so that I - W is a Jacobian."""
+        return self.is_linear
+
+    @property
     def is_linear(self) -> bool:
         """Whether the prediction is W's product with the row."""
         return False

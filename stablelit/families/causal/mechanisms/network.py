@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stablelit.families.causal.mechanisms import Mechanism, Prediction
 from stablelit.families.causal.structure import GroupedStructure
@@ -13,9 +14,11 @@ from stablelit.functional.schedules import check_count
 
 
 class NetworkMechanism(Mechanism):
-    r"""One network a node, all at once: :math:`\hat x_j = v_j^\top \tanh(U_j^\top x + c_j) + b_j`.
+    r"""One network a node, all at once: :math:`\hat x_j = v_j^\top \tanh(U_j^\top x + c_j) + b_j`, v of length 1.
 
-    Zheng et al. 2020 (arXiv 1909.13189), section 4.2.
+    Zheng et al. 2020 (arXiv 1909.13189), section 4.2, but for the length of v: what it may grow by, the norms of U that
+    are the edges shrink by, and a sparse graph is then one of large v. In the straight part of tanh the norm of an edge
+    is its slope, in standard deviations.
 
     Args:
         nodes: d.
@@ -59,7 +62,8 @@ class NetworkMechanism(Mechanism):
         if structure.lag_weights is not None:
             hidden = hidden + rows[:, 1:].flatten(1) @ structure.lag_weights.to(rows.dtype).flatten(0, 1).flatten(1)
         units = torch.tanh(hidden.unflatten(1, self.first_bias.shape) + self.first_bias)
-        return Prediction((units * self.second).sum(-1) + self.bias, self.log_scale)
+        readout = functional.normalize(self.second, dim=-1)
+        return Prediction((units * readout).sum(-1) + self.bias, self.log_scale)
 
     def lag_sizes(self) -> Tensor | None:
         """Norms of what leads from earlier rows."""

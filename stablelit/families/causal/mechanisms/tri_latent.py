@@ -6,21 +6,21 @@ For the row :math:`x_t` and its context :math:`c_t` (earlier rows and the enviro
     z_n    = NoiseEncoder(c_t)                    (k,) how noisy it is now
     z_b    = BiasEncoder(c_t)                     (k,) slow offsets
     mixed[j] = sum_i W[i, j] z_s[i]
-    mean[j]  = u_j . mixed[j] + BiasDecoder(z_b)[j]
+    mean[j]  = u_j . mixed[j] / sqrt(k) + BiasDecoder(z_b)[j]
     log_scale[j] = sigma_j + NoiseDecoder(z_n)[j]
 
 What makes the graph necessary is what the codes may *not* see. A noise or bias code of the present row would carry
 :math:`x_{t,j}` past the graph, and the model would be an autoencoder whose graph is idle: that was the post-mortem's
 (`autoencoder`). So the present row enters through the signal alone, and the signal of j never its own prediction.
 
-The size of an edge is W's alone: codes have unit variance and `u_j` unit length.
+The size of an edge is W's alone: codes have unit variance, and `u_j` unit length.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from stablelit.families.causal.mechanisms import Mechanism, Prediction
 from stablelit.families.causal.structure import WeightedStructure
@@ -67,8 +67,8 @@ class TriLatentMechanism(Mechanism):
         self.nodes, self.lags, self.latent_dim = nodes, lags, latent_dim
         self.signal_in = nn.Parameter(torch.randn(nodes, hidden))
         self.signal_bias = nn.Parameter(torch.randn(nodes, hidden))
-        self.signal_out = nn.Parameter(torch.randn(nodes, hidden, latent_dim) / hidden**0.5)
-        # a straight way, so that the encoder begins as what a linear mechanism has
+        # nearly straight at first: the encoder begins as what a linear mechanism has
+        self.signal_out = nn.Parameter(0.1 * torch.randn(nodes, hidden, latent_dim) / hidden**0.5)
         self.signal_straight = nn.Parameter(torch.ones(nodes, latent_dim))
         self.readout = nn.Parameter(torch.ones(nodes, latent_dim))
         self.environment = nn.Embedding(environments, latent_dim) if environments > 1 else None
@@ -82,12 +82,17 @@ class TriLatentMechanism(Mechanism):
         self.register_buffer("running_mean", torch.zeros(nodes, latent_dim))
         self.register_buffer("running_square", torch.ones(nodes, latent_dim))
 
+    @property
+    def has_slopes(self) -> bool:
+        """Yes: codes of unit variance carry W to the prediction."""
+        return True
+
     def forward(self, rows: Tensor, environment: Tensor, graph: Tensor | None = None) -> Prediction:
         """As `Mechanism` says; while training the codes' statistics follow the batches."""
         weights = self.edge_weights() if graph is None else self.edge_weights() * graph
         signal = self._unit_variance(self.signal(rows[:, 0]))
         mixed = torch.einsum("bik,ij->bjk", signal, weights.to(rows.dtype))
-        mean = (mixed * F.normalize(self.readout, dim=-1)).sum(-1)
+        mean = (mixed * functional.normalize(self.readout, dim=-1)).sum(-1) / self.latent_dim**0.5
         log_scale: Tensor = self.log_scale
         codes: tuple[Tensor, ...] = (signal.flatten(1),)
         context = self._context(rows, environment)

@@ -109,7 +109,8 @@ def test_a_network_mechanism_is_one_network_a_node():
         first = structure.weights[:, j].float().clone()
         first[j] = 0.0
         hidden = rows[:, 0] @ first + rows[:, 1] @ structure.lag_weights[0, :, j].float() + mechanism.first_bias[j]
-        expected[:, j] = torch.tanh(hidden) @ mechanism.second[j] + mechanism.bias[j]
+        readout = mechanism.second[j] / mechanism.second[j].norm()
+        expected[:, j] = torch.tanh(hidden) @ readout + mechanism.bias[j]
     torch.testing.assert_close(mechanism(rows, torch.zeros(ROWS)).mean, expected)
     norms = structure.weights.detach().square().sum(-1).sqrt()
     off = ~torch.eye(NODES, dtype=torch.bool)
@@ -136,6 +137,14 @@ def test_the_codes_of_the_context_move_level_and_noise_and_no_edge():
     assert not torch.equal(one.log_scale, two.log_scale)
     assert one.log_scale.shape == (ROWS, NODES)
     assert len(one.codes) == 3
+
+
+def test_the_size_of_an_edge_does_not_hide_in_a_network():
+    mechanism, rows = made("network"), rows_of()
+    before = mechanism(rows, torch.zeros(ROWS)).mean
+    with torch.no_grad():
+        mechanism.second.mul_(7.0)
+    torch.testing.assert_close(mechanism(rows, torch.zeros(ROWS)).mean, before)
 
 
 def test_the_size_of_an_edge_does_not_hide_in_the_encoder():
