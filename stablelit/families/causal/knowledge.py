@@ -107,7 +107,7 @@ class EdgeKnowledge:
         edges = np.asarray(adjacency, dtype=bool)
         return not bool((edges & self.forbidden).any() or (self.required & ~edges).any())
 
-    def in_order(self, order: Sequence[int]) -> NDArray[np.int64]:
+    def in_order(self, order: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """(d,) the order nearest to the one given, in which every required edge leads from earlier to later.
 
         Nodes keep their places where no required edge is broken: of the nodes whose required parents have all come,
@@ -115,7 +115,8 @@ class EdgeKnowledge:
         """
         place = np.empty(len(self.names), dtype=np.int64)
         place[np.asarray(order)] = np.arange(len(self.names))
-        waiting, result = np.ones(len(self.names), dtype=bool), []
+        waiting = np.ones(len(self.names), dtype=bool)
+        result: list[int] = []
         while len(result) < len(self.names):
             ready = np.flatnonzero(waiting & ~(self.required & waiting[:, None]).any(axis=0))
             node = int(ready[np.argmin(place[ready])])

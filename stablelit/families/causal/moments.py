@@ -189,13 +189,13 @@ class _Holes(NamedTuple):
         columns: ``(patterns, k)`` which columns are missing.
         rows: ``(n,)``.
         pattern: ``(n,)`` the pattern of each row.
-        count: ``(patterns,)`` rows of each.
+        rows_of_pattern: ``(patterns,)`` how many rows each has.
     """
 
     columns: Ints
     rows: Ints
     pattern: Ints
-    count: Ints
+    rows_of_pattern: Ints
 
 
 def _groups_of_holes(observed: Bools) -> Iterator[_Holes]:
@@ -270,4 +270,4 @@ def _em_step(table: Floats, observed: Bools, groups: list[_Holes], at: Floats) -
 
 
 def _exactly_symmetric(matrix: Floats) -> Floats:
-    return (matrix + matrix.T) / 2
+    return np.asarray((matrix + matrix.T) / 2)

@@ -192,7 +192,7 @@ class NonGaussianScore(GaussianScore):
         if self.statistics.scored is not None:
             scored = self.statistics.scored[:, node]
             kept = scored if kept is None else kept & scored
-        return residual if kept is None else residual[kept]
+        return np.asarray(residual if kept is None else residual[kept])
 
 
 SCORES: dict[str, type[NodeScore]] = {
@@ -204,9 +204,9 @@ def regression(covariance: Floats, node: int, parents: Ints) -> Floats:
     """``(k,)`` least-squares coefficients of a node on its parents."""
     block = covariance[np.ix_(parents, parents)]
     try:
-        return np.linalg.solve(block, covariance[parents, node])
+        return np.asarray(np.linalg.solve(block, covariance[parents, node]))
     except np.linalg.LinAlgError:
-        return np.linalg.lstsq(block, covariance[parents, node], rcond=None)[0]
+        return np.asarray(np.linalg.lstsq(block, covariance[parents, node], rcond=None)[0])
 
 
 def residual_variance(covariance: Floats, node: int, parents: Ints) -> float:

@@ -46,7 +46,8 @@ class OrderSearch:
             shakes: how many times the best order so far is shaken and searched again.
             rng: what shakes draw from.
         """
-        best, least = [], float("inf")
+        best: list[int] = []
+        least = float("inf")
         for start in {tuple(self.knowledge.in_order(order).tolist()): None for order in starts}:
             order, score = self.descend(list(start))
             if score < least - LEAST_GAIN or not best:
@@ -144,4 +145,5 @@ class OrderSearch:
         for _ in range(min(SHAKEN, len(order) - 1)):
             node = shaken.pop(int(rng.integers(len(shaken))))
             shaken.insert(int(rng.integers(len(shaken) + 1)), node)
-        return self.knowledge.in_order(shaken).tolist()
+        mended: list[int] = self.knowledge.in_order(shaken).tolist()
+        return mended

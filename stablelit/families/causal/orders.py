@@ -73,7 +73,8 @@ def lingam_order(rows: Floats, knowledge: EdgeKnowledge | None = None) -> Ints:
         raise DataError(f"lingam_order: column {int(np.argmin(scale))} does not vary. Leave it out.")
     left /= scale[:, None]
     d = len(left)
-    waiting, order = np.ones(d, dtype=bool), []
+    waiting = np.ones(d, dtype=bool)
+    order: list[int] = []
     while len(order) < d:
         active = np.flatnonzero(waiting)
         node = int(active[_most_exogenous(left[active], _ready(waiting, knowledge)[active])])

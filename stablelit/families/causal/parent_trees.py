@@ -72,7 +72,7 @@ class ParentTrees:
             self._plant()
             walking = [(node, prefix, self._roots[node]) for node, prefix, _ in walking]
         arrived = self._walk(walking)
-        bare = list({place for _, _, place in arrived if self._leaf[place] is None})
+        bare = list({place for _, _, place in arrived if place not in self._leaf})
         if bare:
             self._shrink(np.asarray(bare))
         for node, prefix, place in arrived:
@@ -89,7 +89,7 @@ class ParentTrees:
     def parents(self, node: int, prefix: int) -> tuple[int, ...]:
         """The parents that go with `value`."""
         place = self._walk([(node, prefix, self._roots[node])])[0][2]
-        if self._leaf[place] is None:
+        if place not in self._leaf:
             self._shrink(np.array([place]))
         return self._leaf[place][1]
 
@@ -110,7 +110,8 @@ class ParentTrees:
         self._offers: list[list[int]] = [[]]
         self._offered: list[int] = [0]
         self._children: list[dict[int, int]] = [{}]
-        self._leaf: list[tuple[float, tuple[int, ...]] | None] = [None]
+        # score and parents of the branches that were arrived at
+        self._leaf: dict[int, tuple[float, tuple[int, ...]]] = {}
         self._count = 1
         everyone = np.arange(d)
         places = self._room(d)
@@ -133,7 +134,6 @@ class ParentTrees:
         places = np.arange(self._count, self._count + more)
         self._count += more
         self._children += [{} for _ in range(more)]
-        self._leaf += [None] * more
         return places
 
     def _walk(self, walking: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -190,7 +190,8 @@ class ParentTrees:
         variances = self._variances[self._table[node]] - np.einsum("bkd,bkd->bd", factor, factor)
         covariances = self._covariance_rows(node, node) - (factor[each, :, node][:, None] @ factor)[:, 0]
         self._offer(places, variances, covariances)
-        return places.tolist()
+        children: list[int] = places.tolist()
+        return children
 
     def _offer(self, places: Ints, variances: Floats, covariances: Floats) -> None:
         """Lists the candidates of new branches that are worth their price, best first."""
@@ -253,4 +254,4 @@ class ParentTrees:
             self._leaf[place] = (total + self.score.beyond_covariance(j, parents), parents)
 
     def _covariance_rows(self, node: Ints, of: Ints) -> Floats:
-        return self.score.covariances[self._table[node], of]
+        return np.asarray(self.score.covariances[self._table[node], of])

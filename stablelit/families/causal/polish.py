@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ LEAST_P_VALUE = 1e-3
 LINGAM_NUMBERS = 2**26
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GraphEstimate:
     """A graph and what came with it.
 
@@ -117,6 +118,8 @@ def polish(
         isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 0
     ):
         raise bad_argument(OWNER, "restarts", restarts, "None or a whole number of 0 or more")
+    if not isinstance(statistics, SufficientStatistics):
+        raise bad_argument(OWNER, "statistics", statistics, "SufficientStatistics", "Of a table: learn_graph(table).")
     d = statistics.nodes
     given = [checked_order(OWNER, "starts", order, d) for order in starts]
     known = EdgeKnowledge.nothing(statistics.names) if knowledge is None else knowledge
@@ -162,8 +165,8 @@ def learn_graph(
     """The graph of a table: its second moments by EM where cells are missing, then `polish`.
 
     Args:
-        data: a panel, of which holes, recordings and interventions are used; or ``(n, d)`` with NaN where a cell is
-            missing.
+        data: a panel, of which holes, recordings and interventions are used; or ``(n, d)``, an array or a data frame,
+            with NaN where a cell is missing.
         lags: how many rows before each one are taken into account first, see `lagged`; the graph is of the edges
             within a row.
         score: as in `polish`, and so on.
@@ -178,14 +181,9 @@ def learn_graph(
         ConfigurationError: as `polish`.
         DataError: as `SensorPanel.validate` and `statistics_of_windows`.
     """
-    if isinstance(data, SensorPanel):
-        if names is not None:
-            raise bad_argument("learn_graph", "names", names, "None for a panel, which has names")
-        panel = data
-    else:
-        if np.ndim(data) != 2:
-            raise DataError(f"learn_graph: data have shape {np.shape(data)}. Allowed: (rows, columns).")
-        panel = SensorPanel.from_values(np.asarray(data), names)
+    if isinstance(data, SensorPanel) and names is not None:
+        raise bad_argument("learn_graph", "names", names, "None for a panel, which has names")
+    panel = data if isinstance(data, SensorPanel) else _panel_of(data, names)
     panel.validate("learn_graph")
     recordings = panel.recordings() if lags else None
     windows, mask = windows_of(panel.values, panel.mask, lags, recordings)
@@ -194,6 +192,20 @@ def learn_graph(
         intervened = windows_of(panel.values, panel.intervened, lags, recordings)[1][:, 0]
     statistics = statistics_of_windows(windows, mask, intervened, panel.names)
     return polish(statistics, score, starts, penalty, knowledge, restarts, seed)
+
+
+def _panel_of(table: Any, names: Sequence[str] | None) -> SensorPanel:
+    try:
+        values = np.asarray(table, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"learn_graph: the data are not numbers throughout ({error}). Allowed: numbers, NaN where one is missing."
+        ) from error
+    if values.ndim != 2:
+        raise DataError(f"learn_graph: data have shape {values.shape}. Allowed: (rows, columns).")
+    if names is None and hasattr(table, "columns"):
+        names = [str(name) for name in table.columns]
+    return SensorPanel.from_values(values, names)
 
 
 def _scale_free_starts(score: NodeScore, rng: np.random.Generator) -> list[Ints]:

@@ -15,7 +15,7 @@ OWNER = "SufficientStatistics"
 LEAST_CORRELATION_EIGENVALUE = 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SufficientStatistics:
     """Second moments of d columns, and the rows where a score looks at more than these.
 
