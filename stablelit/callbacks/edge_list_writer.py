@@ -3,7 +3,7 @@
 Runs    on_fit_end and on_test_end
 Reads   `edge_list()` of the module: an object with `to_csv(path)` and `to_graphml(path)`
 Writes  edges.csv and graph.graphml in `directory`, else in the logger's directory; a test after a fit replaces them, by
-        the edges of the checkpoint that it tests
+        the edges of the checkpoint that it tests. After a test it prints the edges' own `table()`, if they have one
 Logs    nothing
 Resumes nothing to resume: the files are written anew
 Limits  rank zero only; nothing under fast_dev_run; a fit that ends by an exception leaves no files
@@ -19,6 +19,7 @@ import lightning.pytorch as pl
 from stablelit.contracts import HasEdgeList, WritesEdges
 from stablelit.errors import ContractError, bad_argument
 from stablelit.findings import findings_directory
+from stablelit.functional.schedules import check_flag
 
 EDGES_FILE = "edges.csv"
 GRAPH_FILE = "graph.graphml"
@@ -29,6 +30,7 @@ class EdgeListWriter(pl.Callback):
 
     Args:
         directory: where the files go; None is the run's directory.
+        print_table: print the edges after a test.
 
     Raises:
         ConfigurationError: a directory that is no text.
@@ -41,10 +43,11 @@ class EdgeListWriter(pl.Callback):
 
     keeps_books = True
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self, directory: str | None = None, print_table: bool = True) -> None:
         if directory is not None and (not isinstance(directory, str) or not directory):
             raise bad_argument("EdgeListWriter", "directory", directory, "a path as text, or None")
         self.directory = directory
+        self.print_table = check_flag("EdgeListWriter", "print_table", print_table)
 
     def __repr__(self) -> str:
         return f"EdgeListWriter(directory={self.directory!r})"
@@ -62,12 +65,15 @@ class EdgeListWriter(pl.Callback):
         self._write(trainer, pl_module)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the graph that was tested."""
-        self._write(trainer, pl_module)
+        """Writes the graph that was tested, and prints it."""
+        edges = self._write(trainer, pl_module)
+        table = getattr(edges, "table", None)
+        if self.print_table and callable(table):
+            print(table(), flush=True)
 
-    def _write(self, trainer: Any, pl_module: Any) -> None:
+    def _write(self, trainer: Any, pl_module: Any) -> WritesEdges | None:
         if not trainer.is_global_zero or trainer.fast_dev_run:
-            return
+            return None
         edges = pl_module.edge_list()
         if not isinstance(edges, WritesEdges):
             raise ContractError(
@@ -78,3 +84,4 @@ class EdgeListWriter(pl.Callback):
         root.mkdir(parents=True, exist_ok=True)
         edges.to_csv(root / EDGES_FILE)
         edges.to_graphml(root / GRAPH_FILE)
+        return edges

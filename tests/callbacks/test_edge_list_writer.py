@@ -103,3 +103,13 @@ def test_edges_that_do_not_write_themselves_are_refused(tmp_path):
 def test_a_directory_that_is_none_is_refused(directory):
     with pytest.raises(ConfigurationError, match="EdgeListWriter: directory="):
         EdgeListWriter(directory)
+
+
+@pytest.mark.parametrize("print_table", [True, False])
+def test_the_edges_are_printed_after_a_test_where_they_have_a_table(tmp_path, capsys, print_table):
+    module = make_module()
+    weights = np.array([[0.0, 0.5], [0.0, 0.0]])
+    module.edge_list = lambda: EdgeList.from_weights(weights, ["pump", "flow"])
+    trainer = make_trainer(tmp_path, [EdgeListWriter(print_table=print_table)])
+    trainer.test(module, val_loader(), verbose=False)
+    assert ("pump -> flow  0.5" in capsys.readouterr().out) is print_table
