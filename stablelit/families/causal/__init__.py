@@ -12,12 +12,17 @@ from typing import Any
 
 _EXPORTS = {
     "EdgeKnowledge": "knowledge",
+    "EdgeList": "edges",
     "GraphEstimate": "polish",
     "SensorDataModule": "datamodule",
     "SensorPanel": "panel",
     "StructureLearner": "module",
     "SufficientStatistics": "sufficient_statistics",
     "SyntheticSEM": "sem",
+    "graph_scores": "metrics",
+    "learn_graph": "polish",
+    "polish": "polish",
+    "read_truth": "truth",
     "learn_graph": "polish",
     "statistics_of_rows": "row_statistics",
 }
