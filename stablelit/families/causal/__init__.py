@@ -23,7 +23,6 @@ _EXPORTS = {
     "learn_graph": "polish",
     "polish": "polish",
     "read_truth": "truth",
-    "learn_graph": "polish",
     "statistics_of_rows": "row_statistics",
 }
 
