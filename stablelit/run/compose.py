@@ -92,7 +92,7 @@ def compose_saved_run(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(run_dir.absolute()), version_base="1.3"):
             return compose("config", overrides=["hydra.searchpath=[pkg://stablelit.conf]", *overrides])
 
-    with telling_misspelt_keys(lambda: composed(forced(overrides))):
+    with telling_misspelt_keys(composed, forced(overrides)):
         return composed(overrides)
 
 

@@ -2,7 +2,7 @@
 
 Hydra stops at the first and advises to add it with `+`, which only carries the mistake further. So where it stops, the
 configuration is composed once more with every override forced in, and read by our own check, which knows the
-signatures.
+signatures; where a section has no signature (the settings of a decoder), its own keys say which there are.
 """
 
 from __future__ import annotations
@@ -15,18 +15,26 @@ from typing import TYPE_CHECKING
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from stablelit.errors import did_you_mean
 from stablelit.run.command_line import CommandLine, key_of
 from stablelit.run.experiments import shipped_conf
+from stablelit.run.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @contextmanager
-def telling_misspelt_keys(compose_forced: Callable[[], DictConfig]) -> Iterator[None]:
+def telling_misspelt_keys(
+    compose_with: Callable[[Sequence[str]], DictConfig], overrides: Sequence[str]
+) -> Iterator[None]:
     """Turns Hydra's complaint about one unknown key into ours about everything.
+
+    Args:
+        compose_with: composes the configuration with overrides.
+        overrides: `forced` ones.
 
     Raises:
         ConfigurationError: with all problems, where the check finds them; else Hydra's own error comes through.
@@ -35,14 +43,27 @@ def telling_misspelt_keys(compose_forced: Callable[[], DictConfig]) -> Iterator[
         yield
     except ConfigCompositionException:
         try:
-            config = compose_forced()
+            config = compose_with(overrides)
+            as_written = compose_with([text for text in overrides if not text.startswith("++")])
         except HydraException:
             config = None
         if config is not None:
             from stablelit.run.train_job import check_configuration
 
-            check_configuration(config)
+            check_configuration(config, list(_strangers(overrides, config, as_written)))
         raise
+
+
+def _strangers(overrides: Sequence[str], config: DictConfig, as_written: DictConfig) -> Iterator[Problem]:
+    """Keys that no configuration has, in sections that are no arguments of a `_target_`."""
+    for text in overrides:
+        section, _, name = key_of(text).rpartition(".")
+        there = OmegaConf.select(as_written, section, throw_on_missing=False) if section else None
+        if text.startswith("++") and isinstance(there, DictConfig) and "_target_" not in there and name not in there:
+            value = OmegaConf.select(config, f"{section}.{name}")
+            known = [str(key) for key in there]
+            remedy = f"{did_you_mean(name, known)} There are: {', '.join(known) or 'none'}.".strip()
+            yield Problem(f"{section}.{name}", value, f"{section} has no key {name!r}", remedy)
 
 
 def forced(overrides: Sequence[str], conf: Path | None = None) -> list[str]:
@@ -64,11 +85,15 @@ def forced(overrides: Sequence[str], conf: Path | None = None) -> list[str]:
     return result
 
 
-def composed_by_force(line: CommandLine) -> DictConfig:
-    """The configuration of a command line with every override forced in."""
+def composer(line: CommandLine) -> tuple[Callable[[Sequence[str]], DictConfig], list[str]]:
+    """What composes the configuration of a command line, and its overrides, forced."""
     directory = line.option("--config-dir", "-cd")
     conf = Path(directory).absolute() if directory else None
     search = [f"hydra.searchpath=[file://{conf}]"] if conf else []
-    with initialize_config_module("stablelit.conf", version_base="1.3"):
-        name = line.option("--config-name", "-cn") or "train"
-        return compose(name, overrides=[*search, *forced(line.ordered().overrides, conf)])
+
+    def composed(overrides: Sequence[str]) -> DictConfig:
+        with initialize_config_module("stablelit.conf", version_base="1.3"):
+            name = line.option("--config-name", "-cn") or "train"
+            return compose(name, overrides=[*search, *overrides])
+
+    return composed, forced(line.ordered().overrides, conf)

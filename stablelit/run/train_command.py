@@ -10,7 +10,7 @@ from stablelit.run.door import USER_ERROR
 from stablelit.run.environment import remember_allowed_targets
 from stablelit.run.experiments import find_experiments, listing
 from stablelit.run.hydra_section import only_trusted_hydra_sections
-from stablelit.run.misspelt import composed_by_force, telling_misspelt_keys
+from stablelit.run.misspelt import composer, telling_misspelt_keys
 from stablelit.run.resume import resumed_command
 
 
@@ -33,7 +33,7 @@ def run_hydra_job(argv: Sequence[str], job: Callable[[], object], program: str =
     # Hydra reads it, and Lightning starts the other processes of a data-parallel run from it
     sys.argv = [before[0], *line.ordered().words()]
     try:
-        with telling_misspelt_keys(lambda: composed_by_force(line)), only_trusted_hydra_sections():
+        with telling_misspelt_keys(*composer(line)), only_trusted_hydra_sections():
             job()
     finally:
         sys.argv = before

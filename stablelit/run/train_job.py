@@ -6,6 +6,7 @@ check -> claim the directory -> build -> (tune) -> fit -> test the best checkpoi
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from stablelit.run.conclude import conclude
 from stablelit.run.directory import claim_run_directory, is_child_process, process_rank
 from stablelit.run.environment import allowed_targets, announce_run_directory, quiet_libraries
 from stablelit.run.fit import Outcome, fit, test_best
-from stablelit.run.problems import raise_on_problems
+from stablelit.run.problems import Problem, raise_on_problems
 from stablelit.run.record import RunRecorder
 from stablelit.run.resume import MovedCheckpoints, require_resumable
 from stablelit.run.sweep import refuse_subprocess_ddp, sweep_job_directory
@@ -53,8 +54,12 @@ ROOT_KEYS: dict[str, set[str] | None] = {
 }
 
 
-def check_configuration(config: DictConfig) -> None:
+def check_configuration(config: DictConfig, known: Sequence[Problem] = ()) -> None:
     """Complains of every mistake that can be seen without building anything.
+
+    Args:
+        config: the configuration.
+        known: mistakes that were found before, to be told with the others.
 
     Raises:
         ConfigurationError: with all of them.
@@ -64,7 +69,9 @@ def check_configuration(config: DictConfig) -> None:
     with open_dict(complete):
         complete.run_dir = config.get("run_dir") or "runs"
     unknown = unknown_keys(complete, ROOT_KEYS)
-    raise_on_problems([*unknown, *check(complete, allowed_targets(), provided=PROVIDED, schema=SCHEMA)])
+    found = [*unknown, *check(complete, allowed_targets(), provided=PROVIDED, schema=SCHEMA)]
+    told = {problem.key for problem in found}
+    raise_on_problems([*found, *(problem for problem in known if problem.key not in told)])
 
 
 def train(config: DictConfig) -> float | None:

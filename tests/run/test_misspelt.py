@@ -36,6 +36,16 @@ def test_a_key_that_nothing_reads_is_told_and_a_variable_is_not(capsys):
     assert check(["+experiment=jets", "+my_width=8", "model.latent_dim=${my_width}"]) == 0
 
 
+def test_a_section_without_a_signature_says_which_keys_it_has(capsys):
+    text = complaint(capsys, "model.decoder.n_component=3", "model.latent_dimm=8", "model.decoder.n_components=9")
+    assert "2 problems" in text
+    assert "model.decoder.n_component=3: model.decoder has no key 'n_component'" in text
+    assert "Did you mean 'n_components'" in text
+    assert "hardest_hidden" in text
+    # what was added on purpose is left to the decoder
+    assert check(["+experiment=jets", "+model.decoder.n_component=3"]) == 0
+
+
 def test_groups_additions_and_hydras_own_keys_are_not_forced():
     given = ["+experiment=jets", "data=jets", "~callbacks.figures", "hydra.sweep.dir=x", "++a=1", "seed=1"]
     assert forced(given) == [*given[:-1], "++seed=1"]
