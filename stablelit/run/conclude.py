@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from stablelit.callbacks.history_writer import HISTORY_FILE, read_history
-from stablelit.errors import ConfigurationError
+from stablelit.errors import ConfigurationError, StablelitError
 from stablelit.findings import FindingError
 from stablelit.run.build import Parts
 from stablelit.run.door import INTERRUPTED, RunFailure
@@ -102,6 +102,8 @@ def _diverged(outcome: Outcome, run_dir: Path, best_value: float | None) -> str:
 
 def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) -> None:
     recorder = parts.recorder
+    # data that could not be used are not read once more to say which they were
+    unusable = isinstance(outcome.error, StablelitError) and not recorder.epochs
     write_summary(
         run_dir,
         name=config.name,
@@ -119,7 +121,7 @@ def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) ->
             "best": _relative(outcome.best_checkpoint, run_dir),
             "last": _relative(outcome.last_checkpoint, run_dir),
         },
-        data=data_identity(parts.datamodule),
+        data=None if unusable else data_identity(parts.datamodule),
         notes=parts.notes,
     )
 

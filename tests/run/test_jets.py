@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from stablelit.evaluate import main as evaluate
-from stablelit.families.jets import read_jets
+from stablelit.families.jets import read_jets, toy_shower, write_jets
 from stablelit.generate import main as generate
 from stablelit.train import main as train
 
 SMALL = ["data.n_jets=200", "data.train=100", "data.val=40", "data.test=60", "data.batch_size=20", "trainer=cpu"]
-SMALL += ["model.latent_dim=4", "model.particle_hidden=16", "callbacks.kl_cap.warmup=0", "model_summary=null", "logger=none"]
+SMALL += [
+    "model.latent_dim=4",
+    "model.particle_hidden=16",
+    "callbacks.kl_cap.warmup=0",
+    "model_summary=null",
+    "logger=none",
+]
 OF_VALIDATION = {"jets", "kl_per_dimension", "latent", "mass_spectrum", "spectra"}
 
 pytestmark = pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning", "ignore:.*LeafSpec:")
@@ -43,6 +49,19 @@ def test_a_run_is_tested_drawn_generated_from_and_evaluated_on_what_it_generated
     assert json_of(run / "evaluation.json")["data"]["source"] == "drawn.hdf5"
     assert pictures(run / "figures/evaluation") == OF_VALIDATION | {"residuals"}
     assert f"pictures    {run}/figures/evaluation" in done.out
+
+
+def test_data_that_cannot_be_used_are_read_once_and_the_summary_says_why(door):
+    write_jets("g.hdf5", toy_shower(30, ("g",), seed=1))
+    done = door(train, "+experiment=jets", *SMALL, "data.path=g.hdf5", "data.classes=[gg]")
+    assert done.code == 2
+    assert "classes='gg'" in done.err
+    assert done.out.count("g.hdf5: JetNet HDF5") == 1
+    (run,) = Path("runs/jets").iterdir()
+    summary = json_of(run / "summary.json")
+    assert summary["status"] == "failed"
+    assert "classes='gg'" in summary["error"]
+    assert summary["data"] is None
 
 
 def json_of(path: Path) -> dict:
