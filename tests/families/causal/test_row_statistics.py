@@ -96,6 +96,8 @@ def test_the_past_is_learned_where_nothing_was_set(rng):
     found = statistics_of_windows(windows, mask, intervened[1:])
     own, other = found.covariance[1], found.covariance[0]
     assert own[0, 1] / own[0, 0] == pytest.approx(1.5, abs=0.1)
+    # nothing of the row before is left in it; a past learned from all rows would leave a fifth more
+    assert own[1, 1] == pytest.approx(1.5**2 + 1, rel=0.08)
     # where it was set, flow does not follow the pump
     assert other[0, 1] / other[0, 0] == pytest.approx(0.75, abs=0.15)
 
