@@ -1,4 +1,4 @@
-"""From the tap's events to the books of an epoch, with one read of the device for many steps."""
+"""From the tap's events to the books of an epoch and of the run, with one read of the device for many steps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from stablelit.callbacks._clip_event import ClipEvent
+from stablelit.callbacks._gradient_history import GradientHistory
 from stablelit.functional.gradient_record import GradientRecord
 
 _MOST = 1024
 
 
 class ClipBooks:
-    """One :class:`GradientRecord` an optimizer, filled from events whose tensors are read together.
+    """Of each optimizer the epoch's :class:`GradientRecord` and the run's :class:`GradientHistory`.
+
+    They are filled from events whose tensors are read together.
 
     Args:
         capacity: norms that a record keeps.
@@ -25,13 +28,16 @@ class ClipBooks:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.records: dict[int, GradientRecord] = {}
+        self.run: dict[int, GradientHistory] = {}
         self.last: dict[int, tuple[ClipEvent, float, float | None]] = {}
-        self._waiting: list[ClipEvent] = []
+        # a gradient scaler skips steps that are not finite
+        self.scaled = False
+        self._waiting: list[tuple[int, ClipEvent]] = []
 
-    def hear(self, event: ClipEvent) -> None:
-        """Takes an event; reads the device only when very many wait."""
+    def hear(self, event: ClipEvent, step: int) -> None:
+        """Takes the event of a step; reads the device only when very many wait."""
         if event.gradients:
-            self._waiting.append(event)
+            self._waiting.append((step, event))
             if len(self._waiting) >= _MOST:
                 self.read()
 
@@ -40,8 +46,8 @@ class ClipBooks:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        numbers = iter(_read([t for event in waiting for t in _tensors(event)]))
-        for event in waiting:
+        numbers = iter(_read([t for _, event in waiting for t in _tensors(event)]))
+        for step, event in waiting:
             norm, coefficient, own, share, max_norm = (
                 next(numbers) if isinstance(value, Tensor) else value for value in _fields(event)
             )
@@ -54,28 +60,46 @@ class ClipBooks:
             elif coefficient is not None:
                 clipped = coefficient < 1.0
             overflowed = own is not None and math.isinf(own) and math.isfinite(norm)
-            record = self.records.setdefault(event.index, GradientRecord(self.capacity))
+            if event.index not in self.records:
+                self.records[event.index] = GradientRecord(self.capacity)
+            record = self.records[event.index]
             record.add(norm, coefficient, clipped, share, overflowed)
             fixed = event.kind == "norm" and isinstance(event.max_norm, int | float)
             record.max_norm = float(event.max_norm) if fixed else None  # type: ignore[arg-type]
             self.last[event.index] = (event, norm, coefficient)
+            if event.index not in self.run:
+                self.run[event.index] = GradientHistory()
+            counts = clipped if coefficient is not None else None
+            self.run[event.index].add(step, norm, counts, max_norm, self.scaled)
 
     def begin(self) -> None:
         """A new epoch."""
         self.records, self._waiting = {}, []
 
+    def begin_run(self) -> None:
+        """A new run."""
+        self.begin()
+        self.run, self.last = {}, {}
+
     def state_dict(self) -> dict[str, Any]:
-        """The books as plain numbers; waits for the device."""
+        """The books of the epoch as plain numbers; waits for the device."""
         self.read()
         return {str(index): record.state_dict() for index, record in self.records.items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up books that an earlier run of the same epoch kept."""
-        self.begin()
-        self.last = {}
-        for index, saved in state.items():
+    def run_state_dict(self) -> dict[str, Any]:
+        """The books of the run as plain numbers; waits for the device."""
+        self.read()
+        return {str(index): history.state_dict() for index, history in self.run.items()}
+
+    def load_state_dict(self, epoch: dict[str, Any], run: dict[str, Any]) -> None:
+        """Takes up books that an earlier run kept, of the epoch that goes on and of the run so far."""
+        self.begin_run()
+        for index, saved in epoch.items():
             self.records[int(index)] = GradientRecord(self.capacity)
             self.records[int(index)].load_state_dict(saved)
+        for index, saved in run.items():
+            self.run[int(index)] = GradientHistory()
+            self.run[int(index)].load_state_dict(saved)
 
 
 def _fields(event: ClipEvent) -> tuple[Any, ...]:

@@ -19,13 +19,14 @@ class ComponentGradients:
     `accumulate_grad_batches`; on several ranks it is this rank's, from its part of the batch.
 
     Args:
+        every_n_steps: optimizer steps between two measurements.
         names: keys of the components; None takes the mapping under `loss_components`, else every other key with a
             live floating-point tensor of shape () or (B,).
         owner: for messages.
     """
 
-    def __init__(self, names: Sequence[str] | None, owner: str) -> None:
-        self.names, self.owner = names, owner
+    def __init__(self, every_n_steps: int, names: Sequence[str] | None, owner: str) -> None:
+        self.every_n_steps, self.names, self.owner = every_n_steps, names, owner
         self.norms: dict[str, Tensor] = {}
         self._armed = False
         self._was: Any = None
@@ -43,6 +44,12 @@ class ComponentGradients:
                 f"{self.owner}: components_every_n_steps needs automatic optimisation; {type(pl_module).__name__} runs "
                 f"backward itself, so the graph is gone when training_step returns. Set components_every_n_steps=0."
             )
+
+    def arm_when_due(self, trainer: Any, pl_module: Any, batch_idx: int) -> None:
+        """Before a batch: makes its `training_step` measure, if it is the first of an optimizer step that is due."""
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        if step % self.every_n_steps == 0 and batch_idx % int(trainer.accumulate_grad_batches) == 0:
+            self.arm(pl_module)
 
     def arm(self, pl_module: Any) -> None:
         """Makes the next `training_step` measure."""
@@ -73,9 +80,12 @@ class ComponentGradients:
         self._was = self._mine = None
 
     def take(self) -> dict[str, float]:
-        """The norms of the step that was measured, once; waits for the device."""
-        norms, self.norms = self.norms, {}
-        return {name: float(norm) for name, norm in norms.items()}
+        """The norms of the step that was measured and their shares in the sum, once; waits for the device."""
+        taken, self.norms = self.norms, {}
+        norms = {name: float(norm) for name, norm in taken.items()}
+        total = sum(norms.values()) or 1.0
+        shares = {f"share/{name}": norm / total for name, norm in norms.items()}
+        return {f"component/{name}": norm for name, norm in norms.items()} | shares
 
     def _measure(self, pl_module: Any, outputs: Any) -> dict[str, Tensor]:
         parameters = [p for p in pl_module.parameters() if p.requires_grad]

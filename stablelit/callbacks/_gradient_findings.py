@@ -19,7 +19,7 @@ to all of them cancels: clipping every step can be healthy. What counts is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,36 @@ from stablelit.findings import Finding
 from stablelit.functional.gradient_record import GradientRecord
 
 _NAMED = 5
+
+
+def judge_epoch(
+    records: Mapping[int, GradientRecord],
+    optimizers: Sequence[Any],
+    rms: Mapping[int, float],
+    dead: Mapping[str, str],
+    severe_ratio: float,
+    spread_ratio: float,
+    manual: bool,
+) -> Iterable[Finding]:
+    """Findings about the finite norms of an epoch that has enough of them.
+
+    Args:
+        records: by the place of their optimizer.
+        optimizers: of the trainer.
+        rms: the largest root mean square gradient of a parameter, by the place of the optimizer, where it is known.
+        dead: parameters that learned nothing, and why.
+        severe_ratio: see :class:`~stablelit.callbacks.GradClipMonitor`.
+        spread_ratio: likewise.
+        manual: whether the module clips itself, perhaps before the norms were measured.
+    """
+    for index, record in records.items():
+        yield from judge_clip(record, optimizers[index], severe_ratio, spread_ratio)
+        yield from judge_gradients(record, rms.get(index), optimizers[index])
+        if manual:
+            yield from judge_manual(record)
+    # a clip that overflowed has zeroed all of them
+    if dead and not any(record.overflowed for record in records.values()):
+        yield nothing_learned(dead, max(record.steps for record in records.values()))
 
 
 def judge_clip(record: GradientRecord, optimizer: Any, severe_ratio: float, spread_ratio: float) -> Iterable[Finding]:
@@ -114,12 +144,13 @@ def judge_manual(record: GradientRecord) -> Iterable[Finding]:
         )
 
 
-def judge_finite(records: Iterable[GradientRecord], scaler: Any, guarded: bool) -> Iterable[Finding]:
-    """Findings about norms that are not finite; with a scaler it reads its factor.
+def judge_finite(records: Iterable[GradientRecord], trainer: Any) -> Iterable[Finding]:
+    """Findings about norms that are not finite; with a gradient scaler it reads its factor.
 
     Where a guard leaves such steps out, they are for information: the guard decides what is an alarm.
     """
-    records = list(records)
+    records, scaler = list(records), scaler_of(trainer)
+    guarded = any(getattr(callback, "leaves_out_non_finite", False) for callback in trainer.callbacks)
     skips, steps = sum(record.non_finite for record in records), sum(record.steps for record in records)
     look = "Trainer(detect_anomaly=True) names the operation"
     if skips and scaler is None:
@@ -139,6 +170,11 @@ def judge_finite(records: Iterable[GradientRecord], scaler: Any, guarded: bool) 
             {"scale": scale, "skips": skips},
             f"Trainer(precision='bf16-mixed'), or NonFiniteGuard; {look}",
         )
+
+
+def scaler_of(trainer: Any) -> Any:
+    """The gradient scaler of 16-mixed; None elsewhere."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def scaled_clip() -> Finding:

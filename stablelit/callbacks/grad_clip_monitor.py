@@ -10,7 +10,8 @@ Logs    every `log_every_n_steps`: grad/norm, grad/clip_coef, grad/layer/<layer>
         grad/value_clipped_share, grad/dead_parameters; in their steps grad/component/<loss> and grad/share/<loss>.
         With several optimizers their number comes last (grad/norm/1), with a `name` it comes second
         (grad/<name>/norm)
-Resumes exactly, also inside an epoch: the epoch's books are in the checkpoint
+Draws   `gradients`, for FigureWriter: the run's norms before the clip, its threshold and ratio, steps not finite
+Resumes exactly, also inside an epoch: the books of the epoch and of the run are in the checkpoint
 Limits  the device is waited for when the loggers listen, at an epoch's end, and in the steps 1, 2, 4, ... of an epoch
         (dead parameters). Where nothing clips by norm the norm costs a pass over the gradients. On a CPU the clip's own
         norm of one tensor with a million float32 elements is 1e-5 off. In manual optimisation a clip by torch's own
@@ -19,7 +20,7 @@ Limits  the device is waited for when the loggers listen, at an epoch's end, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 import lightning.pytorch as pl
@@ -28,14 +29,8 @@ from stablelit.callbacks._clip_books import ClipBooks
 from stablelit.callbacks._clip_event import ClipEvent
 from stablelit.callbacks._component_gradients import ComponentGradients
 from stablelit.callbacks._epoch_log import log_epoch, log_step, loggers_hear_this_batch
-from stablelit.callbacks._gradient_findings import (
-    judge_clip,
-    judge_finite,
-    judge_gradients,
-    judge_manual,
-    nothing_learned,
-    scaled_clip,
-)
+from stablelit.callbacks._gradient_figure import draw_gradients
+from stablelit.callbacks._gradient_findings import judge_epoch, judge_finite, scaled_clip, scaler_of
 from stablelit.callbacks._gradient_tap import GradientTap
 from stablelit.callbacks._layer_norms import LayerNorms, PerLayer
 from stablelit.callbacks._parameter_census import ParameterCensus
@@ -124,14 +119,14 @@ class GradClipMonitor(pl.Callback):
             raise bad_argument(_OWNER, "name", name, "a non-empty string or None")
         self.severe_ratio = check_number(_OWNER, "severe_ratio", severe_ratio, above=1.0)
         self.spread_ratio = check_number(_OWNER, "spread_ratio", spread_ratio, above=1.0)
-        self.components_every_n_steps, self.min_steps = components_every_n_steps, min_steps
-        self.quantiles, self.name = tuple(quantiles), name
+        self.components_every_n_steps = every = components_every_n_steps
+        self.quantiles, self.min_steps, self.name = tuple(quantiles), min_steps, name
         self._reporter = FindingReporter(self.state_key, action)
         self._notes = FindingReporter(self.state_key, "warn")
         self._books = ClipBooks(capacity)
         self._census = ParameterCensus() if dead_parameters else None
         self._layers = LayerNorms(per_layer, depth) if per_layer != "none" else None
-        self._components = ComponentGradients(components, _OWNER) if components_every_n_steps else None
+        self._components = ComponentGradients(every, components, _OWNER) if every else None
         self._tap: GradientTap | None = None
         self._finite_steps = 0
 
@@ -160,13 +155,13 @@ class GradClipMonitor(pl.Callback):
                 )
         if self._components is not None:
             self._components.refuse(pl_module)
+        self._books.scaled = scaler_of(trainer) is not None
         self._tap = GradientTap.on(trainer, pl_module, self._hear)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes the parameters' names, which strategies may have settled only now."""
         if trainer.global_step == 0:
-            self._books.begin()
-            self._books.last = {}
+            self._books.begin_run()
             self._finite_steps = 0
             for reporter in (self._reporter, self._notes):
                 reporter.load_state_dict({})
@@ -181,10 +176,7 @@ class GradClipMonitor(pl.Callback):
     ) -> None:
         """In the steps that measure loss components, stands around `training_step`."""
         if self._components is not None:
-            step = trainer.fit_loop.epoch_loop._batches_that_stepped
-            accumulate = int(trainer.accumulate_grad_batches)
-            if step % self.components_every_n_steps == 0 and batch_idx % accumulate == 0:
-                self._components.arm(pl_module)
+            self._components.arm_when_due(trainer, pl_module, batch_idx)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         """By layer, the norms are measured here, before Lightning's clip."""
@@ -198,11 +190,8 @@ class GradClipMonitor(pl.Callback):
         """Logs where the loggers listen."""
         if self._components is not None:
             self._components.disarm(pl_module)
-            if norms := self._components.take():
-                total = sum(norms.values()) or 1.0
-                values = {self._key(f"component/{loss}"): norm for loss, norm in norms.items()}
-                shares = {self._key(f"share/{loss}"): norm / total for loss, norm in norms.items()}
-                log_step(trainer, values | shares)
+            if measured := self._components.take():
+                log_step(trainer, {self._key(quantity): value for quantity, value in measured.items()})
         hears = loggers_hear_this_batch(trainer)
         if (hears or trainer.is_last_batch) and not trainer.fit_loop._should_accumulate():
             self._log(trainer, hears)
@@ -212,7 +201,7 @@ class GradClipMonitor(pl.Callback):
         self._books.read()
         values: dict[str, float] = {}
         for index, record in self._books.records.items():
-            skipped = "nonfinite_steps" if _scaler(trainer) is None else "scaler_skips"
+            skipped = "nonfinite_steps" if scaler_of(trainer) is None else "scaler_skips"
             summary = {**record.summary(self.quantiles), skipped: float(record.non_finite)}
             values.update({self._key(quantity, trainer, index): value for quantity, value in summary.items()})
             self._finite_steps += record.finite
@@ -235,9 +224,10 @@ class GradClipMonitor(pl.Callback):
         self._release(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch's books and what was reported, as plain data; waits for the device."""
+        """The books of the epoch and of the run and what was reported, as plain data; waits for the device."""
         return {
             "books": self._books.state_dict(),
+            "run": self._books.run_state_dict(),
             "census": self._census.state_dict() if self._census is not None else None,
             "finite_steps": self._finite_steps,
             "findings": self._reporter.state_dict(),
@@ -246,12 +236,18 @@ class GradClipMonitor(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up; it holds from the next step on."""
-        self._books.load_state_dict(state_dict["books"])
+        self._books.load_state_dict(state_dict["books"], state_dict.get("run", {}))
         if self._census is not None and state_dict["census"] is not None:
             self._census.load_state_dict(state_dict["census"])
         self._finite_steps = state_dict["finite_steps"]
         self._reporter.load_state_dict(state_dict["findings"])
         self._notes.load_state_dict(state_dict["notes"])
+
+    def figures(self) -> dict[str, Any]:
+        """The norms of the whole run as a matplotlib figure; empty where there was no step. Waits for the device."""
+        self._books.read()
+        name = f"gradients_{self.name}" if self.name else "gradients"
+        return {name: draw_gradients(self._books.run)} if self._books.run else {}
 
     def _release(self, pl_module: pl.LightningModule) -> None:
         if self._components is not None:
@@ -263,11 +259,12 @@ class GradClipMonitor(pl.Callback):
     def _hear(self, event: ClipEvent) -> None:
         if not event.gradients:
             return
-        self._books.hear(event)
+        assert self._tap is not None
+        self._books.hear(event, self._tap.trainer.fit_loop.epoch_loop._batches_that_stepped)
         if self._census is not None:
             self._census.look(event.index, event.optimizer)
-        if event.scaled and self._tap is not None:
-            self._report(self._tap.trainer, scaled_clip())
+        if event.scaled:
+            self._report(self._tap.trainer, [scaled_clip()])
 
     def _key(self, quantity: str, trainer: pl.Trainer | None = None, index: int = 0) -> str:
         several = trainer is not None and len(trainer.optimizers) > 1
@@ -275,17 +272,15 @@ class GradClipMonitor(pl.Callback):
 
     def _log(self, trainer: pl.Trainer, hears: bool) -> None:
         self._books.read()
-        values, ratios = {}, {}
+        values = {}
         for index, (_, norm, coefficient) in self._books.last.items():
             values[self._key("norm", trainer, index)] = norm
             if coefficient is not None:
                 values[self._key("clip_coef", trainer, index)] = coefficient
-        for index, record in self._books.records.items():
-            if record.clip_ratio is not None:
-                ratios[self._key("clip_ratio", trainer, index)] = record.clip_ratio
-        if _scaler(trainer) is None:  # with a scaler the epoch decides
-            for finding in judge_finite(self._books.records.values(), None, _guarded(trainer)):
-                self._report(trainer, finding)
+        clips = {index: record.clip_ratio for index, record in self._books.records.items()}
+        ratios = {self._key("clip_ratio", trainer, i): ratio for i, ratio in clips.items() if ratio is not None}
+        if scaler_of(trainer) is None:  # with a scaler the epoch decides
+            self._report(trainer, judge_finite(self._books.records.values(), trainer))
         if self._layers is not None:
             values.update({self._key(f"layer/{layer}"): norm for layer, norm in self._layers.take().items()})
         if values:
@@ -294,29 +289,12 @@ class GradClipMonitor(pl.Callback):
 
     def _judge(self, trainer: pl.Trainer, pl_module: pl.LightningModule, dead: dict[str, str]) -> None:
         records = self._books.records
-        findings = list(judge_finite(records.values(), _scaler(trainer), _guarded(trainer)))
+        self._report(trainer, judge_finite(records.values(), trainer))
         if self._finite_steps >= self.min_steps:
-            for index, record in records.items():
-                optimizer = trainer.optimizers[index]
-                rms = self._census.rms.get(index) if self._census is not None and _scaler(trainer) is None else None
-                findings += judge_clip(record, optimizer, self.severe_ratio, self.spread_ratio)
-                findings += judge_gradients(record, rms, optimizer)
-                findings += [] if pl_module.automatic_optimization else judge_manual(record)
-            # a clip that overflowed has zeroed all of them
-            if dead and not any(record.overflowed for record in records.values()):
-                findings.append(nothing_learned(dead, max(record.steps for record in records.values())))
+            rms = self._census.rms if self._census is not None and scaler_of(trainer) is None else {}
+            ratios, manual = (self.severe_ratio, self.spread_ratio), not pl_module.automatic_optimization
+            self._report(trainer, judge_epoch(records, trainer.optimizers, rms, dead, *ratios, manual))
+
+    def _report(self, trainer: Any, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            self._report(trainer, finding)
-
-    def _report(self, trainer: Any, finding: Finding) -> None:
-        (self._notes if finding.severity == "info" else self._reporter).report(trainer, finding)
-
-
-def _guarded(trainer: Any) -> bool:
-    """Whether a callback leaves out steps that are not finite."""
-    return any(getattr(callback, "leaves_out_non_finite", False) for callback in trainer.callbacks)
-
-
-def _scaler(trainer: Any) -> Any:
-    """The gradient scaler of 16-mixed; None elsewhere."""
-    return getattr(trainer.precision_plugin, "scaler", None)
+            (self._notes if finding.severity == "info" else self._reporter).report(trainer, finding)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
-from stablelit.callbacks import AdaptiveGradClip, GradClipMonitor
+from stablelit.callbacks import AdaptiveGradClip, FigureWriter, GradClipMonitor
 from stablelit.errors import ConfigurationError, ContractError
 from stablelit.findings import FindingError, read_findings
 from tests.contract.modules import BATCHES, NAMES, framework, make_module, make_trainer, save_at_class, train_loader
@@ -401,6 +401,78 @@ def test_a_resumed_epoch_has_the_books_of_the_whole(step, tmp_path):
     whole, _ = fit(tmp_path / "a", [monitor(), save], module(), gradient_clip_val=1.5)
     resumed, _ = fit(tmp_path / "b", monitor(), module(), gradient_clip_val=1.5, ckpt_path=str(path))
     assert [line for line in whole.logger.lines if line[0] >= step] == resumed.logger.lines
+
+
+def norm_line(figure, panel=0):
+    return next(line for line in figure.axes[panel].get_lines() if line.get_label() == "norm")
+
+
+def test_its_picture_shows_the_norms_of_the_run_and_its_clip(tmp_path):
+    module, monitor = Plain(factor=nan_at(22)), GradClipMonitor()
+    fit(tmp_path, [FigureWriter(module_figures=False), monitor], module, gradient_clip_val=1.5)
+    assert (tmp_path / "figures/gradients.png").is_file()
+    (figure,) = monitor.figures().values()
+    line, labels = norm_line(figure), [line.get_label() for line in figure.axes[0].get_lines()]
+    assert line.get_ydata() == pytest.approx(module.norms[:22], rel=1e-6)
+    assert line.get_xdata().tolist() == list(range(22))
+    assert {"clip at 1.5", "not finite (2)"} <= set(labels)
+    ratio, whole = figure.axes[1].get_lines()
+    assert ratio.get_ydata()[-1] == pytest.approx(np.mean(np.array(module.norms[:22]) > 1.5))
+    assert set(whole.get_ydata()) == {ratio.get_ydata()[-1]}
+
+
+def test_a_picture_that_is_asked_for_inside_an_epoch_is_complete(tmp_path):
+    monitor, seen = GradClipMonitor(), []
+
+    class Ask(framework(NAMES[0]).Callback):
+        def on_train_batch_end(self, trainer, *args):
+            (figure,) = monitor.figures().values()
+            seen.append(len(norm_line(figure).get_xdata()))
+
+    fit(tmp_path, [Ask(), monitor], max_epochs=1, log_every_n_steps=100)
+    assert seen == list(range(1, BATCHES + 1))
+
+
+def test_before_the_first_step_there_is_no_picture_and_every_run_has_its_own(tmp_path):
+    monitor = GradClipMonitor(name="other")
+    assert monitor.figures() == {}
+    for epochs in (2, 1):
+        fit(tmp_path, monitor, max_epochs=epochs)
+        assert len(norm_line(monitor.figures()["gradients_other"]).get_xdata()) == epochs * BATCHES
+
+
+def test_in_the_picture_the_scalers_skips_are_no_alarm(tmp_path):
+    monitor = GradClipMonitor()
+    trainer, _ = fit(tmp_path, monitor, plugins=[scaled(2.0**40)], max_epochs=6)
+    labels = [line.get_label() for line in monitor.figures()["gradients"].axes[0].get_lines()]
+    assert f"skipped by the scaler ({sum(logged(trainer, 'grad/scaler_skips')):.0f})" in labels
+    assert not any(label.startswith("not finite") for label in labels)
+
+
+def test_the_picture_of_two_optimizers_has_both(tmp_path):
+    monitor = GradClipMonitor()
+    trainer, _ = fit(tmp_path, monitor, make_module(kind="manual"))
+    for panel in (0, 1):
+        expected = logged(trainer, f"grad/norm/{panel}")
+        assert norm_line(monitor.figures()["gradients"], panel).get_ydata() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("step", [8, BATCHES])
+def test_the_picture_of_a_resumed_run_is_that_of_the_whole(step, tmp_path):
+    path, whole, resumed = tmp_path / "at.ckpt", GradClipMonitor(), GradClipMonitor()
+    save = save_at_class(NAMES[0])(step, path)
+    fit(tmp_path / "a", [whole, save], Plain("adam"), gradient_clip_val=1.5)
+    fit(tmp_path / "b", resumed, Plain("adam"), gradient_clip_val=1.5, ckpt_path=str(path))
+    lines = [
+        [
+            (line.get_label(), line.get_xydata().tolist())
+            for axes in m.figures()["gradients"].axes
+            for line in axes.lines
+        ]
+        for m in (whole, resumed)
+    ]
+    assert len(lines[0][0][1]) == 4 * BATCHES
+    assert lines[0] == lines[1]
 
 
 def test_steps_without_any_gradient_are_not_steps(tmp_path):

@@ -33,7 +33,7 @@ def test_a_run_is_tested_drawn_generated_from_and_evaluated_on_what_it_generated
     done = door(train, "+experiment=jets", *SMALL, "trainer.max_epochs=1")
     assert done.code == 0, done.err
     (run,) = Path("runs/jets").iterdir()
-    assert pictures(run / "figures") == OF_VALIDATION | {"kl", "scores"}
+    assert pictures(run / "figures") == OF_VALIDATION | {"gradients", "kl", "scores"}
     assert pictures(run / "figures/test") == OF_VALIDATION | {"residuals"}
     assert {"test/active_units", "test/kpd", "test/mass_residual_iqr"} <= set(json_of(run / "summary.json")["test"])
     # what the monitor says of the posteriors, it is given
