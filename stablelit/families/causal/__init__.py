@@ -21,7 +21,6 @@ _EXPORTS = {
     "SyntheticSEM": "sem",
     "graph_scores": "metrics",
     "learn_graph": "polish",
-    "polish": "polish",
     "read_truth": "truth",
     "statistics_of_rows": "row_statistics",
 }

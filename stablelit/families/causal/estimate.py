@@ -13,6 +13,7 @@ from stablelit.errors import bad_argument
 from stablelit.families.causal.bootstrap import EdgeConfidence, bootstrap_confidence
 from stablelit.families.causal.edges import EdgeList
 from stablelit.families.causal.knowledge import EdgeKnowledge
+from stablelit.families.causal.mechanisms import Mechanism
 from stablelit.families.causal.orders import order_of
 from stablelit.families.causal.polish import GraphEstimate, polish
 from stablelit.families.causal.row_statistics import statistics_of_rows
@@ -24,6 +25,34 @@ if TYPE_CHECKING:
     from stablelit.families.causal.datamodule import TrainingRows
 
 _OWNER = "StructureLearner"
+
+
+SEARCHES = ("auto", "gaussian", "equal_variance", "non_gaussian", "none")
+
+
+def search_score(polish: str, noise: str, mechanism: Mechanism) -> str:
+    """The score of the search over orders that goes with the noise, where `polish` is "auto".
+
+    Raises:
+        ConfigurationError: an unknown search; one for a mechanism that is not linear.
+    """
+    if polish not in SEARCHES:
+        raise bad_argument(_OWNER, "polish", polish, ", ".join(SEARCHES))
+    if not mechanism.is_linear:
+        if polish not in ("auto", "none"):
+            raise bad_argument(
+                _OWNER,
+                "polish",
+                polish,
+                "'none' or 'auto'",
+                "It searches among linear graphs, and the mechanism is not.",
+            )
+        return "none"
+    if polish != "auto":
+        return polish
+    by_noise = {"gaussian": "gaussian", "equal_variance": "equal_variance", "squared_error": "none"}
+    # whether the noise really is not Gaussian is asked of the residuals
+    return by_noise.get(noise, "auto")
 
 
 class GraphEstimator(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stablelit.errors import ConfigurationError, ContractError, StablelitError
-from stablelit.families.causal.likelihoods import SCALE_DEPENDENT
+from stablelit.families.causal.likelihoods import SCALE_DEPENDENT, best_log_scale
 from stablelit.findings import Finding
 
 _OWNER = "StructureLearner"
@@ -56,6 +56,19 @@ def check_fit(learner: Any, datamodule: Any) -> tuple[tuple[str, ...], int, int]
             f"{_OWNER} was built for {own.environments} environments, but {giver} gives {environments}."
         )
     return names, lags, own.environments or environments
+
+
+def fit_statistics(learner: Any, datamodule: Any) -> None:
+    """Moments of the training rows; the scales of the noise begin at those of columns without parents."""
+    rows, scaler = datamodule.training_panel(), datamodule.scaler
+    learner.statistics.fit(rows.values, rows.mask, scaler.mean, scaler.scale, learner.names)
+    filled = learner.statistics.rows({"values": torch.from_numpy(rows.values), "mask": torch.from_numpy(rows.mask)})
+    newest = filled[:, 0] - filled[:, 0].mean(0)
+    log_scale = best_log_scale(learner.objective.noise, newest, torch.from_numpy(rows.scored)).float()
+    with torch.no_grad():
+        learner.baseline_log_scale.copy_(log_scale)
+        own = learner.mechanism.log_scale
+        own.copy_(log_scale if own.dim() else log_scale[0])
 
 
 def findings_before(learner: Any, datamodule: Any) -> list[Finding]:

@@ -13,23 +13,22 @@ What is returned is always acyclic. W[i, j] != 0 is the edge i -> j.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.errors import bad_argument
 from stablelit.families.causal.domain import DomainKeeper
-from stablelit.families.causal.estimate import GraphEstimator
+from stablelit.families.causal.estimate import GraphEstimator, search_score
 from stablelit.families.causal.evaluation import test_scores, validation_scores
-from stablelit.families.causal.fitting import RunningSums, check_fit, findings_before, non_finite
+from stablelit.families.causal.fitting import RunningSums, check_fit, findings_before, fit_statistics, non_finite
 from stablelit.families.causal.graph_interface import KnowsItsGraph
 from stablelit.families.causal.knowledge import EdgeKnowledge
-from stablelit.families.causal.likelihoods import best_log_scale
 from stablelit.families.causal.mechanisms import build_mechanism, mechanism_name
 from stablelit.families.causal.objective import GraphObjective
-from stablelit.families.causal.path import ConstraintPath
+from stablelit.families.causal.path import path_of
 from stablelit.families.causal.path_history import PathHistory
 from stablelit.families.causal.statistics import TrainingStatistics
 from stablelit.findings import FindingReporter
@@ -137,7 +136,7 @@ class StructureLearner(KnowsItsGraph):
         forbidden, required, tiers = _pairs(forbidden), _pairs(required), _pairs(tiers)
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
         self.objective = GraphObjective(
-            _path_of(path),
+            path_of(path),
             noise,  # type: ignore[arg-type]
             acyclicity,  # type: ignore[arg-type]
             lambda_recon,
@@ -171,31 +170,13 @@ class StructureLearner(KnowsItsGraph):
         allowed = torch.tensor(knowledge.allowed)
         self.mechanism = build_mechanism(h.mechanism, len(names), lags, allowed, shared, environments)
         self.statistics = TrainingStatistics(len(names), lags)
-        self.estimator = GraphEstimator(
-            names, knowledge, h.rule, self._polish_score(h.polish, h.noise), h.penalty, h.restarts, h.bootstrap, h.seed
-        )
+        score = search_score(h.polish, h.noise, self.mechanism)
+        self.estimator = GraphEstimator(names, knowledge, h.rule, score, h.penalty, h.restarts, h.bootstrap, h.seed)
         self.sums = RunningSums()
         self.domain = DomainKeeper(self.mechanism.structure.weights)
         self.register_buffer("free", torch.tensor(knowledge.required), persistent=False)
         # of the empty graph, the scale of each column alone
         self.register_buffer("baseline_log_scale", torch.zeros(len(names)))
-
-    def _polish_score(self, polish: str, noise: str) -> str:
-        known = ("auto", "gaussian", "equal_variance", "non_gaussian", "none")
-        if polish not in known:
-            raise bad_argument(_OWNER, "polish", polish, ", ".join(known))
-        if not self.mechanism.is_linear:
-            if polish not in ("auto", "none"):
-                raise ConfigurationError(
-                    f"{_OWNER}: polish={polish!r} searches among linear graphs, and the mechanism is "
-                    f"{self.hparams.mechanism!r}. Allowed: 'none' or 'auto'."
-                )
-            return "none"
-        if polish != "auto":
-            return polish
-        by_noise = {"gaussian": "gaussian", "equal_variance": "equal_variance", "squared_error": "none"}
-        # whether the noise really is not Gaussian is asked of the residuals
-        return by_noise.get(noise, "auto")
 
     def setup(self, stage: str) -> None:
         """Takes the columns from the datamodule, and for a fit the moments of its training rows."""
@@ -207,18 +188,7 @@ class StructureLearner(KnowsItsGraph):
         if stage == "fit":
             self._fitted_on = datamodule
             if not self.statistics.is_fitted:
-                self._fit_statistics(datamodule)
-
-    def _fit_statistics(self, datamodule: Any) -> None:
-        rows, scaler = datamodule.training_panel(), datamodule.scaler
-        self.statistics.fit(rows.values, rows.mask, scaler.mean, scaler.scale, self.names)
-        filled = self.statistics.rows({"values": torch.from_numpy(rows.values), "mask": torch.from_numpy(rows.mask)})
-        newest = filled[:, 0] - filled[:, 0].mean(0)
-        log_scale = best_log_scale(self.objective.noise, newest, torch.from_numpy(rows.scored)).float()
-        with torch.no_grad():
-            self.baseline_log_scale.copy_(log_scale)
-            own = self.mechanism.log_scale
-            own.copy_(log_scale if own.dim() else log_scale[0])
+                fit_statistics(self, datamodule)
 
     def on_fit_start(self) -> None:
         """Resolves the stages of the path, and says what can be said before the first step."""
@@ -334,14 +304,6 @@ class StructureLearner(KnowsItsGraph):
 
 def _adam(parameters: Any, lr: float) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.99))
-
-
-def _path_of(settings: Mapping[str, Any]) -> ConstraintPath:
-    try:
-        return ConstraintPath(**settings)
-    except TypeError as error:
-        allowed = "kind, mu, s, stage_lengths, round_length"
-        raise bad_argument(_OWNER, "path", dict(settings), f"a mapping of {allowed}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -15,14 +15,15 @@ the planned run are resolved once.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.functional.schedules import check_number, parse_duration
 
 PathKind = Literal["path", "augmented_lagrangian", "fixed"]
@@ -163,6 +164,21 @@ class ConstraintPath(nn.Module):
         if self.kind == "augmented_lagrangian":
             return self.alpha * h + 0.5 * self.rho * h**2
         return h if self.kind == "path" else lambda_acyclic * h
+
+
+def path_of(settings: Mapping[str, Any]) -> ConstraintPath:
+    """The path of a configuration's mapping.
+
+    Raises:
+        ConfigurationError: a setting that it does not have, or out of range.
+    """
+    known = list(inspect.signature(ConstraintPath).parameters)
+    for name in settings:
+        if name not in known:
+            raise ConfigurationError(
+                f"{_OWNER} has no setting {name!r}. {did_you_mean(str(name), known)} Allowed: {', '.join(known)}."
+            )
+    return ConstraintPath(**settings)
 
 
 def _numbers(name: str, values: object) -> list[float]:
