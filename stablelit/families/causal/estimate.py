@@ -40,13 +40,8 @@ def search_score(polish: str, noise: str, mechanism: Mechanism) -> str:
         raise bad_argument(_OWNER, "polish", polish, ", ".join(SEARCHES))
     if not mechanism.is_linear:
         if polish not in ("auto", "none"):
-            raise bad_argument(
-                _OWNER,
-                "polish",
-                polish,
-                "'none' or 'auto'",
-                "It searches among linear graphs, and the mechanism is not.",
-            )
+            remedy = "It searches among linear graphs, and the mechanism is not."
+            raise bad_argument(_OWNER, "polish", polish, "'none' or 'auto'", remedy)
         return "none"
     if polish != "auto":
         return polish
@@ -64,7 +59,7 @@ class GraphEstimator(nn.Module):
         rule: how weights become a graph: "bic" or the smallest weight of an edge.
         score: of the search, "none" for no search.
         penalty: times ln n is the price of an edge.
-        restarts: of the search.
+        restarts: of the search; None is what `polish` takes.
         bootstrap: how many resampled panels give an edge its confidence.
         seed: of search and resampling.
 
@@ -84,7 +79,7 @@ class GraphEstimator(nn.Module):
         rule: str | float = "bic",
         score: str = "gaussian",
         penalty: float = 2.0,
-        restarts: int = 4,
+        restarts: int | None = None,
         bootstrap: int = 0,
         seed: int = 0,
     ) -> None:
@@ -100,7 +95,8 @@ class GraphEstimator(nn.Module):
         self.register_buffer("weights", torch.zeros(d, d, dtype=torch.float64))
         self.register_buffer("polished", torch.tensor(False))
         self.confidence: EdgeConfidence | None = None
-        self._from_order: tuple[int, ...] | None = None
+        # the search is deterministic: from one order it need not be made twice
+        self._found: tuple[tuple[int, ...], GraphEstimate] | None = None
 
     @property
     def is_polished(self) -> bool:
@@ -155,8 +151,11 @@ class GraphEstimator(nn.Module):
         """
         if not self.searches:
             return
-        data = self._sufficient(statistics, rows)
-        found = self._searched(data, [order_of(self.weights.cpu().numpy())], self.restarts)
+        order = order_of(self.weights.cpu().numpy())
+        start, data = tuple(order.tolist()), self._sufficient(statistics, rows)
+        if self._found is None or self._found[0] != start:
+            self._found = start, self._searched(data, [order], self.restarts)
+        found = self._found[1]
         self.graph.copy_(torch.from_numpy(found.adjacency))
         self.weights.copy_(torch.from_numpy(found.weights))
         self.polished.fill_(True)
@@ -203,7 +202,7 @@ class GraphEstimator(nn.Module):
         block = max(1, round(len(rows) ** (1 / 3)))
         return bootstrap_confidence(len(rows), learn, self.bootstrap, block, seed=self.seed)
 
-    def _searched(self, data: SufficientStatistics, starts: list[Any], restarts: int) -> GraphEstimate:
+    def _searched(self, data: SufficientStatistics, starts: list[Any], restarts: int | None) -> GraphEstimate:
         return polish(
             data,
             score=self.score,

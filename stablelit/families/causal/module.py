@@ -72,7 +72,7 @@ class StructureLearner(KnowsItsGraph):
         polish: "auto", "gaussian", "equal_variance", "non_gaussian" or "none": the score of the search over orders.
             "auto" takes what fits `noise`, and "none" where the mechanism is not linear.
         penalty: times ln n is the price of an edge.
-        restarts: of the search, from random orders.
+        restarts: of the search; None is 10, and none where equal variances give the order.
         bootstrap: how many resampled panels give an edge its confidence; 0 is none.
         learning_rate: the peak rate.
         optimizer: takes parameters and ``lr=``; None is Adam with betas (0.9, 0.99) and no weight decay.
@@ -113,7 +113,7 @@ class StructureLearner(KnowsItsGraph):
         rule: str | float = "bic",
         polish: str = "auto",
         penalty: float = 2.0,
-        restarts: int = 4,
+        restarts: int | None = None,
         bootstrap: int = 0,
         learning_rate: float = 0.02,
         optimizer: Callable[..., Any] | None = None,
@@ -123,7 +123,7 @@ class StructureLearner(KnowsItsGraph):
         super().__init__()
         check_number(_OWNER, "learning_rate", learning_rate, above=0.0)
         check_number(_OWNER, "penalty", penalty, at_least=0.0)
-        for name, count in (("restarts", restarts), ("bootstrap", bootstrap), ("seed", seed)):
+        for name, count in (("restarts", restarts or 0), ("bootstrap", bootstrap), ("seed", seed)):
             check_count(_OWNER, name, count, 0)
         for name, factory in (("optimizer", optimizer), ("lr_schedule", lr_schedule)):
             if factory is not None and not callable(factory):
