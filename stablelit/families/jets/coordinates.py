@@ -35,24 +35,12 @@ class JetGraph(NamedTuple):
 
 
 class JetCoordinates(nn.Module):
-    """A `JetScaler` as buffers, so that it is in every checkpoint, and what is done with it.
+    """A `JetScaler` as buffers, one for each of its fields, so that it is in every checkpoint, and what it is used for.
 
     Args:
         n_particles: particles a jet is padded to, and the largest n.
     """
 
-    particle_mean: Tensor
-    particle_std: Tensor
-    pair_mean: Tensor
-    pair_std: Tensor
-    hyperedge_mean: Tensor
-    hyperedge_std: Tensor
-    jet_pt_gev: Tensor
-    log_count_prob: Tensor
-    ln_mass_quantiles: Tensor
-    ptrel_sum_quantiles: Tensor
-    ln_pt_quantiles: Tensor
-    max_delta_r: Tensor
     scaler_is_fitted: Tensor
 
     def __init__(self, n_particles: int) -> None:

@@ -112,7 +112,7 @@ def latent_code(
             name, mine = classes[number] if number < len(classes) else str(number), numbers == number
             colour = f"C{place}"
             panels[0].scatter(x[mine], y[mine], s=size, lw=0, color=colour, alpha=0.5, label=f"{name} ({mine.sum()})")
-        panels[0].legend(frameon=False, markerscale=2.0, loc="upper right")
+        panels[0].legend(frameon=False, markerscale=2.0, loc="best")
     # a code that has collapsed is to be seen as a point inside the prior, not as a cloud in axes of its size
     half = max(2.2, 1.05 * float(np.abs(plane.cpu().numpy()).max()))
     for axes in panels:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
+from stablelit.functional.schedules import check_number
 
 # name: module of this package and class
 _DECODERS = {
@@ -111,3 +112,20 @@ def check_count(owner: str, name: str, value: object, at_least: int = 1) -> None
     """Raises unless `value` is an int of at least `at_least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise bad_argument(owner, name, value, f"an int of at least {at_least}")
+
+
+def check_sizes(owner: str, dropout: float, **counts: int) -> None:
+    """What all decoders' settings have to be.
+
+    Raises:
+        ConfigurationError: a count that is no int of at least 1, a dropout outside 0 to 0.95.
+    """
+    for name, value in counts.items():
+        check_count(owner, name, value)
+    check_number(owner, "dropout", dropout, at_least=0.0, at_most=0.95)
+
+
+def hidden_layers(n_in: int, hidden: int, dropout: float) -> list[nn.Module]:
+    """Two hidden layers, the first normalised: what a code is widened by before it is a mixture."""
+    first: list[nn.Module] = [nn.Linear(n_in, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(dropout)]
+    return [*first, nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout)]

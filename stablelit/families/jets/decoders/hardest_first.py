@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
-from stablelit.families.jets.decoders import JetDecoder, check_count
+from stablelit.families.jets.decoders import JetDecoder, check_sizes, hidden_layers
 from stablelit.families.jets.decoders.truncated import draw_mixture, log_probability_below
 from stablelit.families.jets.losses import LOG_SIGMA_RANGE, count_nll, mixture_log_density
-from stablelit.functional.schedules import check_number
 
 Mixture = tuple[Tensor, Tensor, Tensor]  # log_weight (..., K), mean (..., K, 3), log_sigma (..., K, 3)
 
@@ -59,32 +58,23 @@ class HardestFirstDecoder(JetDecoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        owner = type(self).__name__
-        for name, value in (
-            ("hidden", hidden),
-            ("n_components", n_components),
-            ("n_hardest", n_hardest),
-            ("hardest_hidden", hardest_hidden),
-            ("n_hardest_components", n_hardest_components),
-        ):
-            check_count(owner, name, value)
-        check_number(owner, "dropout", dropout, at_least=0.0, at_most=0.95)
+        check_sizes(
+            type(self).__name__,
+            dropout,
+            hidden=hidden,
+            n_components=n_components,
+            n_hardest=n_hardest,
+            hardest_hidden=hardest_hidden,
+            n_hardest_components=n_hardest_components,
+        )
         # a jet that is padded to fewer particles has no others
         self.n_hardest = min(n_hardest, n_particles)
         self.n_particles = n_particles
         given = code_dim + 3 * self.n_hardest
         self.count = nn.Sequential(nn.Linear(code_dim, 64), nn.ReLU(), nn.Linear(64, n_particles))
         self.hardest = _OneAfterAnother(code_dim, self.n_hardest, hardest_hidden, 7 * n_hardest_components, dropout)
-        self.rest = nn.Sequential(
-            nn.Linear(given + self.n_hardest, hidden),
-            nn.LayerNorm(hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, 7 * n_components),
-        )
+        layers = hidden_layers(given + self.n_hardest, hidden, dropout)
+        self.rest = nn.Sequential(*layers, nn.Linear(hidden, 7 * n_components))
         # spread the components at the start: equal ones would move together
         with torch.no_grad():
             for bias, k in ((self.rest[-1].bias, n_components), (self.hardest.out_bias, n_hardest_components)):

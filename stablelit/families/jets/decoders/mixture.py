@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
-from stablelit.families.jets.decoders import JetDecoder, check_count
+from stablelit.families.jets.decoders import JetDecoder, check_sizes, hidden_layers
 from stablelit.families.jets.losses import LOG_SIGMA_RANGE, count_nll, mixture_log_density
-from stablelit.functional.schedules import check_number
 
 
 class MixtureParameters(NamedTuple):
@@ -43,21 +42,10 @@ class MixtureDecoder(JetDecoder):
         self, code_dim: int, n_particles: int, hidden: int = 256, n_components: int = 12, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        owner = type(self).__name__
-        for name, value in (("hidden", hidden), ("n_components", n_components)):
-            check_count(owner, name, value)
-        check_number(owner, "dropout", dropout, at_least=0.0, at_most=0.95)
+        check_sizes(type(self).__name__, dropout, hidden=hidden, n_components=n_components)
         self.n_components = n_components
         self.n_particles = n_particles
-        self.body = nn.Sequential(
-            nn.Linear(code_dim, hidden),
-            nn.LayerNorm(hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-        )
+        self.body = nn.Sequential(*hidden_layers(code_dim, hidden, dropout))
         self.out = nn.Linear(hidden, n_particles + 7 * n_components)
         # spread the components at the start: equal ones would move together
         with torch.no_grad():

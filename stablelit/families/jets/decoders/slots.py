@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.families.jets import slot_losses
 from stablelit.families.jets.coordinates import JetCoordinates, JetGraph
-from stablelit.families.jets.decoders import JetDecoder, check_count
+from stablelit.families.jets.decoders import JetDecoder, check_sizes
 from stablelit.families.jets.features import EDGE_FEATURES, HYPEREDGE_FEATURES
 from stablelit.families.jets.losses import LOG_SIGMA_RANGE, count_nll
 from stablelit.functional.schedules import check_number
@@ -79,12 +79,13 @@ class SlotsDecoder(JetDecoder):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        for name, width in (
-            ("particle_hidden", particle_hidden),
-            ("edge_hidden", edge_hidden),
-            ("hyperedge_hidden", hyperedge_hidden),
-        ):
-            check_count(owner, name, width)
+        check_sizes(
+            owner,
+            dropout,
+            particle_hidden=particle_hidden,
+            edge_hidden=edge_hidden,
+            hyperedge_hidden=hyperedge_hidden,
+        )
         for name, choice, known in (
             ("particle_loss", particle_loss, PARTICLE_LOSSES),
             ("targets", targets, TARGETS),
@@ -99,7 +100,6 @@ class SlotsDecoder(JetDecoder):
             "hyperedges": check_number(owner, "hyperedge_weight", hyperedge_weight, at_least=0.0),
             "topology": check_number(owner, "topology_weight", topology_weight, at_least=0.0),
         }
-        check_number(owner, "dropout", dropout, at_least=0.0, at_most=0.95)
         self.n_particles = n_particles
         self.particle_loss, self.targets, self.output_activation = particle_loss, targets, output_activation
         # a branch that no term asks for would have parameters without a gradient, which stops DDP
