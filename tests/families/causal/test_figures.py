@@ -74,7 +74,7 @@ def test_the_comparison_has_each_place_in_the_colour_of_its_verdict():
     ]
 
 
-@pytest.mark.parametrize("nodes", [2, 13, 26])
+@pytest.mark.parametrize("nodes", [2, 13, pytest.param(26, marks=pytest.mark.slow)])
 def test_pictures_of_many_sizes_are_drawn_and_leave_no_window(nodes, tmp_path):
     rng = np.random.default_rng(nodes)
     truth = random_dag(rng, nodes, 0.2)
