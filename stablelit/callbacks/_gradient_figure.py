@@ -42,6 +42,7 @@ def draw_gradients(histories: Mapping[int, GradientHistory], window: int = 50) -
             _draw_clip_ratio(next(panels), column, histories[index].stride, window)
     for axes in rows:
         axes.grid(alpha=0.25)
+        axes.margins(x=0.01)
     rows[-1].set_xlabel("optimizer step")
     rows[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -86,7 +87,7 @@ def _draw_norms(axes: Any, column: Mapping[str, Array], stride: int) -> None:
 def _label_norms(axes: Any, column: Mapping[str, Array], whose: str) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-    axes.margins(x=0.01, y=0.12)
+    axes.margins(y=0.12)
     clips, seen = bool(column["clip_steps"].any() or column["bound"].any()), bool(column["norms"].any())
     if clips or seen:
         axes.set_yscale("log")
@@ -113,7 +114,7 @@ def _draw_clip_ratio(axes: Any, column: Mapping[str, Array], stride: int, window
     axes.plot(step, ratio, color=_NORM, lw=1.2)
     axes.fill_between(step, ratio, color=_NORM, alpha=0.15, lw=0)
     whole = column["clipped"].sum() / column["clip_steps"].sum()
-    axes.axhline(whole, color=_CLIP, ls=":", lw=1.0, label=f"of all steps: {100 * whole:.3g} %")
+    axes.axhline(whole, color=_CLIP, ls=":", lw=1.0, label=f"of all finite steps: {100 * whole:.3g} %")
     axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
     axes.set(ylim=(-0.03, 1.03), ylabel=f"clipped, of\n{buckets * stride} steps")
 

@@ -64,7 +64,7 @@ class GradientHistory:
 
     def begin(self) -> None:
         """Forgets everything: a new run."""
-        self.first, self.stride = 0, 1
+        self.stride = 1
         self.buckets: list[Bucket] = []
 
     def add(
@@ -106,31 +106,26 @@ class GradientHistory:
 
     def state_dict(self) -> dict[str, Any]:
         """The buckets as plain numbers."""
-        return {"first": self.first, "stride": self.stride, "buckets": self.columns()}
+        return {"stride": self.stride, "buckets": self.columns()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on with the buckets of an earlier run."""
-        self.first, self.stride = state["first"], state["stride"]
+        self.stride = state["stride"]
         self.buckets = [Bucket(*row) for row in zip(*(state["buckets"][name] for name in _COLUMNS), strict=True)]
 
     def _bucket(self, step: int) -> Bucket:
-        if not self.buckets:
-            self.first = step
-        elif self._place(step) == self._place(self.buckets[-1].step):
+        if self.buckets and step // self.stride == self.buckets[-1].step // self.stride:
             return self.buckets[-1]
         self.buckets.append(Bucket(step))
         while len(self.buckets) > self.capacity:
             self._thin()
         return self.buckets[-1]
 
-    def _place(self, step: int) -> int:
-        return (step - self.first) // self.stride
-
     def _thin(self) -> None:
         self.stride *= 2
         kept: list[Bucket] = []
         for bucket in self.buckets:
-            if kept and self._place(kept[-1].step) == self._place(bucket.step):
+            if kept and kept[-1].step // self.stride == bucket.step // self.stride:
                 kept[-1].join(bucket)
             else:
                 kept.append(bucket)

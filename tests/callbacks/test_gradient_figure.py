@@ -36,7 +36,7 @@ def test_the_norm_is_on_a_log_scale_beside_the_clip_and_non_finite_steps_are_mar
     ratio, whole = below.get_lines()
     # of the last two steps, without those that are not finite: clipped, clipped, clipped, not, not, not
     assert ratio.get_ydata().tolist() == [1, 1, 1, 0, 0, 0]
-    assert whole.get_label() == "of all steps: 50 %"
+    assert whole.get_label() == "of all finite steps: 50 %"
 
 
 def test_a_window_without_any_finite_step_has_no_ratio():
