@@ -7,14 +7,9 @@ one process.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,11 +17,11 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import to_dense_batch
 
 from benchmarks.rows import Row, run
+from benchmarks.shipped_experiments import outcome_of
 from stablelit.families.jets import JetDataModule, JetVAE
 from stablelit.families.jets.pyg import JetHyperData
 from stablelit.families.jets.sparse_encoder import FOLLOW_BATCH, SparseForm, collated_jets, encoder_data
 from stablelit.functional.kl import gaussian_kl_per_dim
-from stablelit.train import main
 
 BATCH = 256
 # what the post-mortem printed, and when
@@ -145,16 +140,9 @@ def logged_by_epoch(experiment: str, seed: int) -> dict[str, dict[int, float]]:
         "trainer.accumulate_grad_batches=1",
         "lr_schedule.first_period=120st",
     ]
-    quiet = ["model_summary=null", "logger=none", "test=false", "trainer.check_val_every_n_epoch=100"]
-    quiet += [f"~callbacks.{name}" for name in ("figures", "epoch_printer", "progress_bar", "input_pipeline")]
-    with tempfile.TemporaryDirectory() as directory:
-        arguments = [f"+experiment={experiment}", f"seed={seed}", f"runs={directory}", *joined, *quiet]
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = main(arguments)
-        assert code == 0, f"{experiment} ended with {code}"
-        (history,) = Path(directory).rglob("history.jsonl")
-        lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
-    return {key: {n: line[key] for n, line in enumerate(lines, start=1)} for key in ("train/kl", "train/loss")}
+    unseen = ["test=false", "trainer.check_val_every_n_epoch=100"]
+    history = outcome_of(experiment, f"seed={seed}", *joined, *unseen).history
+    return {key: {n: line[key] for n, line in enumerate(history, start=1)} for key in ("train/kl", "train/loss")}
 
 
 def post_mortem_rows(seeds: tuple[int, ...] = SEEDS) -> Iterator[Row]:
