@@ -57,7 +57,7 @@ class KeepsBooks(Protocol):
 
 @runtime_checkable
 class HasFigures(Protocol):
-    """A module or metric that draws pictures of itself."""
+    """A module, a metric or a callback that draws pictures of itself."""
 
     def figures(self) -> Mapping[str, Any]:
         """Matplotlib figures by name."""
