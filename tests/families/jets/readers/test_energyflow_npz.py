@@ -85,3 +85,22 @@ def test_other_arrays_are_named(tmp_path, arrays, message):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(DataError, match=message):
         read_jets(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("share", [0.999, 0.5, 0.01])
+def test_a_truncated_file_is_refused(path, share):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(DataError, match=r"QG_jets\.npz: cannot be read|QG_jets\.npz: has arrays of Python objects"):
+        read_jets(path)
+
+
+def test_jets_of_no_one_and_two_particles_are_read(tmp_path):
+    x = np.zeros((4, 3, 4))
+    x[1, 0], x[2, :2], x[3] = (50.0, 0.1, 3.0, 211), (50.0, 0.1, 3.0, 211), (20.0, 0.2, 3.1, 22)
+    np.savez(tmp_path / "few.npz", X=x, y=np.zeros(4))
+    jets = read_jets(tmp_path / "few.npz")
+    assert jets.mask.sum(axis=1).tolist() == [0, 1, 2, 3]
+    kept, n_empty = jets.without_empty()
+    assert (len(kept), n_empty) == (3, 1)
+    assert kept.particles[0, 0].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-6)
