@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stablelit.errors import bad_argument
+from stablelit.errors import DataError, bad_argument
 from stablelit.families.causal.bootstrap import EdgeConfidence, bootstrap_confidence
 from stablelit.families.causal.edges import EdgeList
 from stablelit.families.causal.knowledge import EdgeKnowledge
@@ -62,6 +61,7 @@ class GraphEstimator(nn.Module):
         restarts: of the search; None is what `polish` takes.
         bootstrap: how many resampled panels give an edge its confidence.
         seed: of search and resampling.
+        is_linear: whether weights are slopes.
 
     Raises:
         ConfigurationError: another rule.
@@ -82,12 +82,14 @@ class GraphEstimator(nn.Module):
         restarts: int | None = None,
         bootstrap: int = 0,
         seed: int = 0,
+        is_linear: bool = True,
     ) -> None:
         super().__init__()
         if rule != "bic" and (isinstance(rule, bool | str) or not rule >= 0):
             raise bad_argument(_OWNER, "rule", rule, "'bic', or the smallest weight of an edge, 0 or more")
         self.names, self.knowledge, self.rule, self.score = names, knowledge, rule, score
         self.penalty, self.restarts, self.bootstrap, self.seed = penalty, restarts, bootstrap, seed
+        self.is_linear = is_linear
         d = len(names)
         self.register_buffer("graph", torch.zeros(d, d, dtype=torch.bool))
         self.register_buffer("gradient_graph", torch.zeros(d, d, dtype=torch.bool))
@@ -112,17 +114,23 @@ class GraphEstimator(nn.Module):
         """Whether the graph has no cycle."""
         return bool(is_acyclic(self.graph.cpu().numpy()))
 
-    def from_gradient(self, scores: Tensor, statistics: TrainingStatistics) -> None:
+    def forget(self) -> None:
+        """What was found in other data."""
+        self._found, self.confidence = None, None
+        self.polished.fill_(False)
+
+    def from_gradient(self, weights: Tensor, statistics: TrainingStatistics) -> None:
         """Cuts weights to an acyclic graph.
 
         By BIC: of all thresholds whose graph is acyclic the one whose linear regressions have the smallest BIC. By a
         number: all edges of that size, or as many of the largest as make no cycle.
 
         Args:
-            scores: (d, d), not negative.
+            weights: (d, d) of either sign; their size is what counts.
             statistics: of the training rows.
         """
-        sizes = scores.detach().cpu().double().numpy().copy()
+        signed = weights.detach().cpu().double().numpy()
+        sizes = np.abs(signed)
         np.fill_diagonal(sizes, 0.0)
         sizes[~self.knowledge.allowed] = 0.0
         # what is required comes first, whatever the gradient says of it
@@ -138,7 +146,7 @@ class GraphEstimator(nn.Module):
         graph = curve.predicted_graphs(cut)[0] & (ranked > 0) | self.knowledge.required
         self.gradient_graph.copy_(torch.from_numpy(graph))
         self.graph.copy_(self.gradient_graph)
-        self.weights.copy_(torch.from_numpy(np.where(graph, sizes, 0.0)))
+        self.weights.copy_(torch.from_numpy(np.where(graph, signed, 0.0)))
         self.polished.fill_(False)
 
     def polish(self, statistics: TrainingStatistics, rows: TrainingRows, confidence: bool = False) -> None:
@@ -163,9 +171,9 @@ class GraphEstimator(nn.Module):
             self.confidence = self._resample(data, found.order)
 
     def edge_list(self, statistics: TrainingStatistics, truth: Tensor | None) -> EdgeList:
-        """The edges, with weights in the columns' own units where the graph is linear."""
+        """The edges, with slopes in the columns' own units where the graph is linear, and else with sizes of edges."""
         weights = self.weights.cpu().numpy()
-        if self.is_polished:
+        if self.is_linear:
             scale = statistics.scale.cpu().numpy()
             weights = weights * scale[None, :] / scale[:, None]
         # an edge whose weight happens to be exactly 0 is one all the same
@@ -192,10 +200,13 @@ class GraphEstimator(nn.Module):
 
         def learn(index: Any) -> Any:
             intervened = None if scored is None else ~scored[index]
-            drawn = statistics_of_rows(rows[index], None, intervened, self.names)
-            if observed is not None:
-                # filled cells are no evidence: an edge keeps the price that it has in the whole
-                drawn = replace(drawn, n=data.n, observed=observed[index])
+            # every draw fills its own holes: filled cells that are taken for observed ones look like evidence
+            seen = None if observed is None else observed[index]
+            try:
+                drawn = statistics_of_rows(rows[index], seen, intervened, self.names)
+            except DataError:
+                # a column that does not vary in these rows: they say nothing of any edge
+                return np.zeros_like(self.knowledge.required)
             return self._searched(drawn, [order], 0).adjacency
 
         # the length that Kuensch's rate gives for rows that remember

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
 
 from stablelit.errors import ConfigurationError, ContractError, StablelitError
 from stablelit.families.causal.likelihoods import SCALE_DEPENDENT, best_log_scale
@@ -17,6 +18,8 @@ _OWNER = "StructureLearner"
 # columns whose standard deviations differ by more have units of their own, which a common scale takes for causes
 _LARGEST_RATIO = 10.0
 _ROWS_PER_COLUMN = 10
+_ALIKE = 1.0 - 1e-6
+_LARGEST_OFFSET = 1e5
 _TERMS = ("loss", "recon", "sparse", "acyclic", "disentangle")
 
 
@@ -47,7 +50,7 @@ def check_fit(learner: Any, datamodule: Any) -> tuple[tuple[str, ...], int, int]
             f"{_OWNER} was built for {len(own.names)} columns ({_few(own.names)}), but {giver} gives {len(names)} "
             f"({_few(names)}). Name the same in data.columns, in this order."
         )
-    if own.lags is not None and own.lags != lags:
+    if own.lags is not None and not learner._lags_are_open and own.lags != lags:
         raise ConfigurationError(
             f"{_OWNER} was built for lags={own.lags}, but {giver} gives lags={lags}. Set data.lags={own.lags}."
         )
@@ -86,6 +89,7 @@ def findings_before(learner: Any, datamodule: Any) -> list[Finding]:
                 "more rows, fewer columns (data.columns), and look at the edges' confidence (model.bootstrap=100)",
             )
         )
+    found.extend(_of_columns(learner))
     spread = statistics.scale.cpu().numpy() * np.sqrt(np.diag(statistics.covariance.cpu().numpy())[: statistics.nodes])
     ratio = float(spread.max() / spread.min())
     raw = bool((statistics.scale == statistics.scale[0]).all())
@@ -115,6 +119,40 @@ def findings_before(learner: Any, datamodule: Any) -> list[Finding]:
     return found
 
 
+def _of_columns(learner: Any) -> list[Finding]:
+    """Columns that no learner can tell apart, or that single precision cannot hold."""
+    statistics, found = learner.statistics, []
+    covariance = statistics.covariance.cpu().numpy()[: statistics.nodes, : statistics.nodes]
+    deviations = np.sqrt(np.diag(covariance))
+    alike = np.argwhere(np.triu(np.abs(covariance) > _ALIKE * np.outer(deviations, deviations), 1))
+    if len(alike):
+        one, other = (learner.names[k] for k in alike[0])
+        found.append(
+            Finding(
+                "columns-repeat-each-other",
+                "warning",
+                f"{len(alike)} pairs of columns are the same but for their units, the first {one} and {other}: which "
+                f"of the two acts, no data can tell.",
+                {"pairs": len(alike), "first": one, "second": other},
+                "leave one of them out (data.columns)",
+            )
+        )
+    offset = statistics.centre.abs() / statistics.scale
+    if float(offset.max()) > _LARGEST_OFFSET:
+        name = learner.names[int(offset.argmax())]
+        found.append(
+            Finding(
+                "offset-beyond-float32",
+                "warning",
+                f"the mean of {name} is {float(offset.max()):.3g} standard deviations from 0: batches are float32, "
+                f"which keeps 7 digits, so that its variation is rounded off.",
+                {"column": name, "ratio": float(offset.max())},
+                "subtract a constant from the column in the file",
+            )
+        )
+    return found
+
+
 def non_finite(learner: Any, rows: Tensor, prediction: Any, terms: Any) -> NonFiniteLossError:
     """The error for a loss that is not finite, with the first term and column that are not."""
     path = learner.objective.path
@@ -132,30 +170,54 @@ def non_finite(learner: Any, rows: Tensor, prediction: Any, terms: Any) -> NonFi
     )
 
 
-class RunningSums(nn.Module):
+class RunningSums:
     """Means of an epoch without a `log` call a step: 0.3 ms each, which is as much as a step of 13 sensors takes.
 
-    In a buffer, so that an epoch that is resumed is logged whole.
+    No buffer: data-parallel training would give every rank those of the first. Their state is in the checkpoint, so
+    that an epoch that is resumed is logged whole.
     """
 
-    totals: Tensor
-
     def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("totals", torch.zeros(len(_TERMS) + 1, dtype=torch.float64))
+        self._totals: Tensor | None = None
 
     @torch.no_grad()
     def add(self, loss: Tensor, raw: dict[str, Tensor]) -> None:
         """Adds a step."""
         zero = loss.detach().double() * 0.0
         values = [loss, *(raw.get(name, zero) for name in _TERMS[1:]), zero + 1.0]
-        self.totals += torch.stack([value.detach().double() for value in values])
+        step = torch.stack([value.detach().double() for value in values])
+        self._totals = step if self._totals is None else self._totals.to(step.device) + step
 
     def take(self) -> dict[str, Tensor]:
-        """The means since the last time, and starts anew."""
-        means = self.totals[:-1] / self.totals[-1].clamp(min=1.0)
-        self.totals.zero_()
+        """The means since the last time, and starts anew; nothing where no step was added."""
+        totals, self._totals = self._totals, None
+        if totals is None:
+            return {}
+        means = totals[:-1] / totals[-1]
         return {name: value.float() for name, value in zip(_TERMS, means, strict=True)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums as plain numbers."""
+        return {"totals": None if self._totals is None else self._totals.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with them."""
+        totals = state["totals"]
+        self._totals = None if totals is None else torch.tensor(totals, dtype=torch.float64)
+
+
+def refuse_averaging(callbacks: Any) -> None:
+    """Averages of weights are no use to a graph, which is cut and searched for from the weights as they are.
+
+    Raises:
+        ConfigurationError: a callback that evaluates averaged weights.
+    """
+    for callback in callbacks:
+        if isinstance(callback, WeightAveraging):
+            raise ConfigurationError(
+                f"{_OWNER}: {type(callback).__name__} evaluates averages of weights and of the buffers that hold path "
+                f"and graph. Take it away: ~callbacks.ema"
+            )
 
 
 def _few(names: Any) -> str:

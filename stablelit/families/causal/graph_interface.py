@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stablelit.families.causal.estimate import GraphEstimator
 from stablelit.families.causal.evaluation import graph_figures
+from stablelit.families.causal.fitting import RunningSums
 from stablelit.families.causal.mechanisms import Mechanism
 from stablelit.families.causal.objective import GraphObjective
 from stablelit.families.causal.path_history import PathHistory
@@ -31,6 +32,7 @@ class KnowsItsGraph(pl.LightningModule):
     objective: GraphObjective
     _truth: Tensor | None
     _history: PathHistory
+    sums: RunningSums
 
     def edge_scores(self) -> Tensor:
         """|W|, (d, d): larger where the gradient has found more of an edge."""
@@ -55,7 +57,10 @@ class KnowsItsGraph(pl.LightningModule):
         return self.estimator.is_acyclic()
 
     def edge_list(self) -> EdgeList:
-        """The edges with weights in the columns' own units, and their confidence where it was asked for."""
+        """The edges, and their confidence where it was asked for.
+
+        Of a linear mechanism the weights are slopes in the columns' own units, of others the sizes of edges.
+        """
         return self.estimator.edge_list(self.statistics, self._truth)
 
     def to_networkx(self) -> Any:

@@ -23,7 +23,14 @@ from stablelit.errors import bad_argument
 from stablelit.families.causal.domain import DomainKeeper
 from stablelit.families.causal.estimate import GraphEstimator, search_score
 from stablelit.families.causal.evaluation import test_scores, validation_scores
-from stablelit.families.causal.fitting import RunningSums, check_fit, findings_before, fit_statistics, non_finite
+from stablelit.families.causal.fitting import (
+    RunningSums,
+    check_fit,
+    findings_before,
+    fit_statistics,
+    non_finite,
+    refuse_averaging,
+)
 from stablelit.families.causal.graph_interface import KnowsItsGraph
 from stablelit.families.causal.knowledge import EdgeKnowledge
 from stablelit.families.causal.mechanisms import build_mechanism, mechanism_name
@@ -43,9 +50,9 @@ class StructureLearner(KnowsItsGraph):
     """Learns which sensor drives which, as a LightningModule.
 
     `training_step` returns ``loss``, ``nll`` (nats per observed cell) and, live, the terms that the loss is the sum of
-    as ``loss_components``. Validation logs ``val/nll``, the held-out likelihood of the *acyclic* graph that would be
-    returned, beside ``val/nll_baseline``, that of the empty graph: neither knows the truth. ``val/f1`` and ``val/shd``
-    are logged where the truth is known, and choose nothing.
+    as ``loss_components``. Validation logs ``val/nll``, the held-out likelihood of the mechanism cut to an *acyclic*
+    graph, beside ``val/nll_baseline``, that of the empty graph: neither knows the truth. ``val/f1`` and ``val/shd``, of
+    the graph that would be returned, are logged where the truth is known, and choose nothing.
 
     Args:
         names: of the columns; None takes them from the datamodule.
@@ -156,6 +163,8 @@ class StructureLearner(KnowsItsGraph):
         self._truth: Tensor | None = None
         self._h = torch.tensor(0.0)
         self._history = PathHistory()
+        self.sums = RunningSums()
+        self._lags_are_open = lags is None
         self._fitted_on: Any = None
         if names is not None:
             self._build(tuple(names), lags or 0, environments or 1)
@@ -169,30 +178,38 @@ class StructureLearner(KnowsItsGraph):
         shared = h.noise in ("equal_variance", "squared_error")
         allowed = torch.tensor(knowledge.allowed)
         self.mechanism = build_mechanism(h.mechanism, len(names), lags, allowed, shared, environments)
+        if h.noise == "squared_error":
+            # no loss reaches it, and data-parallel training would wait for its gradient
+            self.mechanism.log_scale.requires_grad_(False)
         self.statistics = TrainingStatistics(len(names), lags)
         score = search_score(h.polish, h.noise, self.mechanism)
-        self.estimator = GraphEstimator(names, knowledge, h.rule, score, h.penalty, h.restarts, h.bootstrap, h.seed)
-        self.sums = RunningSums()
+        search = (score, h.penalty, h.restarts, h.bootstrap, h.seed)
+        self.estimator = GraphEstimator(names, knowledge, h.rule, *search, self.mechanism.is_linear)
         self.domain = DomainKeeper(self.mechanism.structure.weights)
         self.register_buffer("free", torch.tensor(knowledge.required), persistent=False)
         # of the empty graph, the scale of each column alone
         self.register_buffer("baseline_log_scale", torch.zeros(len(names)))
 
     def setup(self, stage: str) -> None:
-        """Takes the columns from the datamodule, and for a fit the moments of its training rows."""
+        """Takes the columns from the datamodule, and for a fit the moments of its training rows.
+
+        A checkpoint that the fit goes on from is loaded later, and brings its own.
+        """
         datamodule = getattr(self.trainer, "datamodule", None)
         names, lags, environments = check_fit(self, datamodule)
-        if not hasattr(self, "mechanism"):
+        if not hasattr(self, "mechanism") or (self._lags_are_open and lags != self.lags):
             self._build(names, lags, environments)
         self._truth = getattr(datamodule, "truth", None)
-        if stage == "fit":
+        if stage == "fit" and datamodule is not self._fitted_on:
             self._fitted_on = datamodule
-            if not self.statistics.is_fitted:
-                fit_statistics(self, datamodule)
+            self.objective.path.restart()
+            self.estimator.forget()
+            fit_statistics(self, datamodule)
 
     def on_fit_start(self) -> None:
         """Resolves the stages of the path, and says what can be said before the first step."""
         self.objective.path.plan(planned_steps(self.trainer))
+        refuse_averaging(self.trainer.callbacks)
         for finding in findings_before(self, getattr(self.trainer, "datamodule", None)):
             self._reporter.report(self.trainer, finding)
 
@@ -204,9 +221,10 @@ class StructureLearner(KnowsItsGraph):
         terms = self.objective.terms(self.mechanism, prediction, rows[:, 0], batch["scored"], self.free)
         self._h = terms.raw["acyclic"].detach()
         loss = terms.loss
-        if not bool(torch.isfinite(loss)):
+        if bool(torch.isfinite(loss)):
+            self.sums.add(loss, terms.raw)
+        elif not any(getattr(callback, "leaves_out_non_finite", False) for callback in self.trainer.callbacks):
             raise non_finite(self, rows, prediction, terms)
-        self.sums.add(loss, terms.raw)
         if self.trainer.is_last_batch:
             self._log_epoch()
         return {"loss": loss.float(), "nll": terms.nll, "loss_components": terms.weighted}
@@ -233,20 +251,21 @@ class StructureLearner(KnowsItsGraph):
         self._evaluate(batch, "test")
 
     def on_validation_epoch_start(self) -> None:
-        """Makes W an acyclic graph; in the last stage of the path it is polished."""
-        self.estimator.from_gradient(self.edge_scores(), self.statistics)
-        if self.objective.path.in_last_stage and not self.trainer.sanity_checking:
-            self._polish()
+        """Makes W an acyclic graph while it is learned, and searches for a better one from there."""
+        if self.trainer.state.fn == "fit":
+            self.estimator.from_gradient(self.mechanism.edge_weights(), self.statistics)
+            if not self.trainer.sanity_checking:
+                self._polish()
 
     def on_test_epoch_start(self) -> None:
-        """As in validation, where the checkpoint has no polished graph."""
-        if not self.estimator.is_polished:
-            self.estimator.from_gradient(self.edge_scores(), self.statistics)
-            self._polish()
+        """A checkpoint from before the first validation has no graph yet."""
+        if not self.estimator.is_polished and not self.estimator.gradient_graph.any():
+            self.estimator.from_gradient(self.mechanism.edge_weights(), self.statistics)
 
     def on_train_end(self) -> None:
-        """Polishes, and asks how sure each edge is."""
-        self.estimator.from_gradient(self.edge_scores(), self.statistics)
+        """The same once more, and how sure each edge is."""
+        self.estimator.from_gradient(self.mechanism.edge_weights(), self.statistics)
+        # a smoke test need not ask
         self._polish(confidence=not self.trainer.fast_dev_run)
 
     def on_validation_epoch_end(self) -> None:
@@ -272,12 +291,14 @@ class StructureLearner(KnowsItsGraph):
         return {"values": values, "expected": mean * scale + centre, "id": batch["id"]}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the history of the path."""
+        """Adds the history of the path and the sums of the epoch that it is in."""
         checkpoint["path_history"] = self._history.state_dict()
+        checkpoint["running_sums"] = self.sums.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with it."""
         self._history.load_state_dict(checkpoint["path_history"])
+        self.sums.load_state_dict(checkpoint["running_sums"])
 
     def _log_epoch(self) -> None:
         means = {f"train/{name}": value for name, value in self.sums.take().items()}

@@ -31,7 +31,9 @@ PATH_KINDS: tuple[str, ...] = get_args(PathKind)
 
 _OWNER = "ConstraintPath"
 # NOTEARS' settings, as in its code: github.com/xunzheng/notears, linear.py
-RHO_GROWTH, SUFFICIENT_FALL, RHO_LARGEST, H_TOLERANCE = 10.0, 0.25, 1e16, 1e-8
+RHO_GROWTH, SUFFICIENT_FALL, RHO_LARGEST = 10.0, 0.25, 1e16
+# NOTEARS' 1e-8 is for L-BFGS; Adam at a constant rate stays at 1e-6 to 1e-5, and rho would rise for ever
+H_TOLERANCE = 1e-5
 
 
 class ConstraintPath(nn.Module):
@@ -95,6 +97,12 @@ class ConstraintPath(nn.Module):
         self.register_buffer("rho", torch.tensor(1.0, dtype=torch.float64))
         self.register_buffer("last_h", torch.tensor(math.inf, dtype=torch.float64))
 
+    def restart(self) -> None:
+        """Back to the beginning of the path, for a fit that goes on with nothing."""
+        fresh = ConstraintPath(self.kind, self.mus, self.scales)  # type: ignore[arg-type]
+        for name, buffer in self.named_buffers():
+            buffer.copy_(fresh.get_buffer(name))
+
     @property
     def is_planned(self) -> bool:
         """Whether the stages' lengths are known in steps."""
@@ -123,9 +131,11 @@ class ConstraintPath(nn.Module):
             )
         counts = [max(1, round(amount * total_steps) if unit == "dur" else int(amount)) for amount, unit in lengths]
         ends = torch.tensor(counts).cumsum(0)
-        if self.kind == "path" and total_steps > len(counts) and int(ends[-2 if len(ends) > 1 else -1]) >= total_steps:
+        before_last = int(ends[-2]) if len(ends) > 1 else 0
+        # a run of a handful of steps (fast_dev_run, a smoke test) is no path
+        if self.kind == "path" and total_steps > len(counts) and before_last >= total_steps:
             raise ConfigurationError(
-                f"{_OWNER}: the last of {len(counts)} stages would begin after {int(ends[-2])} optimizer steps, and "
+                f"{_OWNER}: the last of {len(counts)} stages would begin after {before_last} optimizer steps, and "
                 f"the run has {total_steps:g}. Train longer, or shorten stage_lengths: an unfinished path leaves "
                 f"cycles."
             )
@@ -151,6 +161,9 @@ class ConstraintPath(nn.Module):
             return True
         if self.kind == "augmented_lagrangian" and self.is_planned and int(self.steps) % int(self.ends[0]) == 0:
             now = float(h)
+            if now <= H_TOLERANCE:
+                self.last_h.fill_(now)
+                return False
             if now > SUFFICIENT_FALL * float(self.last_h):
                 self.rho.mul_(RHO_GROWTH).clamp_(max=RHO_LARGEST)
             self.alpha += self.rho * now

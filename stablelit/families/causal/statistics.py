@@ -12,6 +12,7 @@ from stablelit.errors import ContractError
 from stablelit.families.causal.holes import fill_holes
 from stablelit.families.causal.moments import Moments, gaussian_moments, impute
 from stablelit.families.causal.panel import Bools, Floats
+from stablelit.families.causal.sufficient_statistics import SufficientStatistics
 
 
 class TrainingStatistics(nn.Module):
@@ -67,8 +68,11 @@ class TrainingStatistics(nn.Module):
         lagged = [name if not lag else f"{name} ({lag} earlier)" for lag in range(1 + self.lags) for name in names]
         moments: Moments = gaussian_moments(self._standardised(values), mask.reshape(len(mask), -1), names=lagged)
         self.mean.copy_(torch.from_numpy(moments.mean))
-        self.covariance.copy_(torch.from_numpy(moments.covariance))
-        self.precision.copy_(torch.from_numpy(np.linalg.inv(moments.covariance)))
+        # columns that repeat each other, or fewer rows than columns: an inverse is needed all the same
+        known = SufficientStatistics(moments.covariance, max(moments.effective_n, 1.0), tuple(lagged))
+        correlation, units = known.standardised().covariance, np.outer(known.scales, known.scales)
+        self.covariance.copy_(torch.from_numpy(correlation * units))
+        self.precision.copy_(torch.from_numpy(np.linalg.inv(correlation) / units))
         self.effective_n.fill_(moments.effective_n)
         self._last = None
 

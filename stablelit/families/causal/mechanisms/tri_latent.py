@@ -78,6 +78,10 @@ class TriLatentMechanism(Mechanism):
         self.noise_decoder = nn.Linear(latent_dim, nodes, bias=False)
         self.bias_decoder = nn.Linear(latent_dim, nodes)
         nn.init.zeros_(self.noise_decoder.weight)
+        if not context:
+            # codes of nothing: parameters that no loss reaches make data-parallel training wait for their gradients
+            self.noise_decoder.weight.requires_grad_(False)
+            self.bias_decoder.weight.requires_grad_(False)
         self.log_scale = nn.Parameter(torch.zeros(() if shared_scale else (nodes,)))
         self.register_buffer("running_mean", torch.zeros(nodes, latent_dim))
         self.register_buffer("running_square", torch.ones(nodes, latent_dim))
