@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 
 from stablelit.callbacks import GradientReachCheck, ScalarSchedule
 from stablelit.errors import ConfigurationError, ContractError
@@ -298,3 +298,70 @@ def test_resampling_gives_every_edge_a_confidence(tmp_path):
 def test_arguments_out_of_range_are_refused_by_name(wrong, message):
     with pytest.raises(ConfigurationError, match=message):
         StructureLearner(**wrong)
+
+
+def test_a_second_fit_on_other_data_learns_those(tmp_path):
+    learner, _ = fitted(tmp_path)
+    turned = SensorPanel.from_values(panel_of().values[:, ::-1].copy(), NAMES)
+    again, _ = fitted(tmp_path, learner, data_of(turned))
+    fresh, _ = fitted(tmp_path, data=data_of(turned))
+    assert torch.equal(again.adjacency(), fresh.adjacency())
+    assert not torch.equal(again.adjacency(), torch.from_numpy(truth()))
+
+
+def test_validating_a_loaded_learner_leaves_its_graph_alone(tmp_path):
+    learner, trainer = fitted(tmp_path)
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    loaded = StructureLearner.load_from_checkpoint(tmp_path / "end.ckpt", weights_only=True)
+    trainer_of(tmp_path).validate(loaded, datamodule=data_of(), verbose=False)
+    assert loaded.estimator.is_polished
+    assert torch.equal(loaded.adjacency(), learner.adjacency())
+
+
+@pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
+def test_columns_that_repeat_each_other_are_a_finding_and_no_crash(tmp_path):
+    panel = panel_of()
+    twice = np.column_stack([panel.values, 2.0 * panel.values[:, 2] + 1.0])
+    fitted(tmp_path, data=data_of(SensorPanel.from_values(twice, [*NAMES, "flow again"])), max_epochs=1)
+    found = {finding.name: finding for finding in read_findings(tmp_path)}
+    assert found["columns-repeat-each-other"].evidence["second"] == "flow again"
+
+
+@pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
+def test_fewer_rows_than_columns_are_a_finding_and_no_crash(tmp_path):
+    table = np.random.default_rng(0).normal(size=(14, 20))
+    learner, _ = fitted(tmp_path, data=data_of(SensorPanel.from_values(table)), max_epochs=1)
+    assert learner.is_dag()
+    assert {finding.name for finding in read_findings(tmp_path)} >= {"few-rows"}
+
+
+def test_a_column_that_hardly_varies_does_not_end_the_run_at_its_resampling(tmp_path):
+    panel = panel_of()
+    rare = np.zeros(len(panel.values))
+    rare[300:303] = 1.0
+    table = np.column_stack([panel.values, rare])
+    data = data_of(SensorPanel.from_values(table, [*NAMES, "alarm"]), train=0.7, val=0.0, test=0.0, split="time")
+    learner, _ = fitted(tmp_path, StructureLearner(bootstrap=6), data, max_epochs=1)
+    assert all(edge.confidence is not None for edge in learner.edge_list())
+
+
+def test_averages_of_a_graph_are_refused(tmp_path):
+    callback = EMAWeightAveraging(decay=0.9)
+    with pytest.raises(ConfigurationError, match=r"~callbacks\.ema"):
+        fitted(tmp_path, StructureLearner(names=NAMES), max_epochs=1, callbacks=[callback])
+
+
+def test_a_guard_leaves_out_what_is_not_finite_in_the_place_of_an_error(tmp_path):
+    class Guard(Callback):
+        leaves_out_non_finite = True
+
+    learner = StructureLearner(names=NAMES)
+    learner.setup = _spoiled(learner)
+    _, trainer = fitted(tmp_path, learner, max_epochs=1, callbacks=[Guard()])
+    assert "train/loss" not in trainer.callback_metrics
+
+
+def test_a_slope_keeps_its_sign_and_its_units_without_a_search(tmp_path):
+    learner, _ = fitted(tmp_path, StructureLearner(polish="none"), data_of(panel_of(rows=1500)), max_epochs=12)
+    weights = {(edge.source, edge.target): edge.weight for edge in learner.edge_list()}
+    assert weights["valve", "flow"] == pytest.approx(-0.9, abs=0.2)

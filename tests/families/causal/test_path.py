@@ -53,6 +53,20 @@ def test_a_path_that_the_run_does_not_finish_is_an_error_with_both_numbers():
         ConstraintPath(mu=[1.0, 0.1], s=1.0, stage_lengths=300).plan(100)
 
 
+def test_a_path_of_one_stage_goes_on_to_the_end_whatever_its_length():
+    path = ConstraintPath(mu=[0.1], s=1.0, stage_lengths=20)
+    path.plan(20)
+    assert path.in_last_stage
+
+
+def test_a_path_that_begins_anew_is_as_it_was_made():
+    path = ConstraintPath(mu=[1.0, 0.1], s=1.0)
+    path.plan(4)
+    stages(path, 4)
+    path.restart()
+    assert (int(path.stage), float(path.mu), path.is_planned) == (0, 1.0, False)
+
+
 def test_the_multiplier_grows_by_rho_h_and_rho_where_h_did_not_fall():
     path = ConstraintPath("augmented_lagrangian", round_length=2)
     path.plan(100)
@@ -68,6 +82,14 @@ def test_the_multiplier_grows_by_rho_h_and_rho_where_h_did_not_fall():
         assert float(path.alpha) == pytest.approx(alpha, rel=1e-12)
     term = path.constraint_term(torch.tensor(2.0, dtype=torch.float64), torch.tensor(1.0))
     assert float(term) == pytest.approx(alpha * 2.0 + 0.5 * rho * 4.0, rel=1e-12)
+
+
+def test_below_its_tolerance_h_is_left_in_peace():
+    path = ConstraintPath("augmented_lagrangian", round_length=1)
+    path.plan(10)
+    for _ in range(5):
+        path.count_step(torch.tensor(5e-6, dtype=torch.float64))
+    assert (float(path.rho), float(path.alpha)) == (1.0, 0.0)
 
 
 def test_the_lagrangian_is_tight_once_h_is_nothing():
