@@ -87,12 +87,13 @@ def assemble(
     if kept is not None:
         event = event[kept]
     rows = slice(None) if kept is None else kept
-    sensor, time = events.sensor[rows].astype(np.int64), events.time[rows] - reference[event]
+    sensor, time = events.sensor[rows].astype(np.int64), events.time[rows]
     charge, auxiliary = events.charge[rows], events.auxiliary[rows]
 
     order, first, per_sensor = _by_sensor(event, sensor, time, len(position), max_pulses_per_sensor)
     event, sensor = event[order], sensor[order]
-    time, charge, auxiliary = time[order] / NANOSECONDS, charge[order], auxiliary[order]
+    time = (time[order] - reference[event]) / NANOSECONDS
+    charge, auxiliary = charge[order], auxiliary[order]
     log_charge = np.log10(charge)
     where = position / METRES
 
@@ -229,7 +230,9 @@ def _by_sensor(
     by_key = np.argsort(key, kind="stable")
     sorted_key = key[by_key]
     first = np.flatnonzero(np.diff(sorted_key, prepend=-1))
-    turn = np.lexsort((time[by_key[first]], event[by_key[first]]))
+    # times since the event's first pulse are not negative: their bits are in the order of their values
+    bits = time[by_key[first]].astype(np.float32).view(np.int32).astype(np.int64)
+    turn = np.argsort((event[by_key[first]] << 32) | bits, kind="stable")
     begin = np.append(first, len(by_key))
     rows, offsets = rows_of(begin, turn)
     counts = np.diff(offsets)
