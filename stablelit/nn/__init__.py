@@ -1,0 +1,6 @@
+"""Blocks that more than one family builds its networks from."""
+
+from stablelit.nn.attention import SelfAttention
+from stablelit.nn.transformer_block import TransformerBlock
+
+__all__ = ["SelfAttention", "TransformerBlock"]
