@@ -8,7 +8,7 @@ distance to the point::
     delay     ~ Gamma(w / 33.3 m, 1 / (1 / 557 ns + (c / n_g) / 98 m)),   w = d / sin(theta_c) or s
 
 and a normal jitter of 3 ns on top. The gamma distribution of delays is Pandel's, with the constants of AMANDA's ice
-(J. Ahrens et al., NIM A 524 (2004) 169, section 3.2).
+(J. Ahrens et al. (AMANDA), NIM A 524 (2004) 169, arXiv:astro-ph/0407044).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ import numpy as np
 from stablelit.errors import ConfigurationError, missing_extra
 from stablelit.families.neutrinos.geometry import DetectorGeometry
 from stablelit.families.neutrinos.pulse_events import PulseEvents
+from stablelit.functional.schedules import check_count
 
 # a row group is what is read at once: some 1.6 million pulses
 EVENTS_PER_ROW_GROUP = 10_000
@@ -53,13 +54,16 @@ def write_kaggle_files(
         How many events, pulses and files were written.
 
     Raises:
-        ConfigurationError: the folder is there and not empty, the stream has fewer events.
+        ConfigurationError: a count below 1, the folder is there and not empty, the stream has fewer events.
+        DataError: what `PulseEvents.validate` refuses: a sensor that the detector has not, a charge of 0, ...
         MissingDependencyError: pyarrow is not installed.
     """
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise missing_extra("pyarrow", "parquet", "Writing events to parquet files") from error
+    check_count("write_kaggle_files", "n_events", n_events, least=1)
+    check_count("write_kaggle_files", "events_per_file", events_per_file, least=1)
     rows, sizes = [], list(_row_groups(n_events, events_per_file))
     pulses = 0
     with new_folder(folder) as temporary, _bar(n_events, progress) as bar:
@@ -70,7 +74,7 @@ def write_kaggle_files(
             schema = _pulse_schema(geometry)
             with pq.ParquetWriter(path, schema) as writer:
                 for _ in file:
-                    events = next(groups)
+                    events = next(groups).validate(len(geometry), str(folder))
                     writer.write_table(_pulse_table(events, schema), row_group_size=max(len(events.time), 1))
                     rows.append(_meta_columns(events, batch_id, first))
                     first += len(events.time)

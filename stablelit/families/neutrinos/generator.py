@@ -194,8 +194,6 @@ def write_event_files(
         ConfigurationError: a count below 1, a seed below 0, hardly a particle triggers, the folder is there already.
         MissingDependencyError: pyarrow is not installed.
     """
-    check_count("write_event_files", "n_events", n_events, least=1)
-    check_count("write_event_files", "events_per_file", events_per_file, least=1)
     geometry = geometry or hexagonal_detector()
     sequence = EventSequence(geometry, seed, settings)
     counts = write_kaggle_files(folder, sequence.first(n_events), n_events, geometry, events_per_file, progress)
