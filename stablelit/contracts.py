@@ -5,7 +5,7 @@ None of these is a base class: a module that has the attribute has the contract.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -128,6 +128,15 @@ class GeneratesToFile(Protocol):
 
     def generate_to_file(self, path: str | Path, n: int, seed: int = 0) -> Mapping[str, Any]:
         """Writes `n` samples in the family's own format and returns what it did, as plain data."""
+        ...
+
+
+@runtime_checkable
+class PredictsToFile(Protocol):
+    """A module whose predictions the `predict` door can write."""
+
+    def write_predictions(self, predictions: Sequence[Any], path: str | Path) -> Mapping[str, Any]:
+        """Writes what `predict_step` has returned of all batches, in the family's own format; returns what it did."""
         ...
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,8 +13,9 @@ from stablelit.errors import ConfigurationError, ContractError, bad_argument, di
 from stablelit.run.annotations import complaint
 from stablelit.run.command_line import CommandLine, key_of
 from stablelit.run.environment import quiet_libraries
+from stablelit.run.output_file import output_path
 from stablelit.run.saved_run import open_run, trained_module
-from stablelit.run.table import print_results, shown_path
+from stablelit.run.table import print_results, shown_path, told
 
 _OF_THE_DOOR = ("run", "n", "output")
 
@@ -38,7 +38,7 @@ def generate(argv: Sequence[str]) -> dict[str, Any]:
     values.pop("run", None)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise bad_argument("generate", "n", n, "a whole number of samples, at least 1")
-    path = _output_path(output)
+    path = output_path(output)
     module, _ = trained_module(run)
     if not isinstance(module, GeneratesToFile) or not callable(module.generate_to_file):
         raise ContractError(
@@ -47,26 +47,13 @@ def generate(argv: Sequence[str]) -> dict[str, Any]:
         )
     _check_arguments(module, values)
     done: Mapping[str, Any] = module.generate_to_file(path, n, **values)
-    print_results([], {"checkpoint": shown_path(run.checkpoint), "samples": shown_path(path), **_told(done)})
+    print_results([], {"checkpoint": shown_path(run.checkpoint), "samples": shown_path(path), **told(done)})
     return dict(done)
 
 
 def _values(overrides: Sequence[str]) -> dict[str, Any]:
     parser = OverridesParser.create()
     return {o.key_or_group: o.value() for o in parser.parse_overrides(list(overrides))}
-
-
-def _output_path(output: object) -> Path:
-    if not isinstance(output, str) or not output:
-        raise ConfigurationError("Where to? Give output=FILE; its ending says the format.")
-    path = Path(output).expanduser().absolute()
-    if path.is_dir():
-        raise ConfigurationError(f"output={output} is a directory; name a file in it.")
-    if path.exists():
-        raise ConfigurationError(f"output={output} is there already; give another name, or take it away first.")
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"output={output}: there is no directory {path.parent}.")
-    return path
 
 
 def _check_arguments(module: GeneratesToFile, values: Mapping[str, Any]) -> None:
@@ -89,8 +76,3 @@ def _annotation(module: GeneratesToFile, name: str) -> Any:
 
     target = type(module).generate_to_file
     return evaluated(inspect.signature(target).parameters[name], target)
-
-
-def _told(done: Mapping[str, Any]) -> dict[str, str]:
-    shown = {str(k): v for k, v in done.items() if isinstance(v, str | int | float) and k != "path"}
-    return {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in shown.items()}

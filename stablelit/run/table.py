@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -105,3 +106,9 @@ def _is_step_value(name: str, metrics: Mapping[str, float]) -> bool:
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
+
+
+def told(done: Mapping[str, Any]) -> dict[str, str]:
+    """What a module says of its work as lines of a table: numbers and texts, without the path."""
+    shown = {str(k): v for k, v in done.items() if isinstance(v, str | int | float) and k != "path"}
+    return {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in shown.items()}

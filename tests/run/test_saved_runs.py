@@ -8,6 +8,9 @@ import torch
 
 from stablelit.evaluate import main as evaluate
 from stablelit.generate import main as generate
+from stablelit.predict import main as predict
+
+from .tiny import TinyDataModule
 
 
 def test_evaluating_again_gives_the_tests_numbers(train, door):
@@ -39,9 +42,9 @@ def test_an_evaluation_changes_nothing_else_in_the_run(train, door):
 
 
 @pytest.mark.parametrize("argv", [[], ["run=nowhere"], ["run=.", "-m"]])
-@pytest.mark.parametrize("program", [evaluate, generate])
+@pytest.mark.parametrize("program", [evaluate, generate, predict])
 def test_a_run_that_is_not_there_is_told(door, program, argv):
-    done = door(program, *argv, *(["output=x.pt"] if program is generate else []))
+    done = door(program, *argv, *(["output=x.pt"] if program is not evaluate else []))
     assert done.code == 2
     assert "ConfigurationError" in done.err
     assert "Traceback" not in done.err
@@ -98,3 +101,31 @@ def test_a_file_that_is_there_is_not_written_over(train, door):
 
 def test_an_evaluation_says_how_much_of_the_data_it_was_on(train, door):
     assert "Tested on 16 of 64 samples" in door(evaluate, f"run={train().run_dir}").out
+
+
+def test_predictions_are_those_of_the_checkpoint_on_the_data_asked_for(train, door):
+    run = train().run_dir
+    for name, seed in (("a", 0), ("b", 5)):
+        done = door(predict, f"run={run}", f"output={name}.pt", f"data.seed={seed}")
+        assert done.code == 0, done.err
+        assert "points" in done.out
+        weights = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+        points = TinyDataModule(seed=seed)
+        points = points.points[points.split_indices["test"]]
+        codes = points @ weights["encoder.weight"].T + weights["encoder.bias"]
+        assert torch.allclose(torch.load(f"{name}.pt"), codes[:, :2], atol=1e-6)
+    assert not list(run.glob("figures/predict*"))
+
+
+def test_a_module_that_cannot_predict_says_so(train, door):
+    first = train("model._target_=tests.run.tiny.SelfReliant")
+    done = door(predict, f"run={first.run_dir}", "output=x.pt")
+    assert done.code == 2
+    assert "SelfReliant cannot predict into a file" in done.err
+
+
+def test_predictions_do_not_write_over_a_file(train, door):
+    run = train().run_dir
+    Path("a.pt").write_text("mine")
+    assert "output=a.pt is there already" in door(predict, f"run={run}", "output=a.pt").err
+    assert Path("a.pt").read_text() == "mine"

@@ -47,6 +47,9 @@ class TinyDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         return DataLoader(self._part("test"), batch_size=self.batch_size)
 
+    def predict_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        return self.test_dataloader()
+
 
 def a_plane_of_any_size(n: int, batch_size: int, seed: int) -> TinyDataModule:
     return TinyDataModule(n, batch_size, seed)
@@ -122,11 +125,20 @@ class TinyVAE(pl.LightningModule):
             torch.save(self.decoder(z), path)
         return {"n": n, "width": WIDTH}
 
+    def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.encoder(batch[0])[:, : self.hparams["latent_dim"]]
+
+    def write_predictions(self, predictions: list[Tensor], path: str) -> dict[str, object]:
+        codes = torch.cat(list(predictions))
+        torch.save(codes, path)
+        return {"points": len(codes)}
+
 
 class SelfReliant(TinyVAE):
     """A module of somebody else's, with an optimizer of its own and nothing to generate."""
 
     generate_to_file = None
+    write_predictions = None
 
     def __init__(
         self, latent_dim: int = 2, learning_rate: float = 1e-3, fail_with: str | None = None, fail_at_step: int = 3
