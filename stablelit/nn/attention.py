@@ -13,12 +13,12 @@ from stablelit.functional.schedules import check_count, check_flag, check_number
 class SelfAttention(nn.Module):
     """``softmax(q k^T / sqrt(d_h) + bias) v``, projected, over the second dimension of its input.
 
-    With `qk_norm`, q and k are divided by their root mean square over the ``d_h`` of a head and scaled by learned
-    gains, so that scores cannot grow with the weights: the logits that blow up in bf16 are bounded by
-    ``sqrt(d_h) max|g_q g_k|``.
+    With `qk_norm`, q and k are normalised over the ``d_h`` of a head, and q is scaled by a learned gain g (one is
+    enough: a score has the product of both). Scores cannot grow with the weights then: they are within
+    ``sqrt(d_h) max|g|``.
 
-    Source: Vaswani et al. 2017 (arXiv:1706.03762) eq. 1; Dehghani et al. 2023 (arXiv:2302.05442) for `qk_norm`, here
-    with root mean squares (Zhang, Sennrich 2019, arXiv:1910.07467) in place of layer norms.
+    Source: Vaswani et al. 2017 (arXiv:1706.03762) eq. 1; Dehghani et al. 2023 (arXiv:2302.05442) section 2 for
+    `qk_norm`.
 
     Args:
         width: d, of input and output.
@@ -40,12 +40,8 @@ class SelfAttention(nn.Module):
         self.dropout = check_number(owner, "dropout", dropout, at_least=0.0, at_most=0.99)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        head_width = width // heads
-        self.query_norm: nn.Module | None = None
-        self.key_norm: nn.Module | None = None
-        if check_flag(owner, "qk_norm", qk_norm):
-            # torch's default is the dtype's epsilon, with which a query of zeros has a gradient of 3,000
-            self.query_norm, self.key_norm = nn.RMSNorm(head_width, eps=1e-6), nn.RMSNorm(head_width, eps=1e-6)
+        # the layer norm, and not a root mean square, has a fused kernel on all devices
+        self.query_norm = nn.LayerNorm(width // heads, bias=False) if check_flag(owner, "qk_norm", qk_norm) else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None, n_queries: int | None = None) -> Tensor:
         """Attends.
@@ -76,16 +72,25 @@ class SelfAttention(nn.Module):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """The heads' answers side by side, ``(B, Q, d)``, from ``(B, Q, d)``, ``(B, L, d)`` and ``(B, L, d)``."""
         query, key, value = (x.unflatten(-1, (self.heads, -1)) for x in (query, key, value))
-        if self.query_norm is not None and self.key_norm is not None:
+        if self.query_norm is not None:
             # autocast computes the norms in float32, and the three must agree
-            query, key = self.query_norm(query).to(value.dtype), self.key_norm(key).to(value.dtype)
+            key = functional.layer_norm(key, key.shape[-1:]).to(value.dtype)
+            query = self.query_norm(query).to(value.dtype)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        dropout = self.dropout if self.training else 0.0
         if mask is not None and mask.dtype != torch.bool:
             mask = mask.to(value.dtype)
-        answer = functional.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            mask,
-            self.dropout if self.training else 0.0,
-        )
+            if mask.requires_grad and value.device.type == "cpu":
+                return _attend_with_bias(query, key, value, mask, dropout).transpose(1, 2).flatten(2)
+        answer = functional.scaled_dot_product_attention(query, key, value, mask, dropout)
         return answer.transpose(1, 2).flatten(2)
+
+
+def _attend_with_bias(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
+    # on CPUs scaled_dot_product_attention has no kernel for a bias with a gradient, and composes it of half as many
+    # operations again: it scales both q and k, and looks for rows without any key
+    heads, scale = query.shape[:2], query.shape[-1] ** -0.5
+    query, key, value = (query * scale).flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
+    bias = bias.expand(*heads, query.shape[1], key.shape[1]).flatten(0, 1)
+    weight = torch.baddbmm(bias, query, key.transpose(1, 2)).softmax(dim=-1)
+    return torch.bmm(functional.dropout(weight, dropout), value).unflatten(0, heads)

@@ -57,8 +57,9 @@ def event_transformer_flops(network: EventTransformer, n_events: int, longest: i
     flops += full * (8 * tokens * d * d + 4 * pairs * d) + 4 * tokens * d * sum(middles[:-1])
     # the last block: keys and values of all, the rest of one place an event
     flops += 4 * tokens * d * d + 4 * n_events * d * d + 4 * tokens * d + 4 * n_events * d * middles[-1]
-    if network.relative_bias is not None and longest:
-        flops += 2 * pairs * network.relative_bias.weight.numel()
+    if network.relative_bias is not None:
+        layers, heads, planes = network.relative_bias.weight.shape
+        flops += 2 * pairs * layers * heads * (planes + 1)
     return flops
 
 

@@ -82,22 +82,20 @@ class EventTransformer(nn.Module):
             longest: the most tokens of an event.
             events: ``(B, 9)``, see `event_batch`.
         """
-        n, rank = len(counts), ranks_in_group(counts, event)
+        n, place = len(counts), event * longest + ranks_in_group(counts, event)
         start = self.summary_token.expand(n, -1)
         if self.event_embedding is not None:
             start = start + self.event_embedding(events)
-        padded = to_places(tokens, event * longest + rank, n, longest)
+        padded = to_places(tokens, place, n, longest)
         x = torch.cat([start[:, None].to(padded.dtype), padded], dim=1)
         seen = is_row(counts + 1, longest + 1)
-        if self.relative_bias is None or longest == 0:
+        if self.relative_bias is None:
             for block in self.blocks[:-1]:
                 x = block(x, seen[:, None, None, :])
         else:
-            planes = self.relative_bias.planes(to_places(_in_metres(points), event * longest + rank, n, longest))
-            padding = torch.zeros_like(seen, dtype=planes.dtype).masked_fill(~seen, -torch.inf)
-            padding = padding[:, None, None, :].expand(-1, -1, longest + 1, -1).flatten(2)
+            planes = self.relative_bias.planes(to_places(_in_metres(points), place, n, longest), counts)
             for layer, block in enumerate(self.blocks[:-1]):
-                x = block(x, self.relative_bias(layer, planes, padding))
+                x = block(x, self.relative_bias(layer, planes))
         x = self.blocks[-1](x, seen[:, None, None, :], n_queries=1)
         answer: Tensor = self.norm(x[:, 0])
         return answer

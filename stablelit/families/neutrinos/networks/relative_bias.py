@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stablelit.errors import bad_argument
+from stablelit.families.neutrinos.networks.padding import is_row
 from stablelit.functional.schedules import check_count, check_number
 
 MAX_FUNCTIONS = 32
+ABSENT = -1e30
+"""Added to a score, leaves nothing of it; finite, since minus infinity times a gradient of zero is none."""
 
 
 def signed_interval(points: Tensor) -> Tensor:
@@ -65,31 +69,30 @@ class SpaceTimeBias(nn.Module):
         self.weight = nn.Parameter(torch.zeros(layers, heads, functions + 2))
 
     @torch.no_grad()
-    def planes(self, points: Tensor) -> Tensor:
-        """The functions of all pairs of 1 + L places, ``(B, K + 2, 1 + L, 1 + L)``, the summary token first.
+    def planes(self, points: Tensor, counts: Tensor) -> Tensor:
+        """The functions of all pairs of 1 + L places, the summary token first, ``(B, K + 3, 1 + L, 1 + L)``.
+
+        The last plane is 0 for a key that is there and `ABSENT` for one that is not, so that the bias is a mask too.
 
         Args:
             points: ``(B, L, 4)``, x, y, z and c t, m.
+            counts: ``(B,)``, how many of the L are there.
         """
         d = signed_interval(points.float())
         u = d / (d.abs() + self.scale)
         n, length, k = len(points), points.shape[1] + 1, self.functions
-        planes = u.new_zeros(n, k + 2, length, length)
+        planes = u.new_zeros(n, k + 3, length, length)
         before, now = torch.ones_like(u), u
         for plane in range(k):
             planes[:, plane, 1:, 1:] = now
             before, now = now, 2 * u * now - before
         planes[:, k, 1:, 0] = 1.0
         planes[:, k + 1, 0, 0] = 1.0
+        planes[:, k + 2].masked_fill_(~is_row(counts + 1, length)[:, None, :], ABSENT)
         return planes
 
-    def forward(self, layer: int, planes: Tensor, padding: Tensor) -> Tensor:
-        """What a layer adds to its scores, ``(B, heads, 1 + L, 1 + L)``.
-
-        Args:
-            layer: which.
-            planes: of `planes`.
-            padding: ``(B, 1, (1 + L)^2)``, 0 for a key that is seen, minus infinity for one that is not.
-        """
-        weight = self.weight[layer].expand(len(planes), -1, -1)
-        return torch.baddbmm(padding, weight, planes.flatten(2)).view(len(planes), -1, *planes.shape[2:])
+    def forward(self, layer: int, planes: Tensor) -> Tensor:
+        """What a layer adds to its scores, ``(B, heads, 1 + L, 1 + L)``, from the planes."""
+        weight = functional.pad(self.weight[layer], (0, 1), value=1.0)
+        # not matmul, which would put heads last, and copy the planes to do so
+        return torch.bmm(weight.expand(len(planes), -1, -1), planes.flatten(2)).unflatten(2, planes.shape[2:])

@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from stablelit.errors import bad_argument, did_you_mean
 from stablelit.families.neutrinos.event_batch import N_PULSE_FEATURES, Batch
 from stablelit.families.neutrinos.networks.feature_embedding import FeatureEmbedding
-from stablelit.families.neutrinos.networks.size_classes import SizeClass, SizeClassAttention, size_classes
+from stablelit.families.neutrinos.networks.size_classes import (
+    SizeClass,
+    SizeClassAttention,
+    by_class,
+    size_classes,
+)
 from stablelit.functional.schedules import check_count
 from stablelit.nn import TransformerBlock
 
@@ -41,7 +46,8 @@ class SensorPooling(nn.Module):
 
     def forward(self, tokens: Tensor, classes: list[SizeClass]) -> Tensor:
         """Sensors in the order of classes, ``(D, d)``, from the list of slots ``(T, d)``."""
-        return torch.cat([self._one(one.of(tokens), one.there[..., None]) for one in classes])
+        parts = zip(by_class(tokens, classes), classes, strict=True)
+        return torch.cat([self._one(part, one.there[..., None]) for part, one in parts])
 
     def _one(self, tokens: Tensor, there: Tensor) -> Tensor:
         if tokens.shape[1] == 1:

@@ -19,21 +19,18 @@ from stablelit.nn import SelfAttention
 
 
 class SizeClass(NamedTuple):
-    """`sensors` sensors of `slots` slots each, from `start` of the list; `there` ``(sensors, slots)`` are pulses."""
+    """`sensors` sensors of `slots` slots each; `there` ``(sensors, slots)`` are pulses."""
 
-    start: int
     sensors: int
     slots: int
     there: Tensor
 
-    @property
-    def part(self) -> slice:
-        """Where in the list the class lies."""
-        return slice(self.start, self.start + self.sensors * self.slots)
 
-    def of(self, tokens: Tensor) -> Tensor:
-        """The class's part of the list ``(T, F)`` as ``(sensors, slots, F)``."""
-        return tokens[self.part].unflatten(0, (self.sensors, self.slots))
+def by_class(tokens: Tensor, classes: list[SizeClass]) -> list[Tensor]:
+    """The list ``(T, F)`` as ``(sensors, slots, F)`` for each class."""
+    # a split has one backward pass for all parts, where slices have one of the whole list's size each
+    parts = tokens.split([one.sensors * one.slots for one in classes])
+    return [part.unflatten(0, (one.sensors, one.slots)) for part, one in zip(parts, classes, strict=True)]
 
 
 def size_classes(batch: Batch) -> tuple[Tensor, list[SizeClass]]:
@@ -45,15 +42,15 @@ def size_classes(batch: Batch) -> tuple[Tensor, list[SizeClass]]:
     begin = (counts.cumsum(0) - counts)[order]
     counts = counts[order]
     rows, classes = [], []
-    sensor = slot = 0
+    sensor = 0
     for k, n in enumerate(batch["class_sizes"]):
         if not n:
             continue
         mine, size = slice(sensor, sensor + n), 2**k
         place = torch.arange(size, device=counts.device)
         rows.append((begin[mine, None] + torch.minimum(place, counts[mine, None] - 1)).flatten())
-        classes.append(SizeClass(slot, n, size, is_row(counts[mine], size)))
-        sensor, slot = sensor + n, slot + n * size
+        classes.append(SizeClass(n, size, is_row(counts[mine], size)))
+        sensor += n
     return torch.cat(rows), classes
 
 
@@ -68,11 +65,11 @@ class SizeClassAttention(SelfAttention):
         """The answers ``(T, d)`` to the list of slots ``(T, d)``."""
         d = self.width
         singles = classes[0].sensors if classes[0].slots == 1 else 0
-        answers = [self.part(tokens[:singles], 2 * d, 3 * d)] if singles else []
-        rest = self.query_key_value(tokens[singles:])
-        for one in classes[bool(singles) :]:
-            shifted = one._replace(start=one.start - singles)
-            query, key, value = shifted.of(rest).chunk(3, dim=-1)
-            answers.append(self.attend(query, key, value, one.there[:, None, None, :]).flatten(0, 1))
-        answer: Tensor = self.out(torch.cat(answers) if len(answers) > 1 else answers[0])
-        return answer
+        first, rest = tokens.split([singles, len(tokens) - singles])
+        answers = [self.part(first, 2 * d, 3 * d)] if singles else []
+        more = classes[bool(singles) :]
+        for one, projected in zip(more, by_class(self.query_key_value(rest), more), strict=True):
+            answer = self.attend(*projected.chunk(3, dim=-1), one.there[:, None, None, :])
+            answers.append(answer.flatten(0, 1))
+        joined: Tensor = self.out(torch.cat(answers))
+        return joined
