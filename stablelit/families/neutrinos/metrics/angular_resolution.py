@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from stablelit.families.neutrinos.metrics.histograms import add_to_histogram, angular_errors, quantiles
+from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
 
 N_BINS = 2**16
 SHARES = {"angular_error_median_rad": 0.5, "angular_error_68_rad": 0.68, "angular_error_90_rad": 0.9}
 
 
-class AngularResolution(Metric):
+class AngularResolution(SummedMetric):
     """Median and containment of the angular error, in radians.
 
     The mean is governed by events that are not understood at all; these say how good the others are. Errors are counted
@@ -25,17 +25,15 @@ class AngularResolution(Metric):
     `compute` returns ``angular_error_median_rad``, ``angular_error_68_rad`` and ``angular_error_90_rad``.
     """
 
-    full_state_update = False
     higher_is_better = False
-    is_differentiable = False
 
     counts: Tensor
     not_finite: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("counts", default=torch.zeros(N_BINS, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("not_finite", default=torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_count("counts", N_BINS)
+        self.add_count("not_finite")
 
     def update(self, f: Tensor, t: Tensor) -> None:
         """Adds predictions ``(B, 3)`` of any length with their truths ``(B, 3)``, unit vectors.

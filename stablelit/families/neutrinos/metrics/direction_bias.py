@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from stablelit.families.neutrinos.angles import unit_vector
 from stablelit.families.neutrinos.metrics.histograms import check_shapes
+from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
 
 
-class DirectionBias(Metric):
+class DirectionBias(SummedMetric):
     """Mean predicted against mean true direction.
 
     ``z_bias`` is the mean z of the predictions less that of the truths: above 0 they look up. ``resultant_length`` is
@@ -21,9 +22,6 @@ class DirectionBias(Metric):
     ``events`` is how many there are.
     """
 
-    full_state_update = False
-    is_differentiable = False
-
     predicted: Tensor
     true: Tensor
     count: Tensor
@@ -31,8 +29,8 @@ class DirectionBias(Metric):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for name in ("predicted", "true"):
-            self.add_state(name, default=torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", default=torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+            self.add_sum(name, 3)
+        self.add_count("count")
 
     def update(self, f: Tensor, t: Tensor) -> None:
         """Adds predictions ``(B, 3)`` of any length with their truths ``(B, 3)``, unit vectors.
@@ -41,7 +39,9 @@ class DirectionBias(Metric):
             DataError: other shapes.
         """
         check_shapes(type(self).__name__, f, t)
-        self.predicted += unit_vector(f.detach().double()).sum(dim=0)
+        n = unit_vector(f.detach().double())
+        # one that is infinite has finite parts; it spoils them all
+        self.predicted += torch.where(f.isfinite().all(dim=-1, keepdim=True), n, math.nan).sum(dim=0)
         self.true += t.detach().double().sum(dim=0)
         self.count += len(f)
 

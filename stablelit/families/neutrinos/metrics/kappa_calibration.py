@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from stablelit.families.neutrinos.angles import LEAST_LENGTH, length
 from stablelit.families.neutrinos.metrics.histograms import add_to_histogram, check_shapes, quantiles
+from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
 
 COVERAGES = (50, 68, 90)
 N_BINS = 4096
@@ -47,7 +47,7 @@ def probability_integral(f: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     return u.clamp(0.0, 1.0), (kappa * versine - log_rest).clamp_min(0.0)
 
 
-class KappaCalibration(Metric):
+class KappaCalibration(SummedMetric):
     r"""Coverage of the predicted distributions, and the size of kappa.
 
     `compute` returns
@@ -62,9 +62,6 @@ class KappaCalibration(Metric):
     Counts in histograms of fixed bins, so that a state has one size for any number of events and ranks are summed.
     """
 
-    full_state_update = False
-    is_differentiable = False
-
     covered: Tensor
     count: Tensor
     shares: Tensor
@@ -75,11 +72,11 @@ class KappaCalibration(Metric):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for name, size in (("covered", len(COVERAGES)), ("shares", N_BINS)):
-            self.add_state(name, default=torch.zeros(size, dtype=torch.long), dist_reduce_fx="sum")
+            self.add_count(name, size)
         for name in ("depths", "kappas"):
-            self.add_state(name, default=torch.zeros(N_LOG_BINS, dtype=torch.long), dist_reduce_fx="sum")
+            self.add_count(name, N_LOG_BINS)
         for name in ("count", "not_finite"):
-            self.add_state(name, default=torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+            self.add_count(name)
 
     def update(self, f: Tensor, t: Tensor) -> None:
         """Adds predictions ``(B, 3)``, kappa = |f|, with their truths ``(B, 3)``, unit vectors.
@@ -89,8 +86,8 @@ class KappaCalibration(Metric):
         """
         check_shapes(type(self).__name__, f, t)
         u, depth = probability_integral(f, t)
-        caps = torch.tensor([percent / 100 for percent in COVERAGES], dtype=torch.float64, device=u.device)
-        self.covered += (u[:, None] <= caps).sum(dim=0)
+        # a tensor of the three would be copied to the device, and waited for
+        self.covered += torch.stack([(u <= percent / 100).sum() for percent in COVERAGES])
         self.count += len(u)
         self.not_finite += u.isnan().sum()
         add_to_histogram(self.shares, u, 0.0, 1.0)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from stablelit.families.neutrinos.metrics.histograms import angular_errors
+from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
 
 
-class MeanAngularError(Metric):
+class MeanAngularError(SummedMetric):
     """Mean of ``2 atan2(|n - t|, |n + t|)`` over events, in radians, summed in float64.
 
     pi / 2 is what a random guess scores, and a prediction of zeros (a line fit where there is no line) counts as one.
@@ -24,17 +23,15 @@ class MeanAngularError(Metric):
         1.5708
     """
 
-    full_state_update = False
     higher_is_better = False
-    is_differentiable = False
 
     total: Tensor
     count: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", default=torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_sum("total")
+        self.add_count("count")
 
     def update(self, f: Tensor, t: Tensor) -> None:
         """Adds predictions ``(B, 3)`` of any length with their truths ``(B, 3)``, unit vectors.

@@ -7,33 +7,31 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from stablelit.errors import DataError
 from stablelit.families.neutrinos.metrics.histograms import add_to_histogram, angular_errors, quantiles
+from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
 
 N_CLASSES = 18
 N_BINS = 4096
 
 
-class AngularErrorByPulseCount(Metric):
+class AngularErrorByPulseCount(SummedMetric):
     """Mean and median angular error of events of 1, 2-3, 4-7, 8-15, ... pulses; the last class is 131,072 and more.
 
     `compute` returns ``least_pulses``, ``count``, ``mean_rad`` and ``median_rad``, ``(18,)`` each. Medians are known to
     7.7e-4 rad, the width of the bins that errors are counted in.
     """
 
-    full_state_update = False
     higher_is_better = False
-    is_differentiable = False
 
     counts: Tensor
     total: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("counts", default=torch.zeros(N_CLASSES * N_BINS, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("total", default=torch.zeros(N_CLASSES, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_count("counts", N_CLASSES * N_BINS)
+        self.add_sum("total", N_CLASSES)
 
     def update(self, f: Tensor, t: Tensor, pulse_count: Tensor) -> None:
         """Adds predictions ``(B, 3)``, their truths ``(B, 3)``, unit vectors, and pulses ``(B,)``, 1 or more.
