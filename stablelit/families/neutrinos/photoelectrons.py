@@ -55,6 +55,7 @@ def draw_noise(
 
 
 def draw_charge(n: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Charges ``(n,)`` of single photoelectrons: ``LogNormal(-0.06, 0.35)`` in steps of 0.025, and at least one."""
+    """Charges ``(n,)`` of single photoelectrons: ``LogNormal(-0.06, 0.35)`` in steps of 0.025."""
     steps = np.rint(rng.lognormal(CHARGE_LOG_MEAN, CHARGE_LOG_WIDTH, n) / CHARGE_STEP)
-    return (np.maximum(steps, 1.0) * CHARGE_STEP).astype(np.float32)
+    # half a step lies twelve standard deviations below the mean: no charge is 0
+    return (steps * CHARGE_STEP).astype(np.float32)

@@ -86,6 +86,12 @@ def test_row_groups_hold_whole_events_and_not_too_many(tmp_path, monkeypatch):
             groups.append([np.unique(file.read_row_group(g)["event_id"]).tolist() for g in range(file.num_row_groups)])
     numbers = list(range(30))
     assert groups == [[numbers[:7], numbers[7:14], numbers[14:20]], [numbers[20:27], numbers[27:]]]
+    meta = columns(tmp_path / "events" / "train_meta.parquet")
+    for batch_id in (1, 2):
+        of_file = meta["batch_id"] == batch_id
+        first, last = meta["first_pulse_index"][of_file], meta["last_pulse_index"][of_file]
+        assert first[0] == 0
+        assert np.array_equal(first[1:], last[:-1] + 1)
 
 
 def test_one_seed_gives_the_same_bytes(tmp_path, folder):

@@ -16,6 +16,8 @@ from stablelit.families.neutrinos.generator import (
     write_event_files,
 )
 from stablelit.families.neutrinos.geometry import DetectorGeometry, hexagonal_detector
+from stablelit.families.neutrinos.light_yield import mean_photoelectrons
+from stablelit.families.neutrinos.particles import draw_particles
 from stablelit.families.neutrinos.pulse_events import EVENT_COLUMNS, PULSE_COLUMNS
 
 GEOMETRY = hexagonal_detector()
@@ -71,6 +73,24 @@ def test_a_higher_trigger_keeps_exactly_the_events_that_pass_it():
     assert len(passing) == 60
     assert np.array_equal(low.azimuth[passing], high.azimuth)
     assert np.array_equal(low.take(passing).time, high.time)
+
+
+def test_bright_events_have_as_many_pulses_as_the_formulas_say(many):
+    expected, found = np.zeros(2), np.zeros(2)
+    for block in range(30):
+        rng = np.random.default_rng(np.random.SeedSequence([1, block]))
+        particles = draw_particles(PARTICLES_PER_BLOCK, 0.5, rng)
+        mean = mean_photoelectrons(particles, GEOMETRY.position, GEOMETRY.deep_core)
+        # bright enough that what is kept is not what happened to be bright
+        for i in np.flatnonzero(mean.sum(axis=1) > 100):
+            event = np.flatnonzero(many.azimuth == particles.azimuth[i])
+            assert len(event) == 1
+            sensor = many.sensor[many.begin[event[0]] : many.begin[event[0] + 1]]
+            for j, of_kind in enumerate((GEOMETRY.deep_core, ~GEOMETRY.deep_core)):
+                expected[j] += mean[i, of_kind].sum() + 500 * 10e-6 * of_kind.sum()
+                found[j] += of_kind[sensor].sum()
+    assert (expected > 5_000).all()
+    assert (np.abs(found - expected) < 4 * np.sqrt(expected)).all()
 
 
 def test_flags_are_hard_local_coincidences_on_icecubes_strings(many):
