@@ -1,0 +1,23 @@
+"""Packs data for fast reading: `python -m stablelit.prepare neutrinos path=FOLDER output=FOLDER [seed=0]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from stablelit.run.door import through_door
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the door; returns the exit code."""
+
+    def work() -> None:
+        from stablelit.run.prepare_job import prepare
+
+        prepare(sys.argv[1:] if argv is None else argv)
+
+    return through_door(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
