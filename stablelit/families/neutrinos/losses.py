@@ -9,6 +9,8 @@ module's.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -181,5 +183,6 @@ def _full(values: Tensor) -> Tensor:
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
-def _full_precision(values: Tensor) -> torch.autocast:
-    return torch.autocast(values.device.type, enabled=False)
+def _full_precision(values: Tensor) -> AbstractContextManager[Any]:
+    kind = values.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

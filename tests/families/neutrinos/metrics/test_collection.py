@@ -71,6 +71,15 @@ def test_what_is_not_given_is_left_out_without_a_warning():
     assert direction_findings(found) == []
 
 
+def test_no_update_looks_at_a_value_on_the_host():
+    # a meta tensor has no values: whatever would wait for one raises
+    metrics = DirectionMetrics(UP).to("meta")
+    t = torch.zeros(4, 3, device="meta")
+    metrics.update(t, t, torch.ones(4, dtype=torch.long, device="meta"), t)
+    metrics.update(t, t)
+    assert metrics.angular_error.total.device.type == "meta"
+
+
 def test_nothing_of_it_is_in_a_checkpoint_and_a_cast_keeps_the_sums_exact():
     module = torch.nn.ModuleDict({"metrics": DirectionMetrics(UP)})
     assert dict(module.state_dict()) == {}
