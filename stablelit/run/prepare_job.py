@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -39,9 +40,9 @@ def prepare(argv: Sequence[str]) -> dict[str, Any]:
     target = _target(names[0])
     _check_arguments(names[0], target, values)
     done = dict(target(**values))
-    output = str(done.pop("output", values["output"]))
+    output = Path(done.pop("output", values["output"]))
     print_results([], {"prepared": shown_path(output), **told(done)})
-    return {"output": output, **done}
+    return {"output": str(output), **done}
 
 
 def _target(name: str) -> Callable[..., Mapping[str, Any]]:

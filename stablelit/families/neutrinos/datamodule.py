@@ -174,7 +174,7 @@ class NeutrinoDataModule(LightningDataModule):
     @property
     def geometry(self) -> DetectorGeometry:
         """The detector."""
-        return self._events.source.geometry
+        return self._events.source.geometry if self._unlabelled is None else self._unlabelled.geometry
 
     @property
     def n_empty(self) -> int:

@@ -54,7 +54,7 @@ class EventDataset(Dataset[Batch]):
         self.rows, self.places = np.asarray(rows, dtype=np.int64), np.asarray(places, dtype=np.int64)
         if not len(self.rows):
             raise DataError("EventDataset: has no event. Allowed: one or more.")
-        self.position, self.deep_core = geometry.position, geometry.deep_core
+        self.geometry = geometry
         self.max_pulses = check_count("EventDataset", "max_pulses", max_pulses, 1)
         self.max_pulses_per_sensor = check_count("EventDataset", "max_pulses_per_sensor", max_pulses_per_sensor, 1)
         tokens = store.table.pulse_count if sensor_count is None else sensor_count
@@ -74,9 +74,8 @@ class EventDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         chosen = np.asarray(indices, dtype=np.int64)
         events = self.store.gather(self.rows[chosen])
-        return assemble(
-            events, self.places[chosen], self.position, self.deep_core, self.max_pulses, self.max_pulses_per_sensor
-        )
+        position, deep_core = self.geometry.position, self.geometry.deep_core
+        return assemble(events, self.places[chosen], position, deep_core, self.max_pulses, self.max_pulses_per_sensor)
 
     @property
     def chunk_loads(self) -> int:
