@@ -122,11 +122,11 @@ def direction_findings(scores: Mapping[str, float | Tensor]) -> list[Finding]:
     Args:
         scores: what `DirectionMetrics.compute` returned.
     """
-    scores = {name: float(value) for name, value in scores.items()}
-    n_events = int(scores["events"])
-    mean = scores["angular_error_mean_rad"]
-    constant = scores.get("constant_error_mean_rad", float("inf"))
-    length, true_length = scores["resultant_length"], scores["resultant_length_true"]
+    values = {name: float(value) for name, value in scores.items()}
+    n_events = int(values["events"])
+    mean = values["angular_error_mean_rad"]
+    constant = values.get("constant_error_mean_rad", float("inf"))
+    length, true_length = values["resultant_length"], values["resultant_length_true"]
     numbers: dict[str, float | int | str] = {"events": n_events, "angular_error_mean_rad": mean}
     if n_events and mean != mean:
         return [
@@ -147,7 +147,7 @@ def direction_findings(scores: Mapping[str, float | Tensor]) -> list[Finding]:
                 "directions-collapsed",
                 "critical",
                 f"All predictions are nearly one direction: their mean has length {length:.3f}, that of the truths "
-                f"{true_length:.3f} (z is {scores['z_bias']:+.3f} too large).",
+                f"{true_length:.3f} (z is {values['z_bias']:+.3f} too large).",
                 {**numbers, "resultant_length": length, "resultant_length_true": true_length},
                 "model.learning_rate, smaller",
             )
