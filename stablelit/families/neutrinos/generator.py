@@ -9,8 +9,7 @@ pulses of several photoelectrons. Use the events to try software, never as physi
 
 The events are one endless sequence a seed: particles are drawn in blocks of 64, block b from
 ``SeedSequence([seed, b])``, and those whose events trigger follow each other. Event i therefore depends on seed,
-detector and settings alone, and fewer events are the beginning of more. (On a processor that rounds products otherwise,
-without fused multiply and add, a pulse in some thousand events may be another.)
+detector and settings alone, and fewer events are the beginning of more.
 """
 
 from __future__ import annotations

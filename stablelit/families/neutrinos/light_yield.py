@@ -48,16 +48,26 @@ def mean_photoelectrons(
     """
     mean = np.empty((len(particles), len(position)), dtype=np.float32)
     frames = particles.frames()
-    # three projections of each sensor on each particle's frame, so that distances across do not come from differences
+    # projections on each particle's frame, so that distances across do not come from differences of large numbers
     offset = np.einsum("nij,nj->ni", frames, particles.point).astype(np.float32)
+    frames = frames.astype(np.float32)
     kinds = (_of_tracks, particles.is_track, track_yield), (_of_cascades, ~particles.is_track, cascade_yield)
     for kind, of_kind, scale in kinds:
         rows = np.flatnonzero(of_kind)
-        projected = frames[rows].reshape(-1, 3).astype(np.float32) @ position.T
-        along, across, level = ((projected[i::3] - offset[rows, i][:, None]) for i in range(3))
+        along, across, level = (_projected(position, frames[rows, i], offset[rows, i]) for i in range(3))
         mean[rows] = scale * kind(along, across, level, particles.energy[rows].astype(np.float32)[:, None])
     mean *= np.where(deep_core, np.float32(DEEP_CORE_EFFICIENCY), np.float32(1.0))
     return mean
+
+
+def _projected(position: Singles, axis: Singles, offset: Singles) -> Singles:
+    # not a matrix product: its threads would cost more than they bring, and how it rounds depends on the processor
+    x, y, z = np.ascontiguousarray(position.T)
+    projected = axis[:, :1] * x
+    projected += axis[:, 1:2] * y
+    projected += axis[:, 2:] * z
+    projected -= offset[:, None]
+    return projected
 
 
 def _of_tracks(along: Singles, across: Singles, level: Singles, energy: Singles) -> Singles:
