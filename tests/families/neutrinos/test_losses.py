@@ -229,7 +229,7 @@ def test_events_without_a_truth_cost_nothing_and_train_nothing():
     losses = energy_loss(predicted, truth)
     torch.testing.assert_close(losses, torch.tensor([0.125, 0.0, 2.5, 0.0]))
     mean = mean_over_known(losses, truth)
-    assert float(mean) == pytest.approx(2.625 / 3)
+    assert mean.item() == pytest.approx(2.625 / 3)
     torch.testing.assert_close(torch.autograd.grad(mean, predicted)[0], torch.tensor([0.5, 0.0, -1.0, 0.0]) / 3)
 
     is_track = torch.tensor([1.0, nan, 0.0])
