@@ -13,9 +13,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stablelit.data import LeftOut, LengthBucketBatchSampler, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.neutrinos.dataset import EventDataset, already_a_batch
+from stablelit.families.neutrinos.event_order import Shuffle, buckets, training_sampler
 from stablelit.families.neutrinos.event_store import Cache
 from stablelit.families.neutrinos.geometry import DetectorGeometry
 from stablelit.families.neutrinos.opened_events import OpenedEvents, Storing, open_split, tell_of
@@ -26,10 +27,8 @@ from stablelit.families.neutrinos.told import say
 from stablelit.families.neutrinos.toy_folder import generated_once, toy_folder
 from stablelit.functional.schedules import check_count, check_flag, check_number
 
-Shuffle = Literal["auto", "full", "block", "sequential"]
 PredictOn = Literal["test", "files"]
 _OWNER = "NeutrinoDataModule"
-_BLOCK_WINDOW = 64
 
 
 class NeutrinoDataModule(LightningDataModule):
@@ -58,7 +57,7 @@ class NeutrinoDataModule(LightningDataModule):
             files are read again and again, otherwise full.
         bucket: whether events with like numbers of sensors share a batch, which saves padding.
         cache: where pulses lie: "auto", "memory", "files" or "memmap"; see `event_store`.
-        cache_files: files that ``cache="files"`` keeps.
+        cache_files: files that ``cache="files"`` keeps; half as many are mixed at a time where `bucket` is on.
         memory_limit_gb: up to how much ``cache="auto"`` keeps in memory, GB.
         num_workers: of the loaders; 0 is fast, since a batch is one gather.
         seed: of the toy events, of a split at random and of the order of training.
@@ -95,7 +94,7 @@ class NeutrinoDataModule(LightningDataModule):
         shuffle: Shuffle = "auto",
         bucket: bool = True,
         cache: Cache = "auto",
-        cache_files: int = 1,
+        cache_files: int = 2,
         memory_limit_gb: float = 4.0,
         num_workers: int = 0,
         seed: int = 0,
@@ -225,11 +224,7 @@ class NeutrinoDataModule(LightningDataModule):
         dataset = self.training_events
         # Lightning #21938: on a resume with workers the iterator is made before Lightning calls set_epoch
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
-        kept = getattr(dataset, "cache_size", None)
-        rereads = kept is not None and kept < len(dataset.chunk_sizes)
-        mode = self.shuffle if self.shuffle != "auto" else "block" if rereads else "full"
-        window = kept or _BLOCK_WINDOW
-        sampler = ShuffleSampler(dataset, seed=self.seed, epoch=epoch, mode=mode, window_chunks=window)
+        sampler = training_sampler(dataset, self.shuffle, self.bucket, self.seed, epoch)
         # a lone short batch is all there is; behind full ones it would only be noisier
         return self._loader(dataset, sampler, drop_last=len(dataset) > self.batch_size, max_tokens=self.max_tokens)
 
@@ -267,12 +262,9 @@ class NeutrinoDataModule(LightningDataModule):
         drop_last: bool,
         max_tokens: int | None = None,
     ) -> ShuffleDataLoader:
-        order: dict[str, Any] = {"batch_size": self.batch_size, "drop_last": drop_last}
+        order: dict[str, Any] = {"sampler": sampler, "batch_size": self.batch_size, "drop_last": drop_last}
         if self.bucket:
-            size = order if max_tokens is None else {"max_tokens": max_tokens}
-            order = {"batch_sampler": LengthBucketBatchSampler(sampler, dataset.lengths, **size)}
-        else:
-            order["sampler"] = sampler
+            order = {"batch_sampler": buckets(sampler, dataset, self.batch_size, max_tokens, drop_last)}
         return ShuffleDataLoader(
             dataset,
             **order,

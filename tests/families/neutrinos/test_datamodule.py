@@ -133,6 +133,23 @@ def test_files_that_do_not_fit_the_cache_are_shuffled_in_blocks_and_read_once(mo
     assert module_of(shuffle="sequential", bucket=False).train_dataloader().sampler.mode == "sequential"
 
 
+@pytest.mark.parametrize(("kept", "window"), [(2, 1), (4, 2)])
+def test_batches_of_like_length_read_every_file_once_too(module_of, capsys, kept, window):
+    made = module_of(cache="files", cache_files=kept, shuffle="block", batch_size=3)
+    loader = made.train_dataloader()
+    assert loader.batch_sampler.sampler.window_chunks == window
+    ids(loader)
+    assert loader.dataset.chunk_loads == 3
+    assert "reads files again" not in capsys.readouterr().out
+
+
+def test_one_kept_file_and_batches_of_like_length_are_told_what_that_costs(module_of, capsys):
+    loader = module_of(cache="files", cache_files=1, batch_size=3).train_dataloader()
+    assert "cache_files=1 reads files again for batches at their edges" in capsys.readouterr().out
+    ids(loader)
+    assert loader.dataset.chunk_loads > 3
+
+
 def test_packed_events_are_split_by_the_files_they_came_from(module_of, files, tmp_path):
     prepare(str(files.folder), str(tmp_path / "packed"))
     loose, packed = module_of(), module_of(path=str(tmp_path / "packed"))

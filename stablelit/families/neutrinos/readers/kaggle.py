@@ -34,6 +34,7 @@ TRUTH = ("azimuth", "zenith")
 EXTRA_TRUTH = ("energy", "is_track")
 # the index of pandas, where it has no name
 _NAMELESS_INDEX = "__index_level_0__"
+_KINDS = {"charge": np.float32, "auxiliary": bool}
 _BATCH_FILE = re.compile(r"batch_(\d+)\.parquet$")
 
 Split = Literal["train", "test"]
@@ -109,8 +110,8 @@ class KaggleFolder(EventSource):
                 f"rows {int(first[event])} to {int(first[event] + counts[event] - 1)} to event {int(event_id[event])} "
                 f"({len(wrong)} rows are such). The two files do not belong together: fetch both again."
             )
-        pulses = (columns[name] for name in ("time", "charge", "sensor_id", "auxiliary"))
-        time, charge, sensor, auxiliary = pulses
+        del columns["event_id"], wrong
+        time, sensor, charge, auxiliary = (columns.pop(name) for name in PULSES)
         return self.events_of_rows(file, begin, time, charge, sensor, auxiliary, str(path))
 
     def _batches_there(self) -> dict[int, Path]:
@@ -198,18 +199,16 @@ def _read_pulses(path: Path) -> dict[str, NDArray[Any]]:
         index = "event_id" if "event_id" in found else _NAMELESS_INDEX if _NAMELESS_INDEX in found else "event_id"
         check_columns(found, (index, *PULSES), str(path))
         names = [index, *PULSES]
-        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+        columns: dict[str, NDArray[Any]] = {}
+        at = 0
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=names)
             for name in names:
-                parts[name].append(_narrow(numbers(table.column(name), name, str(path)), name))
-    columns = {name: parts[name][0] if len(parts[name]) == 1 else np.concatenate(parts[name]) for name in names}
-    return {"event_id" if name == index else name: column for name, column in columns.items()}
-
-
-def _narrow(column: NDArray[Any], name: str) -> NDArray[Any]:
-    if name == "charge":
-        return column.astype(np.float32)
-    if name == "auxiliary":
-        return column.astype(bool)
-    return column
+                part = numbers(table.column(name), name, str(path))
+                if name not in columns:
+                    kind = _KINDS.get(name, part.dtype)
+                    columns[name] = np.empty(file.metadata.num_rows, dtype=kind)
+                columns[name][at : at + len(part)] = part
+            at += len(table)
+    columns["event_id"] = columns.pop(index)
+    return columns

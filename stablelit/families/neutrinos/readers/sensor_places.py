@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablelit.errors import DataError
-from stablelit.families.neutrinos.geometry import DetectorGeometry
+from stablelit.families.neutrinos.geometry import ICECUBE_CENTRE_DEPTH_M, ICECUBE_SENSORS, DetectorGeometry
 
 NEAR_M = 1.0
 """Two positions this near are one sensor: files round them, and sensors are metres apart."""
@@ -53,12 +53,17 @@ def detector_of(position: Floats, where: str) -> tuple[DetectorGeometry, Floats,
 class SensorFinder:
     """Finds the sensor at a position.
 
+    Positions that lie 1 km and more below those of IceCube's sensors are counted from the surface, as Prometheus does,
+    and are moved up, as `read_geometry` moves such a geometry.
+
     Args:
-        places: ``(S, 3)``, m, positions of the sensors in the file's frame.
+        places: ``(S, 3)``, m, positions of the sensors.
     """
 
     def __init__(self, places: Floats) -> None:
         self.places = np.asarray(places, dtype=np.float64)
+        centred = len(self.places) == ICECUBE_SENSORS and self.places[:, 2].min() > -_FAR_FROM_CENTRE_M
+        self._depth = ICECUBE_CENTRE_DEPTH_M if centred else 0.0
         self._keys: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._sensors: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
@@ -70,6 +75,9 @@ class SensorFinder:
         """
         if not np.isfinite(position).all():
             distinct(position, where)
+        if self._depth:
+            deep = position[:, 2] < -_FAR_FROM_CENTRE_M
+            position = np.stack([position[:, 0], position[:, 1], position[:, 2] + self._depth * deep], axis=1)
         key = _key(position)
         new = np.setdiff1d(key, self._keys)
         if len(new):

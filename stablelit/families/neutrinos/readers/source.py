@@ -95,7 +95,7 @@ class EventSource(ABC):
         mine = np.flatnonzero(self.table.file == file)
         counts = np.diff(begin)
         time, unsorted = np.asarray(time), 0
-        later = np.diff(time) < 0
+        later = time[1:] < time[:-1]
         later[begin[1:-1] - 1] = False
         if later.any():
             event = np.repeat(np.arange(len(mine)), counts)

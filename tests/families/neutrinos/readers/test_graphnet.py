@@ -112,6 +112,23 @@ def test_a_detector_deep_below_the_origin_is_moved_to_it(written):
     )
 
 
+@pytest.mark.parametrize("depth", [0.0, 1948.07])
+def test_icecubes_real_sensors_are_found_from_its_centre_and_from_the_surface(written, test_data, depth):
+    path = test_data / "neutrinos" / "icecube_geometry.parquet"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    table = pq.read_table(path)
+    tables = GraphnetTablesOnDisk("prometheus")
+    chosen = np.random.default_rng(2).choice(5160, len(tables.sensor))
+    rows = {int(s): row for row, s in enumerate(table["sensor_id"].to_pylist())}
+    for axis in "xyz":
+        column = table[f"sensor_pos_{axis}"].to_numpy()
+        tables.pulses[f"sensor_pos_{axis}"] = column[[rows[int(s)] for s in chosen]] + (axis == "z") * depth
+    source = written(tables, geometry=path)
+    sensor = np.concatenate([source.read(file).sensor for file in range(len(source.files))])
+    assert sensor.tolist() == chosen.tolist()
+
+
 def test_local_coincidence_makes_pulses_that_are_not_auxiliary(written):
     tables = GraphnetTablesOnDisk("icecube")
     tables.pulses["hlc"] = (np.arange(len(tables.sensor)) % 3 == 0).astype(np.int64)
