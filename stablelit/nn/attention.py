@@ -71,7 +71,7 @@ class SelfAttention(nn.Module):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """The heads' answers side by side, ``(B, Q, d)``, from ``(B, Q, d)``, ``(B, L, d)`` and ``(B, L, d)``."""
-        query, key, value = (x.unflatten(-1, (self.heads, -1)) for x in (query, key, value))
+        query, key, value = (x.reshape(*x.shape[:-1], self.heads, -1) for x in (query, key, value))
         if self.query_norm is not None:
             # autocast computes the norms in float32, and the three must agree
             key = functional.layer_norm(key, key.shape[-1:]).to(value.dtype)
@@ -93,4 +93,4 @@ def _attend_with_bias(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, d
     query, key, value = (query * scale).flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
     bias = bias.expand(*heads, query.shape[1], key.shape[1]).flatten(0, 1)
     weight = torch.baddbmm(bias, query, key.transpose(1, 2)).softmax(dim=-1)
-    return torch.bmm(functional.dropout(weight, dropout), value).unflatten(0, heads)
+    return torch.bmm(functional.dropout(weight, dropout), value).view(*heads, query.shape[1], -1)

@@ -52,4 +52,5 @@ class TransformerBlock(nn.Module):
             x = x + self.dropout(self.attention(normed, *how))
         else:
             x = x[:, :n_queries] + self.dropout(self.attention(normed, *how, n_queries=n_queries))
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        answer: Tensor = x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        return answer

@@ -27,7 +27,7 @@ def signed_interval(points: Tensor) -> Tensor:
         ``(B, L, L)``, m.
     """
     place, time = points[..., :3], points[..., 3]
-    # the exact mode: by a product of matrices, neighbours on a string would have distances of metres' error
+    # the exact mode: by a product of matrices, a sensor at the detector's edge is decimetres away from itself
     distance = torch.cdist(place, place, compute_mode="donot_use_mm_for_euclid_dist")
     light = (time[:, :, None] - time[:, None, :]).abs()
     difference = distance - light

@@ -26,10 +26,12 @@ def test_the_interval_is_that_of_special_relativity():
                 assert float(interval[b, i, j]) == pytest.approx(expected, abs=0.01, rel=1e-4)
 
 
-def test_the_interval_tells_neighbours_apart_far_from_the_origin_of_time():
-    # 17 m apart on a string, after a microsecond of light's way
-    points = torch.tensor([[[10.0, 20.0, 100.0, 3000.0], [10.0, 20.0, 117.0, 3000.0]]])
-    assert signed_interval(points)[0].tolist() == [[0.0, 17.0], [17.0, 0.0]]
+def test_a_point_is_nowhere_but_at_itself():
+    # at the detector's edge, ten microseconds of light's way after the event's start
+    points = _points(1, 200) + torch.tensor([500.0, 500.0, 500.0, 3000.0])
+    interval = signed_interval(points)[0]
+    assert not interval.diagonal().any()
+    assert torch.equal(interval, interval.T)
 
 
 def test_the_bias_is_a_sum_of_chebyshev_polynomials_of_the_interval():
