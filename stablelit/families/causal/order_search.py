@@ -135,7 +135,9 @@ class OrderSearch:
                 behind += after[place]
             totals[place] = before[place] + here[place] + behind
         now = order.index(moving)
-        best = min(range(len(totals)), key=totals.__getitem__)
+        # places that differ by rounding are a tie, which units must not decide: the first of them
+        enough = min(totals) + LEAST_GAIN
+        best = next(place for place, total in enumerate(totals) if total <= enough)
         if totals[best] < totals[now] - LEAST_GAIN:
             return best, totals[best]
         return None, totals[now]

@@ -13,10 +13,10 @@ from stablelit.families.causal.row_statistics import statistics_of_rows
 from tests.families.causal.all_dags import all_dags, linear_rows, random_graph, random_weights
 
 
-def _search(seed, nodes, name="gaussian", n=500, knowledge=None, share=0.5):
+def _search(seed, nodes, name="gaussian", n=500, knowledge=None, share=0.5, units=1.0):
     rng = np.random.default_rng(seed)
     graph = random_graph(rng, nodes, share)
-    rows = linear_rows(graph, random_weights(rng, nodes), rng.normal(size=(n, nodes)))
+    rows = units * linear_rows(graph, random_weights(rng, nodes), rng.normal(size=(n, nodes)))
     score = SCORES[name](statistics_of_rows(rows))
     known = EdgeKnowledge.nothing(nodes) if knowledge is None else knowledge
     return OrderSearch(ParentTrees(score, known), known), score
@@ -74,6 +74,17 @@ def test_a_descent_ends_where_no_single_move_helps():
             moved = [i for i in order if i != node]
             moved.insert(place, node)
             assert search.total(moved) > total - 1e-5
+
+
+def test_units_do_not_decide_between_places_of_one_score():
+    # what Markov equivalence leaves open is equal but for rounding, and units change the rounding
+    for seed in range(20):
+        units = 10.0 ** np.random.default_rng(seed).uniform(-3, 3, 8)
+        orders = [
+            _search(seed, 8, units=scale)[0].run([range(8)], 5, np.random.default_rng(0))[0].tolist()
+            for scale in (1.0, units)
+        ]
+        assert orders[0] == orders[1]
 
 
 def test_a_graph_has_edges_from_earlier_to_later_only():
