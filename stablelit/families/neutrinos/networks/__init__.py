@@ -1,5 +1,6 @@
 """The networks of directions: ``forward(batch) -> (B, width)``, and heads on what they give."""
 
+from stablelit.families.neutrinos.networks.build import build_network
 from stablelit.families.neutrinos.networks.direction_head import DirectionHead, EnergyHead, TrackHead
 from stablelit.families.neutrinos.networks.dynedge import DynEdge
 from stablelit.families.neutrinos.networks.flat_transformer import FlatTransformer
@@ -14,4 +15,5 @@ __all__ = [
     "HierarchicalTransformer",
     "SensorTransformer",
     "TrackHead",
+    "build_network",
 ]

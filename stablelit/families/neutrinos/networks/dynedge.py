@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stablelit.errors import bad_argument, did_you_mean
 from stablelit.families.neutrinos.event_batch import N_PULSE_FEATURES, Batch
+from stablelit.families.neutrinos.networks.accounting import BACKWARD_AND_FORWARD, token_counts
 from stablelit.families.neutrinos.networks.batch_checks import check_batch
 from stablelit.families.neutrinos.networks.edge_convolution import EdgeConvolution, layer_stack
 from stablelit.families.neutrinos.networks.neighbours import nearest_neighbours
@@ -121,6 +122,24 @@ class DynEdge(nn.Module):
         pooled = self.activation(torch.cat(_pooled(of_pulse, event, counts, longest), dim=1))
         answer: Tensor = self.readout(torch.cat([pooled, homophily, counts.float().log10()[:, None]], dim=1))
         return answer
+
+    def token_counts(self, batch: Batch) -> dict[str, int]:
+        """See `accounting.token_counts`."""
+        return token_counts(batch)
+
+    def flops_per_batch(self, batch: Batch) -> int:
+        """Floating-point operations of a forward and a backward pass, an estimate from shapes: its matrices."""
+        pulses = len(batch["pulses"])
+        flops = 2 * pulses * _weights(self.post_processing) + 2 * len(batch["events"]) * _weights(self.readout)
+        for convolution in self.convolutions:
+            # the first layer is computed once a pulse, the others once an edge
+            first = convolution.layers[0].weight.numel()
+            flops += 2 * pulses * (first + self.neighbours * (_weights(convolution.layers) - first))
+        return BACKWARD_AND_FORWARD * flops
+
+
+def _weights(layers: nn.Sequential) -> int:
+    return sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
 
 
 def _checked_sizes(owner: str, name: str, sizes: object) -> list[int]:

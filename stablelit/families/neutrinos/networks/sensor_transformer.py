@@ -32,14 +32,16 @@ class SensorPooling(nn.Module):
         pool: "attention", "mean" or "max".
 
     Raises:
-        ConfigurationError: no such pool.
+        ConfigurationError: no such pool, or `heads` do not divide `width`.
     """
 
     def __init__(self, width: int, heads: int, pool: str = "attention") -> None:
         super().__init__()
+        owner = type(self).__name__
         if pool not in SENSOR_POOLS:
-            allowed = ", ".join(SENSOR_POOLS)
-            raise bad_argument(type(self).__name__, "pool", pool, allowed, did_you_mean(str(pool), SENSOR_POOLS))
+            raise bad_argument(owner, "pool", pool, ", ".join(SENSOR_POOLS), did_you_mean(str(pool), SENSOR_POOLS))
+        if width % check_count(owner, "heads", heads, 1):
+            raise bad_argument(owner, "heads", heads, f"a divisor of the width, {width}")
         self.pool, self.heads = pool, heads
         # a bias b_a would be the same for all pulses, and cancel
         self.score = nn.Linear(width, heads, bias=False) if pool == "attention" else None

@@ -105,7 +105,8 @@ def test_without_layers_the_embedded_pulses_are_pooled():
     [
         ({"pool": "atention"}, "SensorPooling: pool='atention'.*Did you mean 'attention'"),
         ({"layers": -1}, "SensorTransformer: layers=-1"),
-        ({"heads": 3}, "heads=3"),
+        ({"heads": 3}, "SensorPooling: heads=3 is not allowed. Allowed: a divisor of the width, 16"),
+        ({"heads": 0}, "SensorPooling: heads=0"),
     ],
 )
 def test_arguments_out_of_range_are_refused_by_name(bad, message):
