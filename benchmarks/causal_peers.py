@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stablelit.families.causal.sortability import regress_in_order
@@ -48,6 +49,8 @@ def learner(name: str) -> Learner | None:
 def quietly(action: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     """What `action` returns and its CPU seconds; what it prints is not passed on."""
     logging.disable(logging.INFO)  # gcastle's steps
+    # gcastle and causal-learn set torch's default type to double when they are imported
+    default_type = torch.get_default_dtype()
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             begin = time.process_time()
@@ -55,6 +58,7 @@ def quietly(action: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
             return found, time.process_time() - begin
     finally:
         logging.disable(logging.NOTSET)
+        torch.set_default_dtype(default_type)
 
 
 def standardised(values: Table) -> Table:
