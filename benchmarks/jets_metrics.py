@@ -7,6 +7,7 @@ Time is that of the processor, on one thread.
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -102,6 +103,11 @@ def seconds(call: Call) -> tuple[float, Any]:
 def rows() -> Iterator[Row]:
     if find_spec("jetnet") is None:
         print("jetnet is not installed: pip install 'stablelit[bench]'.", flush=True)
+        return
+    try:
+        importlib.import_module("jetnet.evaluation")
+    except ImportError as error:
+        print(f"jetnet does not load ({error}): its wasserstein wants numpy below 2, in an environment of its own.")
         return
     for name, ours, theirs in pairs(jets_of(0), jets_of(1, width=1.1)):
         try:
