@@ -75,7 +75,7 @@ class GraphnetTablesOnDisk:
     def write_sqlite(self, path: Path) -> Path:
         with sqlite3.connect(path) as database:
             for table, columns in ((self.names["pulses"], self.pulses), (self.names["truth"], self.truth)):
-                # rows in no order: a database promises none
+                # rows in no order: neither format promises one
                 order = np.random.default_rng(1).permutation(len(columns["event_no"]))
                 rows = zip(*(np.asarray(column)[order].tolist() for column in columns.values()), strict=True)
                 database.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
@@ -89,7 +89,7 @@ class GraphnetTablesOnDisk:
             inside = folder / "merged" / table
             inside.mkdir(parents=True)
             for k, ids in enumerate(np.array_split(self.event_no, parts)):
-                mine = np.isin(columns["event_no"], ids)
+                mine = np.random.default_rng(k).permutation(np.flatnonzero(np.isin(columns["event_no"], ids)))
                 part = {name: np.asarray(column)[mine] for name, column in columns.items()}
                 pq.write_table(pa.table(part), inside / f"{table}_{k}.parquet")
         return folder

@@ -78,6 +78,10 @@ class GraphnetTables(EventSource):
 
     def _take_sensors_of(self, geometry: DetectorGeometry) -> None:
         self.geometry, self._sensors_at = geometry, SensorFinder(geometry.position)
+        if self._sensors_at.depth:
+            self.notes += (
+                f"positions deeper than 1 km are moved up by {self._sensors_at.depth} m to IceCube's centre",
+            )
 
     def _events(self, file: int, raw: dict[str, NDArray[Any]], where: str) -> PulseEvents:
         """The events of a stretch of the table of pulses; rows of events that are left out may be among them."""

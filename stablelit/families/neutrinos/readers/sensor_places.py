@@ -58,12 +58,15 @@ class SensorFinder:
 
     Args:
         places: ``(S, 3)``, m, positions of the sensors.
+
+    Attributes:
+        depth: by how much deep positions are moved up, m; 0 where they are not.
     """
 
     def __init__(self, places: Floats) -> None:
         self.places = np.asarray(places, dtype=np.float64)
         centred = len(self.places) == ICECUBE_SENSORS and self.places[:, 2].min() > -_FAR_FROM_CENTRE_M
-        self._depth = ICECUBE_CENTRE_DEPTH_M if centred else 0.0
+        self.depth = ICECUBE_CENTRE_DEPTH_M if centred else 0.0
         self._keys: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._sensors: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
@@ -75,9 +78,9 @@ class SensorFinder:
         """
         if not np.isfinite(position).all():
             distinct(position, where)
-        if self._depth:
+        if self.depth:
             deep = position[:, 2] < -_FAR_FROM_CENTRE_M
-            position = np.stack([position[:, 0], position[:, 1], position[:, 2] + self._depth * deep], axis=1)
+            position = np.stack([position[:, 0], position[:, 1], position[:, 2] + self.depth * deep], axis=1)
         key = _key(position)
         new = np.setdiff1d(key, self._keys)
         if len(new):

@@ -125,6 +125,7 @@ def test_icecubes_real_sensors_are_found_from_its_centre_and_from_the_surface(wr
         column = table[f"sensor_pos_{axis}"].to_numpy()
         tables.pulses[f"sensor_pos_{axis}"] = column[[rows[int(s)] for s in chosen]] + (axis == "z") * depth
     source = written(tables, geometry=path)
+    assert "moved up by 1948.07 m to IceCube's centre" in source.notes[-1]
     sensor = np.concatenate([source.read(file).sensor for file in range(len(source.files))])
     assert sensor.tolist() == chosen.tolist()
 
