@@ -91,6 +91,6 @@ def already_a_batch(batch: Batch) -> Batch:
 def _chunk_sizes(store: EventStore, rows: NDArray[np.int64]) -> list[int]:
     files = store.table.file[rows]
     edges = np.flatnonzero(np.diff(files)) + 1
-    if store.policy == "memmap" or not len(edges):
+    if store.policy == "memmap" or not len(edges) or (np.diff(files) < 0).any():
         edges = np.arange(EVENTS_A_CHUNK, len(rows), EVENTS_A_CHUNK)
     return np.diff(np.concatenate([[0], edges, [len(rows)]])).tolist()  # type: ignore[no-any-return]

@@ -70,6 +70,13 @@ def test_some_rows_are_chunks_of_what_is_left_of_each_file(source):
     assert left.__getitems__([0])["id"].tolist() == [101]
 
 
+def test_events_in_no_order_of_files_are_chunks_of_equal_size(source, monkeypatch):
+    monkeypatch.setattr("stablelit.families.neutrinos.dataset.EVENTS_A_CHUNK", 6)
+    mixed = np.random.default_rng(0).permutation(16)
+    store = MemoryStore(source, mixed, lambda n: None)
+    assert dataset_of(store, source).chunk_sizes == [6, 6, 4]
+
+
 def test_numbers_outside_are_refused(source):
     store = FileStore(source, np.arange(16), 1)
     dataset = dataset_of(store, source)
