@@ -113,6 +113,18 @@ def test_events_of_a_kept_file_load_nothing(files):
     assert store.loads == 3
 
 
+def test_the_file_that_was_used_longest_ago_is_dropped(files):
+    store = FileStore(KaggleFolder(files.folder), np.arange(16), 2)
+    first, second, third = (np.array([i]) for i in (0, 6, 13))
+    for one in (first, second, first, third):
+        store.gather(one)
+    assert store.loads == 3
+    store.gather(first)
+    assert store.loads == 3
+    store.gather(second)
+    assert store.loads == 4
+
+
 def test_the_choice_is_told_with_its_numbers(files, tmp_path):
     source, told = KaggleFolder(files.folder), []
     pulses = source.table.n_pulses
