@@ -40,7 +40,7 @@ def check_batch(owner: str, batch: Batch, max_pulses_per_sensor: int | None = No
         if rows > n_events * batch[longest]:
             raise DataError(f"{owner}: {rows} {what} do not fit {n_events} events of {longest}={batch[longest]}.")
     if max_pulses_per_sensor is not None:
-        largest = max((k for k, count in enumerate(batch["class_sizes"]) if count), default=0)
+        largest = max([k for k, count in enumerate(batch["class_sizes"]) if count] or [0])
         if largest > (max_pulses_per_sensor - 1).bit_length():
             raise DataError(
                 f"{owner}: a sensor of this batch has more than {2 ** (largest - 1)} pulses, above "
