@@ -50,7 +50,7 @@ def buckets(
     """Batches of events with like numbers of sensors.
 
     Where files are read in blocks, a pool of batches has no more events than a window of files, so that it lies in two
-    windows at most.
+    windows at most. Where they are read one after the other, a pool lies in no more files than are kept.
 
     Args:
         sampler: the order.
@@ -59,11 +59,11 @@ def buckets(
         max_tokens: most sensors of a padded batch, in place of `batch_size`.
         drop_last: leaves out the last batch of an epoch if it is not full (`batch_size` only).
     """
-    pool = _POOL
-    if sampler.mode == "block" and getattr(dataset, "cache_size", None) is not None:
+    pool, kept = _POOL, getattr(dataset, "cache_size", None)
+    if kept is not None and sampler.mode != "full":
         in_batch = batch_size if max_tokens is None else max(1, max_tokens * len(dataset) // int(dataset.lengths.sum()))
-        in_window = sampler.window_chunks * min(dataset.chunk_sizes)
-        pool = max(1, min(_POOL, in_window // (in_batch * sampler.num_replicas)))
+        files = sampler.window_chunks if sampler.mode == "block" else kept - 1
+        pool = max(1, min(_POOL, files * min(dataset.chunk_sizes) // (in_batch * sampler.num_replicas)))
     if max_tokens is not None:
         return LengthBucketBatchSampler(sampler, dataset.lengths, max_tokens=max_tokens, pool_batches=pool)
     return LengthBucketBatchSampler(

@@ -143,6 +143,14 @@ def test_batches_of_like_length_read_every_file_once_too(module_of, capsys, kept
     assert "reads files again" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kept", [1, 2])
+def test_validation_reads_its_files_once(module_of, kept):
+    named = {"batch_ids_train": [4], "batch_ids_val": [1, 2, 3], "batch_ids_test": [5]}
+    loader = module_of(cache="files", cache_files=kept, batch_size=3, **named).val_dataloader()
+    assert len(flat(ids(loader))) == 60
+    assert loader.dataset.chunk_loads == 3
+
+
 def test_one_kept_file_and_batches_of_like_length_are_told_what_that_costs(module_of, capsys):
     loader = module_of(cache="files", cache_files=1, batch_size=3).train_dataloader()
     assert "cache_files=1 reads files again for batches at their edges" in capsys.readouterr().out
