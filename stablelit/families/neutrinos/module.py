@@ -37,8 +37,7 @@ from stablelit.families.neutrinos.losses import (
     track_loss,
     von_mises_fisher_nll,
 )
-from stablelit.families.neutrinos.networks import DirectionHead, EnergyHead, TrackHead
-from stablelit.families.neutrinos.networks.choice import build_network
+from stablelit.families.neutrinos.networks import DirectionHead, EnergyHead, TrackHead, build_network
 from stablelit.families.neutrinos.submission import write_submission
 from stablelit.findings import FindingReporter
 from stablelit.functional.schedules import check_number
@@ -123,7 +122,7 @@ class NeutrinoDirection(LightningModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
         self.learning_rate = learning_rate
         self.augment, self.angle_form = tuple(augment), angle_form
-        self.network = build_network(network)
+        self.network = build_network(network, owner)
         width = self.network.width
         self.head = DirectionHead(width)
         self.other_heads = nn.ModuleDict()

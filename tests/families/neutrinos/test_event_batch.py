@@ -18,9 +18,9 @@ from stablelit.families.neutrinos.event_batch import (
     NANOSECONDS,
     POSITION,
     assemble,
-    within_cap,
 )
 from stablelit.families.neutrinos.line_fit import line_fit
+from stablelit.families.neutrinos.pulse_groups import within_cap
 
 
 def per_event(events, i):
@@ -39,10 +39,10 @@ def expected(events, i, position, deep_core, kept, most_per_sensor):
         by_sensor.setdefault(int(one["sensor"][row]), []).append(row)
     pulses, sensors = [], []
     for s, rows in sorted(by_sensor.items(), key=lambda item: (one["time"][item[1][0]], item[0])):
-        rows = rows[:most_per_sensor]
         t = (one["time"][rows] - reference) / NANOSECONDS
         q, aux = one["charge"][rows], one["auxiliary"][rows]
-        for time, charge, auxiliary in zip(t, q, aux, strict=True):
+        few = slice(most_per_sensor)
+        for time, charge, auxiliary in zip(t[few], q[few], aux[few], strict=True):
             pulses.append([*(position[s] / METRES), time, np.log10(charge), auxiliary, deep_core[s]])
         sensors.append(
             [
@@ -111,8 +111,7 @@ def test_summaries_of_events_are_those_of_a_loop(random_events, detector) -> Non
 @pytest.mark.parametrize("cap", [1, 2, 7, 20, 50])
 def test_hlc_pulses_are_kept_first_and_evenly(random_events, cap: int) -> None:
     events = random_events(40, seed=3)
-    n_hlc = np.array([(~per_event(events, i)["auxiliary"]).sum() for i in range(40)])
-    kept = within_cap(events.auxiliary, events.begin, n_hlc, cap)
+    kept = within_cap(events.auxiliary, events.begin, cap)
     for i in range(40):
         mine = kept[(kept >= events.begin[i]) & (kept < events.begin[i + 1])] - events.begin[i]
         auxiliary = per_event(events, i)["auxiliary"]
@@ -127,7 +126,23 @@ def test_hlc_pulses_are_kept_first_and_evenly(random_events, cap: int) -> None:
 
 def test_nothing_is_chosen_where_every_pulse_has_a_place(random_events) -> None:
     events = random_events()
-    assert within_cap(events.auxiliary, events.begin, np.zeros(12, np.int64), 60) is None
+    assert within_cap(events.auxiliary, events.begin, 60) is None
+
+
+def test_what_is_known_of_a_sensor_is_known_of_all_its_pulses_where_some_are_cut(random_events, detector) -> None:
+    events = random_events()
+    whole = assemble(events, np.arange(12), *detector)
+    cut = assemble(events, np.arange(12), *detector, max_pulses=9, max_pulses_per_sensor=2)
+    rows = {tuple(row) for row in torch.cat([whole["event_of_sensor"][:, None], whole["sensors"]], 1).tolist()}
+    left = {tuple(row) for row in torch.cat([cut["event_of_sensor"][:, None], cut["sensors"]], 1).tolist()}
+    assert left < rows
+    assert len(left) == len(cut["sensors"])
+    assert torch.equal(whole["events"], cut["events"])
+    assert cut["pulses_of_sensor"].max() == 2
+    of_event = torch.zeros(12, dtype=torch.long).index_add(0, cut["event_of_sensor"], cut["pulses_of_sensor"])
+    for i in range(12):
+        counts = np.unique(per_event(events, i)["sensor"], return_counts=True)[1]
+        assert of_event[i] == min(9, np.minimum(counts, 2).sum())
 
 
 def test_a_batch_does_not_depend_on_its_other_events(random_events, detector) -> None:
