@@ -118,7 +118,7 @@ class NeutrinoDirection(LightningModule):
         for name, factory in (("optimizer", optimizer), ("lr_schedule", lr_schedule)):
             if factory is not None and not callable(factory):
                 raise bad_argument(owner, name, factory, "a function (functools.partial of a class) or None")
-        network = network if isinstance(network, str) else dict(network)
+        network = dict(network) if isinstance(network, Mapping) else network
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
         self.learning_rate = learning_rate
         self.augment, self.angle_form = tuple(augment), angle_form
