@@ -34,7 +34,7 @@ from stablelit.families.neutrinos.pulse_events import PulseEvents
 from stablelit.functional.schedules import check_count, check_number
 
 # raise it with every change by which a seed gives other events
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 PARTICLES_PER_BLOCK = 64
 FEWEST_TRIGGERS = 1e-4
 
@@ -58,7 +58,7 @@ class GeneratorSettings:
     noise_rate_hz: float = 500.0
     trigger_pulses: int = 8
     track_yield: float = 0.25
-    cascade_yield: float = 0.5
+    cascade_yield: float = 1.0
 
     def __post_init__(self) -> None:
         owner = "GeneratorSettings"

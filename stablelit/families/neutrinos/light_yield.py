@@ -8,8 +8,10 @@ distance from a cascade and alpha the angle between the cascade's flight and the
               A  = exp(-s / 70) exp(-3 |cos(alpha) - 1 / n|) / 0.47 + 0.75 (1 - exp(-s / 70))
 
 A is the angular pattern of a cascade's Cherenkov light, washed out by scattering over 70 m. Nothing here is fitted to
-a simulation: the forms and the constants are this toy's. With ``Y_t = 0.25`` and ``Y_c = 0.5`` the events are as long
-as those of Kaggle's competition on average (about 160 pulses, and 78 % of the hit sensors have one).
+a simulation: the forms and the constants are this toy's. ``Y_t = 0.25`` and ``Y_c = 1`` give a line fit about the error
+that it has on the events of Kaggle's competition (1.21 rad, cascades and tracks together), which are shorter on average
+(160 pulses, and 78 % of the hit sensors have one); with ``Y_c = 0.5`` the toy's are as short. What light tells of a
+cascade's direction is little: at 0.5 the exact likelihood of all charges, place and energy known, is 0.6 rad off.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def mean_photoelectrons(
     position: NDArray[np.float32],
     deep_core: NDArray[np.bool_],
     track_yield: float = 0.25,
-    cascade_yield: float = 0.5,
+    cascade_yield: float = 1.0,
 ) -> NDArray[np.float32]:
     """Mean photoelectrons ``(N, S)`` by the formulas of the module; DeepCore's sensors see 1.35 times as many.
 

@@ -130,13 +130,14 @@ def test_what_did_not_trigger_is_counted():
 
 def test_the_line_fit_knows_tracks_and_knows_nothing_of_cascades(many):
     error = line_fit_error(many)
-    assert error.mean() == pytest.approx(1.19, abs=0.06)
+    assert error.mean() == pytest.approx(1.21, abs=0.06)
     assert error[many.is_track].mean() == pytest.approx(0.16, abs=0.03)
     # a guess at random has a mean of pi / 2
-    assert error[~many.is_track].mean() == pytest.approx(1.54, abs=0.06)
+    assert error[~many.is_track].mean() == pytest.approx(1.55, abs=0.06)
 
 
-def test_events_are_as_long_as_those_of_the_competition(many):
+def test_events_of_dimmer_cascades_are_as_long_as_those_of_the_competition():
+    many = generate_events(2000, GEOMETRY, seed=1, settings=GeneratorSettings(cascade_yield=0.5))
     hit = np.repeat(np.arange(len(many)), many.pulse_count) * len(GEOMETRY) + many.sensor
     pulses_of_sensor = np.unique(hit, return_counts=True)[1]
     # there: a mean of 160 pulses, a median of 59, and 78 % of the hit sensors have one
@@ -202,4 +203,4 @@ def test_the_identity_changes_with_all_that_changes_the_files():
     ]
     assert len({json.dumps(identity, sort_keys=True) for identity in identities}) == len(identities)
     assert generator_settings(10) == identities[0]
-    assert identities[0]["version"] == 1
+    assert identities[0]["version"] == 2
