@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stablelit.errors import bad_argument, did_you_mean
 from stablelit.families.neutrinos.event_batch import N_SENSOR_FEATURES, SENSOR_FIRST_TIME, Batch
+from stablelit.families.neutrinos.networks.about_centre import N_ABOUT_CENTRE, sensors_about_centre
 from stablelit.families.neutrinos.networks.accounting import (
     BACKWARD_AND_FORWARD,
     event_transformer_flops,
@@ -26,6 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sensor_layers": 4,
         "event_layers": 4,
         "sensor_summary": False,
+        "about_centre": False,
         "event_summary": False,
         "relative_bias": False,
         "qk_norm": False,
@@ -54,6 +57,8 @@ class HierarchicalTransformer(nn.Module):
         dropout: in the blocks.
         relative_bias: whether T2 has a `SpaceTimeBias`.
         sensor_summary: whether ``batch["sensors"]`` goes around T1.
+        about_centre: whether with it goes where a sensor is as seen from the middle of the event's light; see
+            `about_centre`.
         event_summary: whether ``batch["events"]`` goes into T2's summary token.
         qk_norm: see `SelfAttention`.
         max_pulses_per_sensor: a batch with sensors of a larger size class is refused, since T1's cost grows with the
@@ -76,6 +81,7 @@ class HierarchicalTransformer(nn.Module):
         dropout: float = 0.0,
         relative_bias: bool = True,
         sensor_summary: bool = True,
+        about_centre: bool = True,
         event_summary: bool = True,
         qk_norm: bool = True,
         max_pulses_per_sensor: int = 64,
@@ -92,7 +98,9 @@ class HierarchicalTransformer(nn.Module):
             d_model, sensor_layers, heads, sensor_pool, feedforward, dropout, qk_norm, frequencies
         )
         summarised = check_flag(owner, "sensor_summary", sensor_summary)
-        self.sensor_embedding = FeatureEmbedding(N_SENSOR_FEATURES, d_model, frequencies) if summarised else None
+        self.about_centre = check_flag(owner, "about_centre", about_centre) and summarised
+        n_features = N_SENSOR_FEATURES + N_ABOUT_CENTRE * self.about_centre
+        self.sensor_embedding = FeatureEmbedding(n_features, d_model, frequencies) if summarised else None
         self.event_transformer = EventTransformer(
             d_model, event_layers, heads, feedforward, dropout, qk_norm, event_summary, relative_bias, bias_functions
         )
@@ -115,14 +123,15 @@ class HierarchicalTransformer(nn.Module):
             DataError: the batch does not fit the network.
         """
         check_batch(type(self).__name__, batch, self.max_pulses_per_sensor)
-        sensors = batch["sensors"]
+        sensors, event = batch["sensors"], batch["event_of_sensor"]
         tokens = self.sensor_transformer(batch)
         if self.sensor_embedding is not None:
-            tokens = tokens + self.sensor_embedding(sensors)
+            about = [sensors_about_centre(sensors, batch["events"], event)] if self.about_centre else []
+            tokens = tokens + self.sensor_embedding(torch.cat([sensors, *about], dim=1))
         answer: Tensor = self.event_transformer(
             tokens,
             sensors[:, : SENSOR_FIRST_TIME + 1],
-            batch["event_of_sensor"],
+            event,
             batch["sensors_of_event"],
             batch["longest"],
             batch["events"],
