@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+# several tests run side by side: threads of one would wait for cores that the other has. NumPy's libraries read it when
+# they are loaded, so it stands before the imports that load them
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -14,9 +20,19 @@ for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "ligh
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
+def _in_an_empty_directory(request) -> Iterator[None]:
     """Nothing that a test leaves behind lands in the checkout."""
-    monkeypatch.chdir(tmp_path)
+    before = Path.cwd()
+    # pytest's own folders cost several times more and are kept: only tests that ask for one get one
+    if "tmp_path" in request.fixturenames:
+        os.chdir(request.getfixturevalue("tmp_path"))
+        yield
+        os.chdir(before)
+        return
+    with tempfile.TemporaryDirectory(prefix="stablelit-") as folder:
+        os.chdir(folder)
+        yield
+        os.chdir(before)
 
 
 @pytest.fixture

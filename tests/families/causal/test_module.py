@@ -61,6 +61,12 @@ def fitted(directory, learner=None, data=None, **settings):
     return learner, trainer
 
 
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A learner after its whole training and its trainer, for tests that leave both as they are."""
+    return fitted(tmp_path_factory.mktemp("ended"))
+
+
 @pytest.mark.parametrize(
     "mechanism",
     ["linear", pytest.param("network", marks=pytest.mark.slow), pytest.param("tri_latent", marks=pytest.mark.slow)],
@@ -76,8 +82,8 @@ def test_every_mechanism_finds_a_graph_that_the_data_show(tmp_path, mechanism):
     assert learner.is_dag()
 
 
-def test_the_polished_graph_is_the_true_one_and_tests_say_so(tmp_path):
-    learner, trainer = fitted(tmp_path)
+def test_the_polished_graph_is_the_true_one_and_tests_say_so(ended):
+    learner, trainer = ended
     assert np.array_equal(learner.adjacency().numpy(), truth())
     (scores,) = trainer.test(learner, datamodule=data_of(), verbose=False)
     assert scores["test/shd"] == 0.0
@@ -88,9 +94,9 @@ def test_the_polished_graph_is_the_true_one_and_tests_say_so(tmp_path):
         assert weights[NAMES[i], NAMES[j]] == pytest.approx(weight, abs=0.15)
 
 
-def test_units_change_nothing_but_the_units_of_the_weights(tmp_path):
+def test_units_change_nothing_but_the_units_of_the_weights(ended, tmp_path):
     factor = np.array([1e-3, 1e3, 7.0, 0.02])
-    plain, _ = fitted(tmp_path, data=data_of(panel_of()))
+    plain, _ = ended
     scaled, _ = fitted(tmp_path, data=data_of(panel_of(factor=factor)))
     assert torch.equal(plain.adjacency(), scaled.adjacency())
     torch.testing.assert_close(plain.edge_scores(), scaled.edge_scores(), atol=1e-4, rtol=1e-3)
@@ -171,8 +177,8 @@ def test_a_run_resumed_for_longer_does_not_jump_back_on_its_path(tmp_path):
     assert longer.objective.path.ends.tolist()[0] == 8
 
 
-def test_a_checkpoint_is_a_graph_without_any_data(tmp_path):
-    learner, trainer = fitted(tmp_path)
+def test_a_checkpoint_is_a_graph_without_any_data(ended, tmp_path):
+    learner, trainer = ended
     trainer.save_checkpoint(tmp_path / "end.ckpt")
     loaded = StructureLearner.load_from_checkpoint(tmp_path / "end.ckpt", weights_only=True)
     assert torch.equal(loaded.adjacency(), learner.adjacency())
@@ -309,8 +315,8 @@ def test_a_second_fit_on_other_data_learns_those(tmp_path):
     assert not torch.equal(again.adjacency(), torch.from_numpy(truth()))
 
 
-def test_validating_a_loaded_learner_leaves_its_graph_alone(tmp_path):
-    learner, trainer = fitted(tmp_path)
+def test_validating_a_loaded_learner_leaves_its_graph_alone(ended, tmp_path):
+    learner, trainer = ended
     trainer.save_checkpoint(tmp_path / "end.ckpt")
     loaded = StructureLearner.load_from_checkpoint(tmp_path / "end.ckpt", weights_only=True)
     trainer_of(tmp_path).validate(loaded, datamodule=data_of(), verbose=False)
