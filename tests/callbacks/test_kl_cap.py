@@ -98,7 +98,7 @@ def test_the_kl_of_a_real_vae_settles_where_it_was_asked_to(mode, tmp_path):
         tmp_path,
         KLCapCallback(kl_target=0.5, mode=mode, base_weight=0.01),
         module=make_module(),
-        max_epochs=120,
+        max_epochs=60,
         limit_val_batches=0,
     )
     kls = [float(line["kl/raw"]) for _, line in trainer.logger.lines if "kl/raw" in line]
@@ -254,7 +254,7 @@ def test_a_target_that_the_weight_cannot_reach_is_reported_with_its_numbers(mode
             return {**super().training_step(batch, batch_idx), "kl": torch.tensor(9.0)}
 
     with pytest.warns(FindingWarning, match=r"kl-target-out-of-reach.*9 nats where 1 .*2 \(max_weight\)"):
-        fit(tmp_path, KLCapCallback(mode=mode, kl_target=1.0, max_weight=2.0), module=Stubborn(), max_epochs=30)
+        fit(tmp_path, KLCapCallback(mode=mode, kl_target=1.0, max_weight=2.0), module=Stubborn(), max_epochs=25)
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,14 @@ def test_a_look_at_the_data_does_not_take_the_place_of_a_resumed_run(kind, tmp_p
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-@pytest.mark.parametrize("step", [3, BATCHES, BATCHES + 2])
-@pytest.mark.parametrize("kind", ["RandomSampler", "ShuffleSampler", "own batch sampler", "lists of samples"])
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [
+        pytest.param(kind, step, marks=[] if kind == "RandomSampler" or step == BATCHES + 2 else [pytest.mark.slow])
+        for kind in ("RandomSampler", "ShuffleSampler", "own batch sampler", "lists of samples")
+        for step in (3, BATCHES, BATCHES + 2)
+    ],
+)
 def test_also_with_workers(kind, step, persistent, tmp_path):
     def loader():
         return LOADERS[kind](num_workers=2, persistent_workers=persistent)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,12 @@ def door(capfd) -> Callable[..., Done]:
     return run
 
 
+def tiny(*argv: str) -> list[str]:
+    """The command line that trains the tiny experiment."""
+    experiment = [] if any(a.startswith("experiment=") for a in argv) else ["+experiment=tiny"]
+    return ["--config-dir", str(CONF), *experiment, *argv]
+
+
 @pytest.fixture
 def train(door) -> Callable[..., Done]:
     """Trains the tiny experiment in this process."""
@@ -48,8 +55,33 @@ def train(door) -> Callable[..., Done]:
     def run(*argv: str) -> Done:
         if any(a.startswith("resume=") for a in argv):
             return door(main, *argv)
-        experiment = [] if any(a.startswith("experiment=") for a in argv) else ["+experiment=tiny"]
-        return door(main, "--config-dir", str(CONF), *experiment, *argv)
+        return door(main, *tiny(*argv))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def kept_runs() -> dict[tuple[str, ...], Path]:
+    """Where the runs lie that `trained` has trained once, by their command line."""
+    return {}
+
+
+@pytest.fixture
+def trained(train, kept_runs, tmp_path_factory) -> Callable[..., Done]:
+    """A finished run of the tiny experiment in this test's directory: a copy, for what is tried is what comes after."""
+
+    def run(*argv: str) -> Done:
+        if argv not in kept_runs:
+            folder = tmp_path_factory.mktemp("kept")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(folder)
+                done = train(*argv)
+            assert done.code == 0, done.err
+            kept_runs[argv] = done.run_dir
+        kept = kept_runs[argv]
+        mine = Path.cwd() / "runs/tiny" / kept.name
+        shutil.copytree(kept, mine, symlinks=True)
+        return Done(0, "", "", [mine])
 
     return run
 

@@ -11,7 +11,7 @@ import pytest
 
 import stablelit.__main__ as front
 from stablelit.check import main as check
-from stablelit.train import main as train
+from stablelit.train import main as train_door
 
 from .conftest import CONF
 
@@ -25,7 +25,7 @@ def program(*argv: str, **more: object) -> subprocess.Popen[str]:
 
 
 def test_without_an_experiment_they_are_listed_with_a_command_each(door):
-    done = door(train, "--config-dir", str(CONF))
+    done = door(train_door, "--config-dir", str(CONF))
     assert done.code == 2
     assert "python -m stablelit.train +experiment=jets\n" in done.out
     assert "A linear VAE on a plane of points." in done.out
@@ -65,12 +65,24 @@ def test_the_front_door_says_what_one_can_do(door):
 
 
 def test_hydras_own_options_still_work(door):
-    done = door(train, "--config-dir", str(CONF), "experiment=tiny", "--cfg", "job", "--package", "trainer")
+    done = door(train_door, "--config-dir", str(CONF), "experiment=tiny", "--cfg", "job", "--package", "trainer")
     assert done.code == 0
     assert "max_epochs: 3" in done.out
 
 
-def test_ctrl_c_keeps_what_was_trained_and_the_run_goes_on():
+def test_ctrl_c_keeps_what_was_trained_and_the_run_goes_on(train):
+    done = train("model.fail_with=ctrl_c", "model.fail_at_step=5", "trainer.max_epochs=9")
+    assert done.code == 130
+    assert f"resume={done.run_dir.relative_to(Path.cwd())}" in done.err
+    assert done.summary["status"] == "interrupted"
+    resumed = train(f"resume={done.run_dir}", "model.fail_with=null", "trainer.max_epochs=4")
+    assert resumed.code == 0, resumed.err
+    assert resumed.run_dir == done.run_dir
+    assert resumed.summary["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_process_of_its_own_with_its_exit_code():
     argv = ["-m", "stablelit.train", "--config-dir", str(CONF), "+experiment=tiny", "trainer.max_epochs=100000"]
     process = program(*argv)
     try:
@@ -89,7 +101,7 @@ def test_ctrl_c_keeps_what_was_trained_and_the_run_goes_on():
     assert f"resume={run_dir}" in err
     assert '"status": "interrupted"' in (run_dir / "summary.json").read_text()
     epochs = len((run_dir / "history.jsonl").read_text().splitlines())
-    assert train([f"resume={run_dir}", f"trainer.max_epochs={epochs + 3}"]) == 0
+    assert train_door([f"resume={run_dir}", f"trainer.max_epochs={epochs + 3}"]) == 0
     assert '"status": "finished"' in (run_dir / "summary.json").read_text()
 
 
@@ -104,13 +116,11 @@ def test_a_data_parallel_run_has_one_directory():
     assert (run_dir / "checkpoints/last.ckpt").is_file()
 
 
-def test_forked_processes_leave_a_complete_run():
-    argv = ["--config-dir", str(CONF), "+experiment=tiny", "trainer=ddp_cpu", "trainer.max_epochs=2"]
-    process = program("-m", "stablelit.train", *argv)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    (run_dir,) = Path("runs/tiny").iterdir()
-    assert '"status": "finished"' in (run_dir / "summary.json").read_text()
+def test_forked_processes_leave_a_complete_run(train):
+    done = train("trainer=ddp_cpu", "trainer.max_epochs=2")
+    assert done.code == 0, done.err
+    (run_dir,) = done.runs
+    assert done.summary["status"] == "finished"
     assert "val/loss" in (run_dir / "history.jsonl").read_text()
 
 

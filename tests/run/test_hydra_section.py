@@ -28,7 +28,25 @@ EVIL = {
 
 
 @pytest.mark.parametrize("section", EVIL.values(), ids=EVIL)
-@pytest.mark.parametrize("sweep", [[], ["-m"]], ids=["run", "sweep"])
+def test_what_hydra_would_call_is_refused_by_the_key_that_names_it(section):
+    with pytest.raises(ConfigurationError, match="^hydra[.]"):
+        refuse_untrusted(OmegaConf.create(f"hydra: {section}"))
+
+
+# one section of each kind of call and of the variables: the doors look at all of them alike, at the same place
+AT_EVERY_DOOR = {("run", "callbacks"), ("run", "handler"), ("run", "environment"), ("sweep", "launcher")}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "section"),
+    [
+        pytest.param(
+            flags, section, id=f"{how}-{kind}", marks=[] if (how, kind) in AT_EVERY_DOOR else [pytest.mark.slow]
+        )
+        for how, flags in (("run", []), ("sweep", ["-m"]))
+        for kind, section in EVIL.items()
+    ],
+)
 def test_a_strangers_recipe_cannot_have_hydra_call_anything(section, sweep, tmp_path, capsys):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "conf" / "experiment" / "theirs.yaml").write_text(RECIPE.format(section=section))

@@ -9,8 +9,8 @@ import yaml
 LAST = "checkpoints/last.ckpt"
 
 
-def test_a_finished_run_goes_on_for_longer_in_its_own_directory(train):
-    first = train("trainer.max_epochs=2", "optimizer.weight_decay=0")
+def test_a_finished_run_goes_on_for_longer_in_its_own_directory(train, trained):
+    first = trained("trainer.max_epochs=2", "optimizer.weight_decay=0")
     done = train(f"resume={first.run_dir}", "trainer.max_epochs=4")
     assert done.code == 0, done.err
     assert done.run_dir == first.run_dir
@@ -31,29 +31,29 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(train):
     assert resumed["objective"] == whole["objective"]
 
 
-def test_the_best_value_before_the_resume_still_counts(train):
-    first = train("trainer.max_epochs=2")
+def test_the_best_value_before_the_resume_still_counts(train, trained):
+    first = trained("trainer.max_epochs=2")
     best = first.summary["objective"]["best"]
     again = train(f"resume={first.run_dir}", "trainer.max_epochs=3", "model.learning_rate=10.0").summary
     assert again["objective"]["best"] <= best
 
 
-def test_a_checkpoint_can_be_named_itself(train):
-    first = train("trainer.max_epochs=2")
+def test_a_checkpoint_can_be_named_itself(train, trained):
+    first = trained("trainer.max_epochs=2")
     done = train(f"resume={first.run_dir / LAST}", "trainer.max_epochs=3")
     assert done.code == 0, done.err
     assert done.run_dir == first.run_dir
 
 
-def test_a_run_with_nothing_left_to_do_says_so(train):
-    first = train("trainer.max_epochs=2")
+def test_a_run_with_nothing_left_to_do_says_so(train, trained):
+    first = trained("trainer.max_epochs=2")
     done = train(f"resume={first.run_dir}")
     assert done.code == 2
     assert "trainer.max_epochs=4" in done.err
 
 
-def test_another_latent_size_is_told_with_parameter_shapes_and_hyper_parameter(train):
-    first = train("trainer.max_epochs=1")
+def test_another_latent_size_is_told_with_parameter_shapes_and_hyper_parameter(train, trained):
+    first = trained("trainer.max_epochs=1")
     before = (first.run_dir / "config.yaml").read_text()
     done = train(f"resume={first.run_dir}", "model.latent_dim=5", "trainer.max_epochs=2")
     assert done.code == 2
@@ -63,8 +63,8 @@ def test_another_latent_size_is_told_with_parameter_shapes_and_hyper_parameter(t
     assert (first.run_dir / "config.yaml").read_text() == before, "a resume that was refused changes nothing"
 
 
-def test_a_truncated_checkpoint_is_named(train):
-    first = train("trainer.max_epochs=1")
+def test_a_truncated_checkpoint_is_named(train, trained):
+    first = trained("trainer.max_epochs=1")
     path = first.run_dir / LAST
     path.write_bytes(path.read_bytes()[:-500])
     done = train(f"resume={first.run_dir}", "trainer.max_epochs=2")
@@ -83,16 +83,16 @@ def test_a_directory_that_is_no_run_is_told_with_what_is_missing(train):
     assert "no such run directory" in done.err
 
 
-def test_a_run_without_its_overrides_is_told(train):
-    first = train("trainer.max_epochs=1")
+def test_a_run_without_its_overrides_is_told(train, trained):
+    first = trained("trainer.max_epochs=1")
     (first.run_dir / "overrides.yaml").unlink()
     done = train(f"resume={first.run_dir}", "trainer.max_epochs=2")
     assert done.code == 2
     assert "overrides.yaml" in done.err
 
 
-def test_a_moved_run_goes_on_where_it_lies(train):
-    first = train("trainer.max_epochs=1")
+def test_a_moved_run_goes_on_where_it_lies(train, trained):
+    first = trained("trainer.max_epochs=1")
     shutil.move(first.run_dir, "moved")
     best = Path("moved/checkpoints/best.ckpt").read_bytes()
     done = train("resume=moved", "trainer.max_epochs=2", "model.learning_rate=1e6", "test=false")
@@ -102,15 +102,15 @@ def test_a_moved_run_goes_on_where_it_lies(train):
     assert Path("moved/checkpoints/best.ckpt").read_bytes() == best, "a worse epoch does not replace the best one"
 
 
-def test_a_sweep_cannot_be_resumed(train):
-    first = train("trainer.max_epochs=1")
+def test_a_sweep_cannot_be_resumed(train, trained):
+    first = trained("trainer.max_epochs=1")
     done = train(f"resume={first.run_dir}", "-m", "seed=1,2")
     assert done.code == 2
     assert "cannot be swept" in done.err
 
 
-def test_a_value_that_cannot_be_is_told_before_the_run_is_touched(train):
-    first = train("trainer.max_epochs=1")
+def test_a_value_that_cannot_be_is_told_before_the_run_is_touched(train, trained):
+    first = trained("trainer.max_epochs=1")
     done = train(f"resume={first.run_dir}", "model.learning_rat=1")
     assert done.code == 2
     assert "learning_rat" in done.err

@@ -13,8 +13,8 @@ from stablelit.predict import main as predict
 from .tiny import TinyDataModule
 
 
-def test_evaluating_again_gives_the_tests_numbers(train, door):
-    first = train()
+def test_evaluating_again_gives_the_tests_numbers(trained, door):
+    first = trained()
     done = door(evaluate, f"run={first.run_dir}")
     assert done.code == 0, done.err
     written = json.loads((first.run_dir / "evaluation.json").read_text())
@@ -22,8 +22,8 @@ def test_evaluating_again_gives_the_tests_numbers(train, door):
     assert "test/loss" in done.out
 
 
-def test_an_evaluation_on_other_data_replaces_none(train, door):
-    first = train()
+def test_an_evaluation_on_other_data_replaces_none(trained, door):
+    first = trained()
     door(evaluate, f"run={first.run_dir}")
     done = door(evaluate, f"run={first.run_dir / 'checkpoints/last.ckpt'}", "data.seed=9")
     assert done.code == 0, done.err
@@ -33,8 +33,8 @@ def test_an_evaluation_on_other_data_replaces_none(train, door):
     assert second["checkpoint"].endswith("last.ckpt")
 
 
-def test_an_evaluation_changes_nothing_else_in_the_run(train, door):
-    first = train()
+def test_an_evaluation_changes_nothing_else_in_the_run(trained, door):
+    first = trained()
     before = {p: p.read_bytes() for p in first.run_dir.rglob("*") if p.is_file()}
     door(evaluate, f"run={first.run_dir}")
     assert {p: p.read_bytes() for p in before} == before
@@ -50,14 +50,14 @@ def test_a_run_that_is_not_there_is_told(door, program, argv):
     assert "Traceback" not in done.err
 
 
-def test_another_model_than_the_runs_is_told(train, door):
-    done = door(evaluate, f"run={train().run_dir}", "model.latent_dim=7")
+def test_another_model_than_the_runs_is_told(trained, door):
+    done = door(evaluate, f"run={trained().run_dir}", "model.latent_dim=7")
     assert done.code == 2
     assert "latent_dim is 2 in the checkpoint and 7 in the model" in done.err
 
 
-def test_samples_are_written_and_the_seed_decides_them(train, door):
-    run = train().run_dir
+def test_samples_are_written_and_the_seed_decides_them(trained, door):
+    run = trained().run_dir
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         done = door(generate, f"run={run}", "n=7", f"output={name}.pt", f"seed={seed}", "temperature=0.5")
         assert done.code == 0, done.err
@@ -76,22 +76,22 @@ def test_samples_are_written_and_the_seed_decides_them(train, door):
         ("output=nowhere/x.pt", "there is no directory"),
     ],
 )
-def test_a_wrong_argument_is_told(train, door, argument, message):
+def test_a_wrong_argument_is_told(trained, door, argument, message):
     argv = {"n": "n=3", "output": "output=x.pt", argument.split("=")[0]: argument}
-    done = door(generate, f"run={train('trainer.max_epochs=1').run_dir}", *argv.values())
+    done = door(generate, f"run={trained('trainer.max_epochs=1').run_dir}", *argv.values())
     assert done.code == 2
     assert message in done.err
 
 
-def test_a_module_that_cannot_generate_says_so(train, door):
-    first = train("model._target_=tests.run.tiny.SelfReliant")
+def test_a_module_that_cannot_generate_says_so(trained, door):
+    first = trained("model._target_=tests.run.tiny.SelfReliant")
     done = door(generate, f"run={first.run_dir}", "n=3", "output=x.pt")
     assert done.code == 2
     assert "SelfReliant cannot generate" in done.err
 
 
-def test_a_file_that_is_there_is_not_written_over(train, door):
-    run = train().run_dir
+def test_a_file_that_is_there_is_not_written_over(trained, door):
+    run = trained().run_dir
     Path("a.pt").write_text("mine")
     done = door(generate, f"run={run}", "n=7", "output=a.pt")
     assert done.code == 2
@@ -99,12 +99,12 @@ def test_a_file_that_is_there_is_not_written_over(train, door):
     assert Path("a.pt").read_text() == "mine"
 
 
-def test_an_evaluation_says_how_much_of_the_data_it_was_on(train, door):
-    assert "Tested on 16 of 64 samples" in door(evaluate, f"run={train().run_dir}").out
+def test_an_evaluation_says_how_much_of_the_data_it_was_on(trained, door):
+    assert "Tested on 16 of 64 samples" in door(evaluate, f"run={trained().run_dir}").out
 
 
-def test_predictions_are_those_of_the_checkpoint_on_the_data_asked_for(train, door):
-    run = train().run_dir
+def test_predictions_are_those_of_the_checkpoint_on_the_data_asked_for(trained, door):
+    run = trained().run_dir
     for name, seed in (("a", 0), ("b", 5)):
         done = door(predict, f"run={run}", f"output={name}.pt", f"data.seed={seed}")
         assert done.code == 0, done.err
@@ -117,15 +117,15 @@ def test_predictions_are_those_of_the_checkpoint_on_the_data_asked_for(train, do
     assert not list(run.glob("figures/predict*"))
 
 
-def test_a_module_that_cannot_predict_says_so(train, door):
-    first = train("model._target_=tests.run.tiny.SelfReliant")
+def test_a_module_that_cannot_predict_says_so(trained, door):
+    first = trained("model._target_=tests.run.tiny.SelfReliant")
     done = door(predict, f"run={first.run_dir}", "output=x.pt")
     assert done.code == 2
     assert "SelfReliant cannot predict into a file" in done.err
 
 
-def test_predictions_do_not_write_over_a_file(train, door):
-    run = train().run_dir
+def test_predictions_do_not_write_over_a_file(trained, door):
+    run = trained().run_dir
     Path("a.pt").write_text("mine")
     assert "output=a.pt is there already" in door(predict, f"run={run}", "output=a.pt").err
     assert Path("a.pt").read_text() == "mine"

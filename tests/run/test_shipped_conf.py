@@ -22,7 +22,7 @@ def names(group: str) -> list[str]:
 
 
 # generated data are as many as one batch takes
-FEW = {"jets": ["data.n_jets=600"]}
+FEW = {"jets": ["data.n_jets=1800"]}
 
 
 @pytest.fixture(scope="session")

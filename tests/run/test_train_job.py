@@ -256,8 +256,10 @@ def test_a_finder_that_saw_too_little_changes_nothing(train):
     assert "learning_rate: 0.01" in (done.run_dir / "config.yaml").read_text()
 
 
+# where the time of so small a model goes is the machine's matter
+@pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 def test_what_a_finder_sets_is_in_the_configuration_that_is_kept(train):
-    done = train("tune.learning_rate=true", "data.n=320", "trainer.max_epochs=30", "model.learning_rate=0.5")
+    done = train("tune.learning_rate=true", "data.n=320", "trainer.max_epochs=12", "model.learning_rate=0.5")
     assert done.code == 0, done.err
     found = float(re.search(r"model.learning_rate=(\S+), as", done.out)[1])
     kept = float(re.search(r"learning_rate: (\d\S*)", (done.run_dir / "config.yaml").read_text())[1])
