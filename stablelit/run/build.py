@@ -51,8 +51,9 @@ def build_trainer(
     """The Trainer with its loggers, the run's own callbacks, and the configured ones but for classes in `leave_out`."""
     made = [_make(node) for node in _nodes(config.get("callbacks"), "callbacks")]
     callbacks: list[pl.Callback] = [callback for callback in made if not isinstance(callback, leave_out)]
-    # an averaging callback swaps the weights for validation: who looks at the model comes before it
-    callbacks = sorted([*own, *callbacks], key=lambda c: isinstance(c, WeightAveraging))
+    # the run's own come last, since an objective may be what another callback logs when an epoch ends; an averaging
+    # callback swaps the weights for validation: who looks at the model comes before it
+    callbacks = sorted([*callbacks, *own], key=lambda c: isinstance(c, WeightAveraging))
     summary = config.get("model_summary")
     if summary is not None:
         callbacks.append(RichModelSummary(max_depth=int(summary.max_depth)))
