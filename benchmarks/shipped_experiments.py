@@ -15,7 +15,7 @@ from stablelit.train import main
 
 # what costs time and changes no number
 _QUIET = ("model_summary=null", "logger=none", "~callbacks.epoch_printer", "~callbacks.progress_bar")
-_QUIET += ("~callbacks.input_pipeline", "~callbacks.figures")
+_UNWATCHED = ("~callbacks.input_pipeline", "~callbacks.figures")
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,19 @@ class Outcome:
     edges: frozenset[tuple[str, str]]
 
 
-def outcome_of(experiment: str, *overrides: str) -> Outcome:
-    """Trains `experiment` with these overrides, in a directory that is removed again."""
+def outcome_of(experiment: str, *overrides: str, watched: bool = False) -> Outcome:
+    """Trains `experiment` with these overrides, in a directory that is removed again.
+
+    Args:
+        experiment: its name.
+        overrides: as on the command line.
+        watched: whether its input pipeline is watched, and pictures are drawn.
+    """
+    more = () if watched else _UNWATCHED
     with tempfile.TemporaryDirectory() as directory:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            code = main([f"+experiment={experiment}", f"runs={directory}", *_QUIET, *overrides])
+            code = main([f"+experiment={experiment}", f"runs={directory}", *_QUIET, *more, *overrides])
         assert code == 0, f"{experiment} ended with {code}:\n{printed.getvalue()}"
         (history,) = Path(directory).rglob("history.jsonl")
         findings, edges = history.with_name("findings.jsonl"), history.with_name("edges.csv")
