@@ -7,6 +7,7 @@ in one process on one thread.
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -48,9 +49,9 @@ def in_turn(slow: Callable[[], Any], fast: Callable[[], Any], repeats: int) -> t
     return slow_s, fast_s, statistics.median(a / b for a, b in times)
 
 
-def data_of(cache: Path, **settings: Any) -> NeutrinoDataModule:
-    """The toy events, generated once in `cache`."""
-    data = NeutrinoDataModule(cache_dir=str(cache), **{"n_events": EVENTS, "batch_size": BATCH, **settings})
+def data_of(folder: Path, **settings: Any) -> NeutrinoDataModule:
+    """The toy events, generated once in `folder`."""
+    data = NeutrinoDataModule(cache_dir=str(folder), **{"n_events": EVENTS, "batch_size": BATCH, **settings})
     data.prepare_data()
     data.setup()
     return data
@@ -62,7 +63,7 @@ def training_set(data: NeutrinoDataModule) -> EventDataset:
     return dataset
 
 
-def slot_rows(cache: Path) -> Iterator[Row]:
+def slot_rows(folder: Path) -> Iterator[Row]:
     """The slots of T1: by size classes, and padded to the longest sensor of a batch.
 
     A cap on a sensor's pulses, as the data module has it, spares padding itself most of its waste: both are told.
@@ -70,7 +71,7 @@ def slot_rows(cache: Path) -> Iterator[Row]:
     uncapped = {"max_pulses_per_sensor": 100_000}
     for name, how, floor in (("no cap on a sensor", uncapped, 35), ("at most 64 of a sensor, the default", {}, None)):
         for batches, bucket in (("random batches", False), ("buckets", True)):
-            counts = [_slots(batch) for batch in data_of(cache, bucket=bucket, **how).train_dataloader()]
+            counts = [_slots(batch) for batch in data_of(folder, bucket=bucket, **how).train_dataloader()]
             ratios = [padded / slots for slots, padded, _ in counts]
             least, n = ("worst batch", min(ratios)), len(counts)
             title = f"T1, {name}, {batches} of {BATCH}: padded slots over ours"
@@ -87,9 +88,9 @@ def _slots(batch: Batch) -> tuple[int, int, int]:
     return slots, len(counts) * int(counts.max()), len(batch["pulses"])
 
 
-def gather_rows(cache: Path) -> Iterator[Row]:
+def gather_rows(folder: Path) -> Iterator[Row]:
     """A batch of the data module, at once and event by event."""
-    dataset = training_set(data_of(cache))
+    dataset = training_set(data_of(folder))
     every = dataset.store.gather(dataset.rows)
     order = ShuffleSampler(dataset, mode="full")
     chosen = list(islice(iter(order), BATCH))
@@ -148,9 +149,9 @@ def stratified(batches: list[list[int]], lengths: np.ndarray, count: int) -> lis
     return [ordered[int((i + 0.5) * len(ordered) / count)] for i in range(count)]
 
 
-def step_rows(cache: Path) -> Iterator[Row]:
+def step_rows(folder: Path) -> Iterator[Row]:
     """A whole training step of the post-mortem's network: batch, forward, loss, backward, optimizer."""
-    data = data_of(cache, batch_size=STEP_BATCH)
+    data = data_of(folder, batch_size=STEP_BATCH)
     dataset = training_set(data)
     every = dataset.store.gather(dataset.rows)
     torch.manual_seed(0)
@@ -215,9 +216,9 @@ def likelihood_rows() -> Iterator[Row]:
     yield Row("    loss at 0.02 rad, its input rounded: error over max(1, kappa sin(angle))", told, "", repeats=n)
 
 
-def wait_rows(cache: Path) -> Iterator[Row]:
+def wait_rows(folder: Path) -> Iterator[Row]:
     """The share of a training's time that waits for data, and files read for every batch, of shipped experiments."""
-    short = ("trainer.max_epochs=1", "trainer.limit_val_batches=1", "test=false", f"data.cache_dir={cache}")
+    short = ("trainer.max_epochs=1", "trainer.limit_val_batches=1", "test=false", f"data.cache_dir={folder}")
     short += (f"data.n_events={EVENTS}", "++callbacks.input_pipeline.min_steps=1", "~callbacks.figures")
     for name, steps, floor in (("neutrinos", 24, 0.05), ("neutrinos_before", 3, None), ("neutrinos_after", 3, None)):
         how = (
@@ -231,7 +232,7 @@ def wait_rows(cache: Path) -> Iterator[Row]:
         yield Row(title, epoch["perf/data_wait_frac"], "", floor, "lower", *beside, steps)
 
 
-def order_rows(cache: Path) -> Iterator[Row]:
+def order_rows(folder: Path) -> Iterator[Row]:
     """The post-mortem's cliff: events out of files of which one is kept, by order; the sampler is ours in all rows."""
     in_memory = {"cache": "memory", "shuffle": "full"}
     one_file = {"cache": "files", "cache_files": 1}
@@ -243,7 +244,7 @@ def order_rows(cache: Path) -> Iterator[Row]:
     )
     speeds: dict[str, float] = {}
     for name, how, most in kinds:
-        loader = data_of(cache, bucket=False, **how).train_dataloader()
+        loader = data_of(folder, bucket=False, **how).train_dataloader()
         drawn = 0
 
         def draw(loader: Any = loader, most: int | None = most) -> None:
@@ -258,7 +259,7 @@ def order_rows(cache: Path) -> Iterator[Row]:
             f"one of {len(loader.dataset.chunk_sizes)} files kept: {name}", speeds[name], "/s", None, "higher", *beside
         )
     # a gather reads each file once a batch; asked for one event after another, as the post-mortem was, it cannot
-    dataset = training_set(data_of(cache, bucket=False, **one_file))
+    dataset = training_set(data_of(folder, bucket=False, **one_file))
     chosen = list(islice(iter(ShuffleSampler(dataset, mode="full")), BATCH))
     took = cpu_seconds(lambda: [dataset[i] for i in chosen])
     beside = ("files read a batch", dataset.chunk_loads)
@@ -267,14 +268,14 @@ def order_rows(cache: Path) -> Iterator[Row]:
     yield Row("    sequential over that", ratio, "x", None, "higher")
 
 
-def batch_size_rows(cache: Path, n_events: int = 1024) -> Iterator[Row]:
+def batch_size_rows(folder: Path, n_events: int = 1024) -> Iterator[Row]:
     """Events a second of the default experiment's training step by batch size; on one core a larger one is no gain."""
     with initialize_config_module("stablelit.conf", version_base="1.3"):
         module = build_module(compose("train", overrides=["+experiment=neutrinos"]))
     assert isinstance(module, NeutrinoDirection)
     stepper = Stepper(module)
     for size in (64, 256, 512, 1024):
-        data = data_of(cache, batch_size=size)
+        data = data_of(folder, batch_size=size)
         dataset = training_set(data)
         chosen = stratified(list(data.train_dataloader().batch_sampler), dataset.lengths, max(1, n_events // size))
         steps = [partial(dataset.__getitems__, indices) for indices in chosen]
@@ -286,12 +287,14 @@ def batch_size_rows(cache: Path, n_events: int = 1024) -> Iterator[Row]:
         yield Row(title, sum(map(len, chosen)) / seconds, "/s", None, "higher", *beside, len(steps))
 
 
-def speed_rows(cache: Path) -> Iterator[Row]:
-    """All of them; `cache` keeps the toy events."""
-    yield from slot_rows(cache)
-    yield from step_rows(cache)
-    yield from gather_rows(cache)
-    yield from likelihood_rows()
-    yield from wait_rows(cache)
-    yield from order_rows(cache)
-    yield from batch_size_rows(cache)
+def rows() -> Iterator[Row]:
+    """All of them, on toy events that are generated for them."""
+    with tempfile.TemporaryDirectory(prefix="stablelit-") as directory:
+        folder = Path(directory)
+        yield from slot_rows(folder)
+        yield from step_rows(folder)
+        yield from gather_rows(folder)
+        yield from likelihood_rows()
+        yield from wait_rows(folder)
+        yield from order_rows(folder)
+        yield from batch_size_rows(folder)

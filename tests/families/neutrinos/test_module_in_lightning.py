@@ -67,7 +67,7 @@ def test_predictions_are_written_as_a_submission(data, tmp_path):
     predictions = trainer().predict(module, events)
     for one in predictions:
         # as of a trained network, since one that knows nothing is beyond the angle's upper end
-        one["kappa"] += 30.0
+        one["kappa"] = one["kappa"] + 30.0
     told = module.write_predictions(predictions, tmp_path / "submission.csv")
     with (tmp_path / "submission.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
