@@ -22,7 +22,10 @@ def by_sensor(
         n_sensors: S.
     """
     key = event * n_sensors + sensor
-    by_key = np.argsort(key, kind="stable")
+    # one after the other by 16 bits, which are radix sorts: half the time of one sort by the whole key
+    by_key = np.argsort(sensor, kind="stable")
+    short = event.astype(np.uint16) if event[-1] < 1 << 16 else event
+    by_key = by_key[np.argsort(short[by_key], kind="stable")]
     first = np.flatnonzero(np.diff(key[by_key], prepend=-1))
     # times since the event's first pulse are not negative: their bits are in the order of their values
     bits = time[by_key[first]].astype(np.float32).view(np.int32).astype(np.int64)
