@@ -6,17 +6,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# several tests run side by side: threads of one would wait for cores that the other has. NumPy's libraries read it when
-# they are loaded, so it stands before the imports that load them
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
-import torch
 
+# several tests run side by side, and threads of one would wait for cores that the other has: NumPy and torch read it
+# when they are imported, which this file leaves to the tests, for the process that only hands them out needs neither
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("STABLELIT_TEST_DATA", str(Path(__file__).resolve().parents[2] / "shared" / "data"))
-torch.set_num_threads(1)
 for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"):
     logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
