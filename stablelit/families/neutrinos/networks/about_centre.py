@@ -28,8 +28,6 @@ NEAR, LATEST = 0.02, 5.0
 ATTENUATION = 60.0 / METRES
 """Over which light from a point loses a factor e in ice, scattered and absorbed, about."""
 BRIGHTEST, LEVEL = 2.0, 1.2
-SHELLS_M = (30.0, 50.0, 70.0, 90.0, 120.0, 160.0, 225.0)
-N_MOMENTS = 3 * 3 * (len(SHELLS_M) + 1)
 
 
 def about_centre(place: Tensor, time: Tensor, charge: Tensor, weight: Tensor, events: Tensor, event: Tensor) -> Tensor:
@@ -77,27 +75,3 @@ def pulses_about_centre(pulses: Tensor, events: Tensor, event: Tensor) -> Tensor
     """`about_centre` of pulses ``(P, 7)``, by their own charges; those of HLC weigh."""
     time, charge, weight = pulses[:, PULSE_TIME], pulses[:, PULSE_CHARGE], 1.0 - pulses[:, PULSE_AUXILIARY]
     return about_centre(pulses[:, POSITION], time, charge, weight, events, event)
-
-
-def shell_moments(about: Tensor, weight: Tensor, n_events: int, event: Tensor) -> Tensor:
-    r"""Sums over an event's shells about its centre, over ``1 + sum w``: of ``w u``, ``b u`` and ``w late u``.
-
-    Vectors that point to where there is light, where it is bright and where it is late, at 8 distances: ``(B, 72)``. A
-    fixed linear combination of them is 0.9 rad off for the toy's cascades, for which a line fit is no better than a
-    guess (1.55 rad): it is to cascades what the line fit is to tracks.
-
-    Args:
-        about: ``(N, 12)`` of `about_centre`.
-        weight: ``(N,)``, w.
-        n_events: B.
-        event: ``(N,)``, the event of each.
-    """
-    side, x, late, bright_side = about[:, 0:3], about[:, 3:6], about[:, 7:8], about[:, 9:12]
-    edges = about.new_tensor(SHELLS_M) / METRES
-    shell = (x.norm(dim=1)[:, None] >= edges).sum(dim=1)
-    w = weight[:, None]
-    vectors = torch.cat([w * side, bright_side, w * late.clamp(-1.0, 1.0) * side, w], dim=1)
-    n_shells = len(SHELLS_M) + 1
-    sums = about.new_zeros(n_events * n_shells, 10).index_add(0, event * n_shells + shell, vectors)
-    sums = sums.unflatten(0, (n_events, n_shells))
-    return (sums[..., :9] / (1.0 + sums[..., 9:].sum(dim=1, keepdim=True))).flatten(1)

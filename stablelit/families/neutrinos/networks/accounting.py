@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stablelit.families.neutrinos.event_batch import Batch
+from stablelit.families.neutrinos.event_batch import N_EVENT_FEATURES, Batch
 from stablelit.families.neutrinos.networks.event_transformer import EventTransformer
 from stablelit.families.neutrinos.networks.sensor_transformer import SensorTransformer
 
@@ -53,8 +53,7 @@ def event_transformer_flops(network: EventTransformer, n_events: int, longest: i
     tokens, pairs = n_events * places, n_events * places**2
     middles = [block.feedforward[0].out_features for block in network.blocks]
     full = len(network.blocks) - 1
-    known = network.event_embedding
-    flops = 2 * n_events * known.in_features * d if known is not None else 0
+    flops = 2 * n_events * N_EVENT_FEATURES * d if network.event_embedding is not None else 0
     flops += full * (8 * tokens * d * d + 4 * pairs * d) + 4 * tokens * d * sum(middles[:-1])
     # the last block: keys and values of all, the rest of one place an event
     flops += 4 * tokens * d * d + 4 * n_events * d * d + 4 * tokens * d + 4 * n_events * d * middles[-1]

@@ -30,10 +30,9 @@ class EventTransformer(nn.Module):
         feedforward: width of a block's middle as a multiple of d.
         dropout: in the blocks.
         qk_norm: see `SelfAttention`.
-        event_summary: whether the summary token begins with a linear function of what is known of the event added.
+        event_summary: whether the summary token begins with a linear function of ``batch["events"]`` added.
         relative_bias: whether all blocks but the last have a `SpaceTimeBias`.
         bias_functions: its K.
-        n_event_features: how many numbers that are.
 
     Raises:
         ConfigurationError: an argument out of range, or a relative bias with one block.
@@ -50,7 +49,6 @@ class EventTransformer(nn.Module):
         event_summary: bool = True,
         relative_bias: bool = True,
         bias_functions: int = 8,
-        n_event_features: int = N_EVENT_FEATURES,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -63,7 +61,7 @@ class EventTransformer(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.summary_token = nn.Parameter(torch.randn(d_model) * 0.02)
         summarised = check_flag(owner, "event_summary", event_summary)
-        self.event_embedding = nn.Linear(n_event_features, d_model) if summarised else None
+        self.event_embedding = nn.Linear(N_EVENT_FEATURES, d_model) if summarised else None
         self.relative_bias: SpaceTimeBias | None = None
         if check_flag(owner, "relative_bias", relative_bias):
             if layers == 1:
@@ -82,7 +80,7 @@ class EventTransformer(nn.Module):
             event: ``(N,)``, the event of each, rising.
             counts: ``(B,)``, tokens of each event.
             longest: the most tokens of an event.
-            events: ``(B, n_event_features)``.
+            events: ``(B, 9)``, see `event_batch`.
         """
         n, place = len(counts), event * longest + ranks_in_group(counts, event)
         start = self.summary_token.expand(n, -1)

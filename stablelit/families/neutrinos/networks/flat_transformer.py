@@ -5,19 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stablelit.families.neutrinos.event_batch import (
-    N_EVENT_FEATURES,
-    N_PULSE_FEATURES,
-    PULSE_AUXILIARY,
-    PULSE_TIME,
-    Batch,
-)
-from stablelit.families.neutrinos.networks.about_centre import (
-    N_ABOUT_CENTRE,
-    N_MOMENTS,
-    pulses_about_centre,
-    shell_moments,
-)
+from stablelit.families.neutrinos.event_batch import N_PULSE_FEATURES, PULSE_TIME, Batch
+from stablelit.families.neutrinos.networks.about_centre import N_ABOUT_CENTRE, pulses_about_centre
 from stablelit.families.neutrinos.networks.accounting import (
     BACKWARD_AND_FORWARD,
     event_transformer_flops,
@@ -71,16 +60,7 @@ class FlatTransformer(nn.Module):
         n_features = N_PULSE_FEATURES + N_ABOUT_CENTRE * self.about_centre
         self.embedding = FeatureEmbedding(n_features, d_model, frequencies)
         self.event_transformer = EventTransformer(
-            d_model,
-            layers,
-            heads,
-            feedforward,
-            dropout,
-            qk_norm,
-            event_summary,
-            relative_bias,
-            bias_functions,
-            n_event_features=N_EVENT_FEATURES + N_MOMENTS * self.about_centre,
+            d_model, layers, heads, feedforward, dropout, qk_norm, event_summary, relative_bias, bias_functions
         )
 
     def forward(self, batch: Batch) -> Tensor:
@@ -90,15 +70,13 @@ class FlatTransformer(nn.Module):
             DataError: the batch's parts do not fit together.
         """
         check_batch(type(self).__name__, batch)
-        pulses, events = batch["pulses"], batch["events"]
+        pulses = batch["pulses"]
         event, counts = pulses_of_events(batch)
         points = pulses[:, : PULSE_TIME + 1]
         if self.about_centre:
-            about = pulses_about_centre(pulses, events, event)
-            moments = shell_moments(about, 1.0 - pulses[:, PULSE_AUXILIARY], len(events), event)
-            pulses, events = torch.cat([pulses, about], dim=1), torch.cat([events, moments], dim=1)
+            pulses = torch.cat([pulses, pulses_about_centre(pulses, batch["events"], event)], dim=1)
         answer: Tensor = self.event_transformer(
-            self.embedding(pulses), points, event, counts, batch["longest_pulses"], events
+            self.embedding(pulses), points, event, counts, batch["longest_pulses"], batch["events"]
         )
         return answer
 

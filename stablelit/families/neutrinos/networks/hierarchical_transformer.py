@@ -8,19 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from stablelit.errors import bad_argument, did_you_mean
-from stablelit.families.neutrinos.event_batch import (
-    N_EVENT_FEATURES,
-    N_SENSOR_FEATURES,
-    SENSOR_AUXILIARY,
-    SENSOR_FIRST_TIME,
-    Batch,
-)
-from stablelit.families.neutrinos.networks.about_centre import (
-    N_ABOUT_CENTRE,
-    N_MOMENTS,
-    sensors_about_centre,
-    shell_moments,
-)
+from stablelit.families.neutrinos.event_batch import N_SENSOR_FEATURES, SENSOR_FIRST_TIME, Batch
+from stablelit.families.neutrinos.networks.about_centre import N_ABOUT_CENTRE, sensors_about_centre
 from stablelit.families.neutrinos.networks.accounting import (
     BACKWARD_AND_FORWARD,
     event_transformer_flops,
@@ -68,8 +57,8 @@ class HierarchicalTransformer(nn.Module):
         dropout: in the blocks.
         relative_bias: whether T2 has a `SpaceTimeBias`.
         sensor_summary: whether ``batch["sensors"]`` goes around T1.
-        about_centre: whether with it goes where a sensor is as seen from the middle of the event's light, and into
-            the summary token where light is about it; see `about_centre` and `shell_moments`.
+        about_centre: whether with it goes where a sensor is as seen from the middle of the event's light; see
+            `about_centre`.
         event_summary: whether ``batch["events"]`` goes into T2's summary token.
         qk_norm: see `SelfAttention`.
         max_pulses_per_sensor: a batch with sensors of a larger size class is refused, since T1's cost grows with the
@@ -113,16 +102,7 @@ class HierarchicalTransformer(nn.Module):
         n_features = N_SENSOR_FEATURES + N_ABOUT_CENTRE * self.about_centre
         self.sensor_embedding = FeatureEmbedding(n_features, d_model, frequencies) if summarised else None
         self.event_transformer = EventTransformer(
-            d_model,
-            event_layers,
-            heads,
-            feedforward,
-            dropout,
-            qk_norm,
-            event_summary,
-            relative_bias,
-            bias_functions,
-            n_event_features=N_EVENT_FEATURES + N_MOMENTS * self.about_centre,
+            d_model, event_layers, heads, feedforward, dropout, qk_norm, event_summary, relative_bias, bias_functions
         )
 
     @classmethod
@@ -143,22 +123,18 @@ class HierarchicalTransformer(nn.Module):
             DataError: the batch does not fit the network.
         """
         check_batch(type(self).__name__, batch, self.max_pulses_per_sensor)
-        sensors, event, events = batch["sensors"], batch["event_of_sensor"], batch["events"]
+        sensors, event = batch["sensors"], batch["event_of_sensor"]
         tokens = self.sensor_transformer(batch)
         if self.sensor_embedding is not None:
-            seen = sensors
-            if self.about_centre:
-                about = sensors_about_centre(sensors, events, event)
-                moments = shell_moments(about, 1.0 - sensors[:, SENSOR_AUXILIARY], len(events), event)
-                seen, events = torch.cat([sensors, about], dim=1), torch.cat([events, moments], dim=1)
-            tokens = tokens + self.sensor_embedding(seen)
+            about = [sensors_about_centre(sensors, batch["events"], event)] if self.about_centre else []
+            tokens = tokens + self.sensor_embedding(torch.cat([sensors, *about], dim=1))
         answer: Tensor = self.event_transformer(
             tokens,
             sensors[:, : SENSOR_FIRST_TIME + 1],
             event,
             batch["sensors_of_event"],
             batch["longest"],
-            events,
+            batch["events"],
         )
         return answer
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from stablelit.families.neutrinos.networks.about_centre import LEVEL, NEAR, SHELLS_M, about_centre, shell_moments
+from stablelit.families.neutrinos.networks.about_centre import LEVEL, NEAR, about_centre
 
 
 def cloud(n: int = 40, seed: int = 0):
@@ -52,29 +52,3 @@ def test_a_sensor_in_the_centre_and_an_event_without_weight_have_finite_gradient
     place.requires_grad_()
     about_centre(place, time, charge, torch.zeros_like(weight), events, event).sum().backward()
     assert place.grad.isfinite().all()
-
-
-def test_moments_of_shells_are_those_of_a_loop():
-    place, time, charge, weight, events, event = cloud()
-    about = about_centre(events[event, 3:6] + 0.3 * (place - 0.5), time, charge, weight, events, event)
-    found = shell_moments(about, weight, 4, event).view(4, len(SHELLS_M) + 1, 9)
-    expected, total = torch.zeros_like(found), [1.0] * 4
-    for i in range(len(place)):
-        distance = 500 * math.dist(about[i, 3:6].tolist(), (0, 0, 0))
-        shell = sum(distance >= edge for edge in SHELLS_M)
-        side, late, of = about[i, 0:3], float(about[i, 7].clamp(-1, 1)), int(event[i])
-        expected[of, shell] += torch.cat([weight[i] * side, about[i, 8] * side, weight[i] * late * side])
-        total[of] += float(weight[i])
-    for of in range(4):
-        assert torch.allclose(found[of], expected[of] / total[of], atol=1e-5)
-
-
-def test_moments_turn_with_the_event():
-    place, time, charge, weight, events, event = cloud()
-    turn = torch.linalg.qr(torch.rand(3, 3, generator=torch.Generator().manual_seed(3)))[0]
-    turned = events.clone()
-    turned[:, 3:6] = events[:, 3:6] @ turn.T
-    before = about_centre(place, time, charge, weight, events, event)
-    after = about_centre(place @ turn.T, time, charge, weight, turned, event)
-    vectors = shell_moments(before, weight, 4, event).view(4, -1, 3) @ turn.T
-    assert torch.allclose(shell_moments(after, weight, 4, event).view(4, -1, 3), vectors, atol=1e-4)
