@@ -35,23 +35,27 @@ def timed(*overrides: str) -> tuple[Outcome, float]:
     return outcome, time.process_time() - begin
 
 
+def short(steps: int) -> tuple[str, ...]:
+    """So many steps and hardly anything else."""
+    quick = ("trainer.max_epochs=1", "trainer.limit_val_batches=1", "trainer.num_sanity_val_steps=0", "test=false")
+    return (f"trainer.limit_train_batches={steps}", *quick)
+
+
 @cache
 def shipped(seed: int) -> tuple[Outcome, float]:
     # once before, so that generating the events is not in the time
-    timed(f"seed={seed}", "trainer.max_steps=1", "trainer.max_epochs=-1", "test=false", "trainer.limit_val_batches=1")
+    timed(f"seed={seed}", *short(1))
     return timed(f"seed={seed}")
 
 
 @cache
 def peer(name: str, seed: int) -> tuple[Outcome, float, int]:
     """What it came to, its CPU seconds, and its steps."""
-    short = ("trainer.max_epochs=-1", "trainer.limit_val_batches=1", "test=false")
-    few, more = (
-        timed(f"seed={seed}", *PEERS[name], f"trainer.max_steps={n}", *short)[1] for n in (FEW_STEPS, MORE_STEPS)
-    )
-    steps = max(1, round(shipped(seed)[1] * (MORE_STEPS - FEW_STEPS) / (more - few)))
-    found, seconds = timed(f"seed={seed}", *PEERS[name], f"trainer.max_steps={steps}", "trainer.max_epochs=-1")
-    return found, seconds, steps
+    ours, seconds = shipped(seed)
+    few, more = (timed(f"seed={seed}", *PEERS[name], *short(steps))[1] for steps in (FEW_STEPS, MORE_STEPS))
+    of_epoch = max(1, round(seconds / len(ours.history) * (MORE_STEPS - FEW_STEPS) / (more - few)))
+    found, took = timed(f"seed={seed}", *PEERS[name], f"trainer.limit_train_batches={of_epoch}")
+    return found, took, of_epoch * len(found.history)
 
 
 def median_of(key: str, outcomes: list[Outcome]) -> float:
