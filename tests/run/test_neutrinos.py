@@ -16,7 +16,14 @@ from stablelit.prepare import main as prepare
 from stablelit.train import main as train
 
 N_EVENTS = 600
-SMALL = ["+experiment=neutrinos", "data.batch_size=50", "trainer=cpu", "trainer.max_epochs=1", "model_summary=null"]
+SMALL = [
+    "+experiment=neutrinos",
+    "data.batch_size=50",
+    "trainer.limit_train_batches=1.0",
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+    "model_summary=null",
+]
 SMALL += ["logger=none", "model.network.d_model=16", "model.network.heads=2", "model.network.event_layers=2"]
 FEW = ["data.train=100", "data.val=40", "data.test=50"]
 PICTURES = {"angular_error_by_pulse_count", "cumulative_angular_error", "kappa_calibration", "zenith"}
