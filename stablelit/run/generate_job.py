@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from stablelit.contracts import GeneratesToFile
-from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
-from stablelit.run.annotations import complaint
+from stablelit.errors import ContractError, bad_argument
+from stablelit.run.arguments import check_arguments, values_of
 from stablelit.run.command_line import CommandLine, key_of
 from stablelit.run.environment import quiet_libraries
 from stablelit.run.output_file import output_path
@@ -32,7 +29,7 @@ def generate(argv: Sequence[str]) -> dict[str, Any]:
     quiet_libraries()
     line = CommandLine.parse(argv)
     of_config = [o for o in line.overrides if "." in key_of(o) or key_of(o) == "allow_targets"]
-    values = _values([o for o in line.overrides if o not in of_config])
+    values = values_of([o for o in line.overrides if o not in of_config])
     run = open_run(line, of_config, "generate")
     n, output = values.pop("n", 1000), values.pop("output", None)
     values.pop("run", None)
@@ -45,34 +42,8 @@ def generate(argv: Sequence[str]) -> dict[str, Any]:
             f"{type(module).__name__} cannot generate: it has no generate_to_file(path, n, seed). "
             f"The experiment {run.config.name!r} is no generative model."
         )
-    _check_arguments(module, values)
+    # self, the path and the number of samples, whatever the family calls them
+    check_arguments("generate", type(module).generate_to_file, values, type(module).__name__, 3, _OF_THE_DOOR)
     done: Mapping[str, Any] = module.generate_to_file(path, n, **values)
     print_results([], {"checkpoint": shown_path(run.checkpoint), "samples": shown_path(path), **told(done)})
     return dict(done)
-
-
-def _values(overrides: Sequence[str]) -> dict[str, Any]:
-    parser = OverridesParser.create()
-    return {o.key_or_group: o.value() for o in parser.parse_overrides(list(overrides))}
-
-
-def _check_arguments(module: GeneratesToFile, values: Mapping[str, Any]) -> None:
-    # the first two are the path and the number of samples, whatever the family calls them
-    known = list(inspect.signature(module.generate_to_file).parameters)[2:]
-    for name, value in values.items():
-        if name not in known:
-            takes = ", ".join([*_OF_THE_DOOR, *known])
-            raise ConfigurationError(
-                f"generate: unknown argument {name}={value!r}. {did_you_mean(name, [*_OF_THE_DOOR, *known])} "
-                f"{type(module).__name__} takes: {takes}."
-            )
-        wrong = complaint(value, _annotation(module, name))
-        if wrong:
-            raise ConfigurationError(f"generate: {name}={value!r}: {' '.join(wrong)}".rstrip())
-
-
-def _annotation(module: GeneratesToFile, name: str) -> Any:
-    from stablelit.run.annotations import evaluated
-
-    target = type(module).generate_to_file
-    return evaluated(inspect.signature(target).parameters[name], target)

@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from stablelit.errors import ConfigurationError, did_you_mean
-from stablelit.run.annotations import complaint, evaluated
+from stablelit.run.arguments import check_arguments, values_of
 from stablelit.run.command_line import CommandLine
 from stablelit.run.environment import quiet_libraries
 from stablelit.run.table import print_results, shown_path, told
@@ -35,10 +33,13 @@ def prepare(argv: Sequence[str]) -> dict[str, Any]:
             f"prepare: {f'{asked!r} has no preparation' if names else 'of what?'} {did_you_mean(asked, PREPARATIONS)} "
             f"Allowed: python -m stablelit.prepare FAMILY path=... output=..., FAMILY one of {', '.join(PREPARATIONS)}."
         )
-    parsed = OverridesParser.create().parse_overrides([word for word in line.overrides if "=" in word])
-    values = {override.key_or_group: override.value() for override in parsed}
+    values = values_of([word for word in line.overrides if "=" in word])
     target = _target(names[0])
-    _check_arguments(names[0], target, values)
+    check_arguments(f"prepare {names[0]}", target, values, "It")
+    known = inspect.signature(target).parameters
+    missing = [key for key, parameter in known.items() if parameter.default is parameter.empty and key not in values]
+    if missing:
+        raise ConfigurationError(f"prepare {names[0]}: give {missing[0]}=... It takes: {', '.join(known)}.")
     done = dict(target(**values))
     output = Path(done.pop("output", values["output"]))
     print_results([], {"prepared": shown_path(output), **told(done)})
@@ -49,19 +50,3 @@ def _target(name: str) -> Callable[..., Mapping[str, Any]]:
     module, _, function = PREPARATIONS[name].partition(":")
     found: Callable[..., Mapping[str, Any]] = getattr(importlib.import_module(module), function)
     return found
-
-
-def _check_arguments(name: str, target: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    known = inspect.signature(target).parameters
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigurationError(
-                f"prepare {name}: unknown argument {key}={value!r}. {did_you_mean(key, known)} It takes: "
-                f"{', '.join(known)}."
-            )
-        wrong = complaint(value, evaluated(known[key], target))
-        if wrong:
-            raise ConfigurationError(f"prepare {name}: {key}={value!r}: {' '.join(wrong)}".rstrip())
-    missing = [key for key, parameter in known.items() if parameter.default is parameter.empty and key not in values]
-    if missing:
-        raise ConfigurationError(f"prepare {name}: give {missing[0]}=... It takes: {', '.join(known)}.")

@@ -97,7 +97,7 @@ def test_every_debug_file_fits_an_experiment(debug):
 )
 def test_every_file_of_a_group_is_free_of_mistakes(group, name):
     if (group, name) == ("logger", "wandb"):
-        pytest.importorskip("wandb")
+        pytest.importorskip("wandb", reason="wandb is an optional dependency: stablelit[wandb]")
     chosen = f"[default,{name}]" if group == "callbacks" and name != "none" else name
     check_configuration(shipped("+experiment=jets", f"{group}={chosen}"))
 

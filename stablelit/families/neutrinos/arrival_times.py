@@ -16,14 +16,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stablelit.families.neutrinos.light_in_ice import GROUP_INDEX, SPEED_OF_LIGHT
 from stablelit.families.neutrinos.light_yield import ABSORPTION_M, SIN_CHERENKOV, TAN_CHERENKOV
 from stablelit.families.neutrinos.particles import Particles
 
-LIGHT_SPEED_M_PER_NS = 0.299792458
-GROUP_INDEX = 1.36
 SCATTERING_M, SCATTERING_TIME_NS = 33.3, 557.0
 JITTER_NS = 3.0
-DELAY_SCALE_NS = 1.0 / (1.0 / SCATTERING_TIME_NS + LIGHT_SPEED_M_PER_NS / GROUP_INDEX / ABSORPTION_M)
+DELAY_SCALE_NS = 1.0 / (1.0 / SCATTERING_TIME_NS + SPEED_OF_LIGHT / GROUP_INDEX / ABSORPTION_M)
 
 Floats = NDArray[np.float64]
 
@@ -46,8 +45,8 @@ def unscattered_arrival(
     squared = np.einsum("pi,pi->p", away, away)
     across = np.sqrt(np.maximum(squared - along * along, 0.0))
     distance, is_track = np.sqrt(squared), particles.is_track[particle]
-    of_track = (along + across * TAN_CHERENKOV) / LIGHT_SPEED_M_PER_NS
-    of_cascade = distance * (GROUP_INDEX / LIGHT_SPEED_M_PER_NS)
+    of_track = (along + across * TAN_CHERENKOV) / SPEED_OF_LIGHT
+    of_cascade = distance * (GROUP_INDEX / SPEED_OF_LIGHT)
     return np.where(is_track, of_track, of_cascade), np.where(is_track, across / SIN_CHERENKOV, distance)
 
 

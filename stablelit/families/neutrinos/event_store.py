@@ -15,6 +15,7 @@ auto       packed: memmap; below the limit:       says which, why, and with whic
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -33,7 +34,7 @@ Say = Callable[[str], None]
 _CELLS = 1 << 24
 
 
-class EventStore:
+class EventStore(ABC):
     """E events of which any may be asked for.
 
     Attributes:
@@ -47,9 +48,9 @@ class EventStore:
     cache_size: int | None = None
     loads: int = 0
 
+    @abstractmethod
     def gather(self, indices: NDArray[np.int64]) -> PulseEvents:
         """The events at these places of the table, in that order."""
-        raise NotImplementedError
 
     def sensor_count(self) -> NDArray[np.int64] | None:
         """Distinct sensors of each event, ``(E,)``; None where that would cost reading the files."""

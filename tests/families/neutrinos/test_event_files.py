@@ -11,7 +11,7 @@ from stablelit.families.neutrinos.event_files import write_kaggle_files
 from stablelit.families.neutrinos.generator import generate_events, write_event_files
 from stablelit.families.neutrinos.geometry import DetectorGeometry, hexagonal_detector, read_geometry
 
-pq = pytest.importorskip("pyarrow.parquet")
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an optional dependency: stablelit[parquet]")
 GEOMETRY = hexagonal_detector()
 
 
@@ -50,7 +50,9 @@ def test_pandas_finds_the_index(folder):
     told = json.loads(pq.read_schema(path).metadata[b"pandas"])
     assert told["index_columns"] == ["event_id"]
     assert [c["name"] for c in told["columns"]] == pq.read_schema(path).names
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip(
+        "pandas", reason="pandas, which the competition's files were written with, is no dependency"
+    )
     frame = pandas.read_parquet(path)
     assert frame.index.name == "event_id"
     assert list(frame.columns) == ["sensor_id", "time", "charge", "auxiliary"]

@@ -14,7 +14,7 @@ def csv_file(tmp_path, text, name="sensor_geometry.csv"):
 
 
 def parquet_file(tmp_path, columns, name="table.parquet"):
-    pa = pytest.importorskip("pyarrow")
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is an optional dependency: stablelit[parquet]")
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table(columns), tmp_path / name)
@@ -72,7 +72,7 @@ def test_strings_of_another_detector_are_found_by_equal_x_and_y(tmp_path):
 
 
 def test_graphnets_table_of_icecube_is_moved_up_to_the_detectors_centre(test_data):
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="pyarrow is an optional dependency: stablelit[parquet]")
     geometry = read_geometry(test_data / "neutrinos" / "icecube_geometry.parquet")
     assert np.allclose(geometry.position[0], [-256.14, -521.08, 496.03], atol=1e-3)
     assert geometry.position[:, 2].max() == pytest.approx(524.56, abs=1e-2)
@@ -124,7 +124,7 @@ def test_files_that_are_no_geometry_are_refused(tmp_path):
     (tmp_path / "picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe\x00")
     with pytest.raises(DataError, match="cannot be read as csv"):
         read_geometry(tmp_path / "picture.csv")
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="pyarrow is an optional dependency: stablelit[parquet]")
     with pytest.raises(DataError, match="cannot be read as parquet"):
         read_geometry(csv_file(tmp_path, "sensor_id,x,y,z\n", "text.parquet"))
     with pytest.raises(DataError, match="no column 'sensor_pos_y'"):

@@ -31,7 +31,7 @@ def test_a_csv_file_has_the_competition_s_header_and_every_digit(predicted, tmp_
 
 
 def test_a_parquet_file_has_the_same_columns(predicted, tmp_path):
-    pq = pytest.importorskip("pyarrow.parquet")
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an optional dependency: stablelit[parquet]")
     table = pq.read_table(write_submission(tmp_path / "submission.parquet", *predicted))
     assert [str(field.type) for field in table.schema] == ["int64", "double", "double"]
     for name, column in zip(("event_id", "azimuth", "zenith"), predicted, strict=True):

@@ -19,11 +19,9 @@ from stablelit.families.neutrinos.event_batch import (
     SENSOR_CHARGE,
     SENSOR_FIRST_TIME,
 )
-from stablelit.families.neutrinos.networks.event_transformer import SPEED_OF_LIGHT
+from stablelit.families.neutrinos.light_in_ice import GROUP_INDEX, SPEED_OF_LIGHT
 
 N_ABOUT_CENTRE = 12
-GROUP_INDEX = 1.36
-"""Of ice, for the speed at which light travels in it."""
 NEAR, LATEST = 0.02, 5.0
 ATTENUATION = 60.0 / METRES
 """Over which light from a point loses a factor e in ice, scattered and absorbed, about."""

@@ -7,13 +7,11 @@ from torch import Tensor, nn
 
 from stablelit.errors import bad_argument
 from stablelit.families.neutrinos.event_batch import METRES, N_EVENT_FEATURES, NANOSECONDS
+from stablelit.families.neutrinos.light_in_ice import SPEED_OF_LIGHT
 from stablelit.families.neutrinos.networks.padding import is_row, ranks_in_group, to_places
 from stablelit.families.neutrinos.networks.relative_bias import SpaceTimeBias
 from stablelit.functional.schedules import check_count, check_flag
 from stablelit.nn import SelfAttention, TransformerBlock
-
-SPEED_OF_LIGHT = 0.299792458
-"""m/ns, in vacuum."""
 
 
 class EventTransformer(nn.Module):
