@@ -1,9 +1,16 @@
 """Optimizers and learning-rate schedules that the families share."""
 
-from stablelit.optim.build import build_optimizers
+from stablelit.optim.build import build_optimizers, check_factories
 from stablelit.optim.plateau import plateau_schedule
 from stablelit.optim.rescale import scale_learning_rates
 from stablelit.optim.restarts import restarts_schedule
 from stablelit.optim.warmup import warmup_schedule
 
-__all__ = ["build_optimizers", "plateau_schedule", "restarts_schedule", "scale_learning_rates", "warmup_schedule"]
+__all__ = [
+    "build_optimizers",
+    "check_factories",
+    "plateau_schedule",
+    "restarts_schedule",
+    "scale_learning_rates",
+    "warmup_schedule",
+]

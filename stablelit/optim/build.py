@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from stablelit.errors import bad_argument
 from stablelit.optim.plateau import MonitoredPlateau
 
 OptimizerFactory = Callable[..., Optimizer]
@@ -44,6 +45,17 @@ def build_optimizers(
         told = {"scheduler": scheduler, "interval": "epoch", "frequency": every, "monitor": scheduler.monitor}
         return {"optimizer": built, "lr_scheduler": told}
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def check_factories(owner: str, **factories: object) -> None:
+    """Raises unless each is None or can be called.
+
+    Raises:
+        ConfigurationError: anything else, such as the optimizer itself.
+    """
+    for name, factory in factories.items():
+        if factory is not None and not callable(factory):
+            raise bad_argument(owner, name, factory, "a function (functools.partial of a class) or None")
 
 
 def planned_steps(trainer: Any) -> int | float:

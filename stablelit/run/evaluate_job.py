@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch import seed_everything
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import open_dict
 
 from stablelit.errors import ContractError
-from stablelit.run.build import build_data, build_module, build_trainer
-from stablelit.run.checkpoint import read_checkpoint, require_match
 from stablelit.run.command_line import CommandLine, key_of
 from stablelit.run.environment import quiet_libraries
 from stablelit.run.record import numbers
-from stablelit.run.saved_run import open_run
+from stablelit.run.saved_run import loading, open_run, parts_beside
 from stablelit.run.summary import code_identity, data_identity, plain, versions
 from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
 
@@ -45,16 +41,12 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     pictures = run.directory / "figures" / path.stem
     # callbacks that act on a test keep acting; what they write beside pictures goes where nobody sees it
     with tempfile.TemporaryDirectory(prefix="stablelit-") as scratch, open_dict(config):
-        config.run_dir, config.logger, config.model_summary = scratch, None, None
-        trainer = build_trainer(config, Path(scratch), [], leave_out=(Checkpoint,))
-        datamodule, module = build_data(config), build_module(config)
+        trainer, datamodule, module = parts_beside(run, scratch)
         if not is_overridden("test_step", module):
             raise ContractError(f"{type(module).__name__} has no test_step, so there is nothing to evaluate.")
-        require_match(read_checkpoint(run.checkpoint), module, run.checkpoint)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
+        with loading(run, module) as checkpoint:
             results = trainer.test(
-                module, datamodule=datamodule, ckpt_path=str(run.checkpoint), weights_only=True, verbose=False
+                module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
             )
         drawn = Path(scratch) / "figures" / "test"
         if trainer.is_global_zero and drawn.is_dir():

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import open_dict
 
 from stablelit.contracts import PredictsToFile
 from stablelit.errors import ConfigurationError, ContractError
-from stablelit.run.build import build_data, build_module, build_trainer
-from stablelit.run.checkpoint import read_checkpoint, require_match
 from stablelit.run.command_line import CommandLine, key_of
 from stablelit.run.environment import quiet_libraries
 from stablelit.run.output_file import output_path
-from stablelit.run.saved_run import open_run
+from stablelit.run.saved_run import loading, open_run, parts_beside
 from stablelit.run.table import print_results, shown_path, told
 
 _OF_THE_DOOR = ("run", "output")
@@ -42,20 +37,16 @@ def predict(argv: Sequence[str]) -> dict[str, Any]:
     path = output_path(line.value("output"))
     config = run.config
     with tempfile.TemporaryDirectory(prefix="stablelit-") as scratch, open_dict(config):
-        config.run_dir, config.logger, config.model_summary = scratch, None, None
         config.trainer.devices, config.trainer.strategy = 1, "auto"
-        trainer = build_trainer(config, Path(scratch), [], leave_out=(Checkpoint,))
-        datamodule, module = build_data(config), build_module(config)
+        trainer, datamodule, module = parts_beside(run, scratch)
         able = isinstance(module, PredictsToFile) and callable(module.write_predictions)
         if not (able and is_overridden("predict_step", module)):
             raise ContractError(
                 f"{type(module).__name__} cannot predict into a file: it has no predict_step with "
                 f"write_predictions(predictions, path). The experiment {config.name!r} has nothing to write."
             )
-        require_match(read_checkpoint(run.checkpoint), module, run.checkpoint)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
-            batches = trainer.predict(module, datamodule=datamodule, ckpt_path=str(run.checkpoint), weights_only=True)
+        with loading(run, module) as checkpoint:
+            batches = trainer.predict(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     if not batches:
         raise ConfigurationError("predict: the data have nothing to predict. Look at data.path and the test split.")
     done = dict(module.write_predictions(batches, path))

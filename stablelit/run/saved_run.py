@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 
 from stablelit.errors import ConfigurationError
-from stablelit.run.build import build_module
+from stablelit.run.build import build_data, build_module, build_trainer
 from stablelit.run.checkpoint import locate_run, read_checkpoint, require_match
 from stablelit.run.command_line import CommandLine
 from stablelit.run.compose import compose_saved_run
@@ -61,3 +64,27 @@ def trained_module(run: SavedRun) -> tuple[pl.LightningModule, dict[str, Any]]:
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
     return module.eval(), checkpoint
+
+
+def parts_beside(run: SavedRun, scratch: str) -> tuple[pl.Trainer, pl.LightningDataModule, pl.LightningModule]:
+    """Trainer, data and module of a run without its loggers and checkpoints; callbacks write into `scratch`.
+
+    The configuration must be open for new keys.
+    """
+    config = run.config
+    config.run_dir, config.logger, config.model_summary = scratch, None, None
+    trainer = build_trainer(config, Path(scratch), [], leave_out=(Checkpoint,))
+    return trainer, build_data(config), build_module(config)
+
+
+@contextmanager
+def loading(run: SavedRun, module: pl.LightningModule) -> Iterator[str]:
+    """The checkpoint's path for a Trainer, which inside says nothing of callbacks that are left out.
+
+    Raises:
+        ConfigurationError: the checkpoint is damaged or is of another model.
+    """
+    require_match(read_checkpoint(run.checkpoint), module, run.checkpoint)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
+        yield str(run.checkpoint)

@@ -33,7 +33,7 @@ from stablelit.families.jets.network import HypergraphVAE
 from stablelit.findings import FindingReporter
 from stablelit.functional.kl import gaussian_kl_per_dim
 from stablelit.functional.schedules import check_number
-from stablelit.optim import build_optimizers
+from stablelit.optim import build_optimizers, check_factories
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,9 +125,7 @@ class JetVAE(GeneratesJets):
         for name in augment:
             if name not in AUGMENTATIONS:
                 raise bad_argument(owner, "augment", name, ", ".join(AUGMENTATIONS), did_you_mean(name, AUGMENTATIONS))
-        for name, factory in (("optimizer", optimizer), ("lr_schedule", lr_schedule)):
-            if factory is not None and not callable(factory):
-                raise bad_argument(owner, name, factory, "a function (functools.partial of a class) or None")
+        check_factories(owner, optimizer=optimizer, lr_schedule=lr_schedule)
         test_metrics = list(checked_groups(owner, "test_metrics", test_metrics))
         decoder = decoder if isinstance(decoder, str) else dict(decoder)
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])

@@ -41,7 +41,7 @@ from stablelit.families.neutrinos.networks import DirectionHead, EnergyHead, Tra
 from stablelit.families.neutrinos.submission import write_submission
 from stablelit.findings import FindingReporter
 from stablelit.functional.schedules import check_number
-from stablelit.optim import build_optimizers
+from stablelit.optim import build_optimizers, check_factories
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,9 +115,7 @@ class NeutrinoDirection(LightningModule):
         for name in augment:
             if name not in AUGMENTATIONS:
                 raise bad_argument(owner, "augment", name, ", ".join(AUGMENTATIONS), did_you_mean(name, AUGMENTATIONS))
-        for name, factory in (("optimizer", optimizer), ("lr_schedule", lr_schedule)):
-            if factory is not None and not callable(factory):
-                raise bad_argument(owner, name, factory, "a function (functools.partial of a class) or None")
+        check_factories(owner, optimizer=optimizer, lr_schedule=lr_schedule)
         network = dict(network) if isinstance(network, Mapping) else network
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
         self.learning_rate = learning_rate
