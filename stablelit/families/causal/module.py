@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stablelit.errors import bad_argument
 from stablelit.families.causal.domain import DomainKeeper
 from stablelit.families.causal.estimate import GraphEstimator, search_score
 from stablelit.families.causal.evaluation import test_scores, validation_scores
@@ -40,7 +39,7 @@ from stablelit.families.causal.path_history import PathHistory
 from stablelit.families.causal.statistics import TrainingStatistics
 from stablelit.findings import FindingReporter
 from stablelit.functional.schedules import check_count, check_number
-from stablelit.optim import build_optimizers
+from stablelit.optim import build_optimizers, check_factories
 from stablelit.optim.build import planned_steps
 
 _OWNER = "StructureLearner"
@@ -132,9 +131,7 @@ class StructureLearner(KnowsItsGraph):
         check_number(_OWNER, "penalty", penalty, at_least=0.0)
         for name, count in (("restarts", restarts or 0), ("bootstrap", bootstrap), ("seed", seed)):
             check_count(_OWNER, name, count, 0)
-        for name, factory in (("optimizer", optimizer), ("lr_schedule", lr_schedule)):
-            if factory is not None and not callable(factory):
-                raise bad_argument(_OWNER, name, factory, "a function (functools.partial of a class) or None")
+        check_factories(_OWNER, optimizer=optimizer, lr_schedule=lr_schedule)
         mechanism_name(mechanism)
         # plain lists and dictionaries, whatever came: a checkpoint with anything else does not load with weights_only
         names = None if names is None else [str(name) for name in names]
