@@ -157,8 +157,8 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
             except StopIteration:
                 place.over = True
                 return
-            except RuntimeError as error:
-                if "DataLoader worker (pid" in str(error):
+            except (RuntimeError, OSError, EOFError) as error:
+                if self._is_of_a_dead_worker(error):
                     raise self._worker_died(error) from error
                 raise
             out += 1
@@ -190,10 +190,20 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
                 f"batch_size={self._samples_per_batch()} with drop_last=True. Use a smaller batch or drop_last=False."
             )
 
-    def _worker_died(self, error: RuntimeError) -> RuntimeError:
+    def _is_of_a_dead_worker(self, error: Exception) -> bool:
+        """Whether torch noticed that a worker is gone, or the connection that its tensors come through broke.
+
+        What a data set raises inside a worker is raised again with the worker named, whatever its type.
+        """
+        if isinstance(error, RuntimeError):
+            return "DataLoader worker (pid" in str(error)
+        broken = isinstance(error, (ConnectionError, EOFError, FileNotFoundError))
+        return broken and self.num_workers > 0 and "in DataLoader worker process" not in str(error)
+
+    def _worker_died(self, error: Exception) -> RuntimeError:
         return RuntimeError(
             f"ShuffleDataLoader: a worker process died after batch {self._batches_out} of epoch {self._epoch} "
-            f"({error}). Mostly it was killed for want of memory (fewer workers, smaller batches) or by a crash in "
+            f"({error or type(error).__name__}). Mostly it was killed for want of memory (fewer workers, smaller batches) or by a crash in "
             f"native code (num_workers=0 shows where). A run resumed from its last checkpoint continues exactly."
         )
 

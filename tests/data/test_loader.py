@@ -205,6 +205,28 @@ def test_a_worker_that_dies_is_reported_with_the_place_and_what_to_do():
     assert loader.state_dict()["batches"] <= 1
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "gone")])
+def test_a_worker_that_dies_while_its_tensors_are_handed_over_is_reported_too(monkeypatch, error):
+    def broken(self):
+        raise error
+
+    monkeypatch.setattr(torch.utils.data.dataloader._MultiProcessingDataLoaderIter, "_next_data", broken)
+    with pytest.raises(RuntimeError, match="a worker process died after batch 0 of epoch 0.*num_workers=0"):
+        next(iter(loader_of(num_workers=1)))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError, FileNotFoundError])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_connection_of_the_data_set_is_not_taken_for_a_dead_worker(error, workers):
+    class Remote(TensorDataset):
+        def __getitem__(self, index):
+            raise error("the store of the data set is gone")
+
+    data = Remote(torch.arange(23))
+    with pytest.raises(error, match="the store of the data set is gone"):
+        next(iter(ShuffleDataLoader(data, sampler=ShuffleSampler(data), num_workers=workers)))
+
+
 def test_an_error_of_the_data_set_comes_through_as_it_is():
     class Broken(TensorDataset):
         def __getitem__(self, index):
