@@ -203,8 +203,9 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
     def _worker_died(self, error: Exception) -> RuntimeError:
         return RuntimeError(
             f"ShuffleDataLoader: a worker process died after batch {self._batches_out} of epoch {self._epoch} "
-            f"({error or type(error).__name__}). Mostly it was killed for want of memory (fewer workers, smaller batches) or by a crash in "
-            f"native code (num_workers=0 shows where). A run resumed from its last checkpoint continues exactly."
+            f"({error or type(error).__name__}). Mostly it was killed for want of memory (fewer workers, smaller "
+            f"batches) or by a crash in native code (num_workers=0 shows where). A run resumed from its last "
+            f"checkpoint continues exactly."
         )
 
     def state_dict(self) -> dict[str, Any]:
