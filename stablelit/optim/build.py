@@ -27,7 +27,8 @@ def build_optimizers(
 
     Args:
         module: a LightningModule attached to a Trainer (whose length the schedule needs).
-        optimizer: takes parameters and ``lr=``; None is AdamW with weight decay 1e-4.
+        optimizer: takes parameters and ``lr=`` (pairs of name and parameter, if it says `takes_names`); None is AdamW
+            with weight decay 1e-4.
         lr_schedule: takes the optimizer and ``total_steps=``, or None for a constant rate.
         learning_rate: the peak rate. It is the module's own attribute, so that Lightning's finder can set it.
 
@@ -35,7 +36,9 @@ def build_optimizers(
         Lightning's dictionary form.
     """
     make = optimizer if optimizer is not None else _adamw
-    built = make([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    takes_names = getattr(getattr(make, "func", make), "takes_names", False)
+    built = make(named if takes_names else [p for _, p in named], lr=learning_rate)
     if lr_schedule is None:
         return {"optimizer": built}
     scheduler = lr_schedule(built, total_steps=planned_steps(module.trainer))

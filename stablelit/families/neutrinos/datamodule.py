@@ -53,6 +53,8 @@ class NeutrinoDataModule(LightningDataModule):
         max_tokens: most sensors of a padded training batch, in place of a fixed number of events; needs `bucket`.
         max_pulses: of an event; HLC pulses are kept first.
         max_pulses_per_sensor: of a sensor in an event.
+        max_auxiliary: auxiliary pulses of an event that has HLC ones, spread evenly over its time; None does not
+            limit them. Summaries of sensors and events are of all pulses all the same.
         shuffle: "full", "block" (files in a random order, some mixed at a time), "sequential", or "auto": block where
             files are read again and again, otherwise full.
         bucket: whether events with like numbers of sensors share a batch, which saves padding.
@@ -91,6 +93,7 @@ class NeutrinoDataModule(LightningDataModule):
         max_tokens: int | None = None,
         max_pulses: int = 512,
         max_pulses_per_sensor: int = 64,
+        max_auxiliary: int | None = None,
         shuffle: Shuffle = "auto",
         bucket: bool = True,
         cache: Cache = "auto",
@@ -133,6 +136,7 @@ class NeutrinoDataModule(LightningDataModule):
             check_number(_OWNER, "memory_limit_gb", memory_limit_gb, at_least=0.0),
             check_count(_OWNER, "max_pulses", max_pulses, 1),
             check_count(_OWNER, "max_pulses_per_sensor", max_pulses_per_sensor, 1),
+            None if max_auxiliary is None else check_count(_OWNER, "max_auxiliary", max_auxiliary, 0),
         )
         self.bucket = check_flag(_OWNER, "bucket", bucket)
         self.max_tokens = None if max_tokens is None else check_count(_OWNER, "max_tokens", max_tokens, 1)
@@ -285,8 +289,7 @@ class NeutrinoDataModule(LightningDataModule):
         source = open_source(self.path, self.format, geometry=self.reading["geometry"], split="test")
         tell_of(source)
         every = np.arange(len(source.table))
-        store, most = self.storing.store(source, every), (self.storing.max_pulses, self.storing.max_pulses_per_sensor)
-        return EventDataset(store, every, every, source.geometry, *most)
+        return EventDataset(self.storing.store(source, every), every, every, source.geometry, *self.storing.most)
 
     @property
     def _events(self) -> OpenedEvents:

@@ -28,7 +28,8 @@ class EventDataset(Dataset[Batch]):
         geometry: the detector.
         max_pulses: of an event; see `assemble`.
         max_pulses_per_sensor: of a sensor in an event.
-        sensor_count: distinct sensors of the store's events, where they are known.
+        max_auxiliary: auxiliary pulses of an event that has HLC ones; None does not limit them.
+        sensor_count: distinct sensors of the store's events that are used, where they are known.
 
     Attributes:
         chunk_sizes: events of each file, or of each stretch of a packed folder.
@@ -48,6 +49,7 @@ class EventDataset(Dataset[Batch]):
         geometry: DetectorGeometry,
         max_pulses: int = 512,
         max_pulses_per_sensor: int = 64,
+        max_auxiliary: int | None = None,
         sensor_count: NDArray[np.int64] | None = None,
     ) -> None:
         self.store = store
@@ -57,6 +59,9 @@ class EventDataset(Dataset[Batch]):
         self.geometry = geometry
         self.max_pulses = check_count("EventDataset", "max_pulses", max_pulses, 1)
         self.max_pulses_per_sensor = check_count("EventDataset", "max_pulses_per_sensor", max_pulses_per_sensor, 1)
+        self.max_auxiliary = max_auxiliary
+        if max_auxiliary is not None:
+            check_count("EventDataset", "max_auxiliary", max_auxiliary, 0)
         tokens = store.table.pulse_count if sensor_count is None else sensor_count
         self.lengths: NDArray[np.int64] = np.minimum(tokens[self.rows], self.max_pulses)
         self.cache_size = store.cache_size
@@ -74,8 +79,9 @@ class EventDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         chosen = np.asarray(indices, dtype=np.int64)
         events = self.store.gather(self.rows[chosen])
-        position, deep_core = self.geometry.position, self.geometry.deep_core
-        return assemble(events, self.places[chosen], position, deep_core, self.max_pulses, self.max_pulses_per_sensor)
+        where = self.geometry.position, self.geometry.deep_core
+        most = self.max_pulses, self.max_pulses_per_sensor, self.max_auxiliary
+        return assemble(events, self.places[chosen], *where, *most)
 
     @property
     def chunk_loads(self) -> int:

@@ -61,6 +61,7 @@ def assemble(
     deep_core: NDArray[np.bool_],
     max_pulses: int = 512,
     max_pulses_per_sensor: int = 64,
+    max_auxiliary: int | None = None,
 ) -> Batch:
     """The batch of some events, each with one pulse at least.
 
@@ -75,13 +76,14 @@ def assemble(
         deep_core: ``(S,)``, which are DeepCore's, whose efficiency is higher.
         max_pulses: of an event.
         max_pulses_per_sensor: of a sensor in an event.
+        max_auxiliary: auxiliary ones of an event that has HLC ones; None takes as many as find a place.
     """
     n = len(events)
     event = np.repeat(np.arange(n), events.pulse_count)
     n_hlc = np.bincount(event, weights=~events.auxiliary, minlength=n).astype(np.int64)
     reference = _reference_time(events, n_hlc)
     order, counts = by_sensor(event, events.sensor, events.time, len(position))
-    keep = kept_pulses(events, order, counts, max_pulses, max_pulses_per_sensor)
+    keep = kept_pulses(events, order, counts, max_pulses, max_pulses_per_sensor, max_auxiliary)
 
     where = position / METRES
     event, sensor = event[order], events.sensor[order]

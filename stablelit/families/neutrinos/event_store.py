@@ -52,8 +52,13 @@ class EventStore(ABC):
     def gather(self, indices: NDArray[np.int64]) -> PulseEvents:
         """The events at these places of the table, in that order."""
 
-    def sensor_count(self) -> NDArray[np.int64] | None:
-        """Distinct sensors of each event, ``(E,)``; None where that would cost reading the files."""
+    def sensor_count(self, max_auxiliary: int | None = None) -> NDArray[np.int64] | None:
+        """Distinct sensors of each event, ``(E,)``; None where that would cost reading the files.
+
+        Args:
+            max_auxiliary: auxiliary pulses that are used of an event that has HLC ones, where that is limited. The
+                answer is then an upper limit: of what is packed it is that of all pulses.
+        """
         return None
 
 
@@ -83,9 +88,13 @@ class MemoryStore(EventStore):
         """The events at these places of the table, in that order."""
         return self.events.take(indices)
 
-    def sensor_count(self) -> NDArray[np.int64]:
-        """Distinct sensors of each event, ``(E,)``."""
-        return distinct_sensors(self.events, self._n_sensors)
+    def sensor_count(self, max_auxiliary: int | None = None) -> NDArray[np.int64]:
+        """Distinct sensors of each event, ``(E,)``; see `EventStore.sensor_count`."""
+        counts = distinct_sensors(self.events, self._n_sensors)
+        if max_auxiliary is None:
+            return counts
+        in_hlc = distinct_sensors(self.events, self._n_sensors, ~self.events.auxiliary)
+        return np.where(in_hlc > 0, np.minimum(in_hlc + max_auxiliary, counts), counts)
 
 
 class PackedStore(EventStore):
@@ -108,8 +117,8 @@ class PackedStore(EventStore):
         """The events at these places of the table, in that order."""
         return self.source.events.take(self._places[indices])
 
-    def sensor_count(self) -> NDArray[np.int64]:
-        """Distinct sensors of each event, ``(E,)``."""
+    def sensor_count(self, max_auxiliary: int | None = None) -> NDArray[np.int64]:
+        """Distinct sensors of each event, ``(E,)``; see `EventStore.sensor_count`."""
         return self._sensor_count
 
 
@@ -228,14 +237,18 @@ def choose_store(
     return FileStore(source, indices, cache_files)
 
 
-def distinct_sensors(events: PulseEvents, n_sensors: int) -> NDArray[np.int64]:
-    """How many sensors each event has hit, ``(E,)``."""
+def distinct_sensors(events: PulseEvents, n_sensors: int, use: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """How many sensors each event has hit, ``(E,)``; by the pulses of `use` ``(P,)`` alone, where it is given."""
     counts = np.empty(len(events), dtype=np.int64)
     step = max(1, _CELLS // n_sensors)
     for at in range(0, len(events), step):
         begin = events.begin[at : at + step + 1]
         hit = np.zeros((len(begin) - 1, n_sensors), dtype=bool)
-        hit[np.repeat(np.arange(len(begin) - 1), np.diff(begin)), events.sensor[begin[0] : begin[-1]]] = True
+        event, sensor = np.repeat(np.arange(len(begin) - 1), np.diff(begin)), events.sensor[begin[0] : begin[-1]]
+        if use is not None:
+            chosen = use[begin[0] : begin[-1]]
+            event, sensor = event[chosen], sensor[chosen]
+        hit[event, sensor] = True
         counts[at : at + step] = np.count_nonzero(hit, axis=1)
     return counts
 

@@ -28,6 +28,7 @@ class Storing:
         memory_limit_gb: up to how much ``cache="auto"`` keeps in memory, GB.
         max_pulses: of an event; see `assemble`.
         max_pulses_per_sensor: of a sensor in an event.
+        max_auxiliary: of an event that has HLC pulses; None does not limit them.
     """
 
     cache: Cache
@@ -35,6 +36,12 @@ class Storing:
     memory_limit_gb: float
     max_pulses: int
     max_pulses_per_sensor: int
+    max_auxiliary: int | None = None
+
+    @property
+    def most(self) -> tuple[int, int, int | None]:
+        """The three limits in the order of `assemble`."""
+        return self.max_pulses, self.max_pulses_per_sensor, self.max_auxiliary
 
     def store(self, source: EventSource, indices: NDArray[np.int64]) -> EventStore:
         """A store for some events of a source; says which, and what was found in the pulses that were read."""
@@ -73,8 +80,8 @@ class OpenedEvents:
 
     @cached_property
     def sensor_count(self) -> NDArray[np.int64] | None:
-        """Distinct sensors of the kept events; None where that would cost reading the files."""
-        return self.store.sensor_count()
+        """Distinct sensors of the kept events that are used; None where that would cost reading the files."""
+        return self.store.sensor_count(self.storing.max_auxiliary)
 
     @property
     def n_cut(self) -> int:
@@ -85,8 +92,8 @@ class OpenedEvents:
         """The events of a split."""
         places = self.splits[split]
         rows = np.searchsorted(self.kept, places)
-        geometry, most = self.source.geometry, (self.storing.max_pulses, self.storing.max_pulses_per_sensor)
-        return EventDataset(self.store, rows, places, geometry, *most, sensor_count=self.sensor_count)
+        most = self.storing.most
+        return EventDataset(self.store, rows, places, self.source.geometry, *most, sensor_count=self.sensor_count)
 
     def identity(self) -> dict[str, Any]:
         """What data these are, and how they are used."""
@@ -95,6 +102,7 @@ class OpenedEvents:
             "cache": self.store.policy,
             "max_pulses": self.storing.max_pulses,
             "max_pulses_per_sensor": self.storing.max_pulses_per_sensor,
+            "max_auxiliary": self.storing.max_auxiliary,
             "n_empty": self.source.n_empty,
             "n_cut": self.n_cut,
             "splits": {name: len(places) for name, places in self.splits.items()},

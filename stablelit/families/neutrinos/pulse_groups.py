@@ -40,6 +40,7 @@ def kept_pulses(
     counts: NDArray[np.int64],
     max_pulses: int,
     max_pulses_per_sensor: int,
+    max_auxiliary: int | None = None,
 ) -> NDArray[np.bool_] | None:
     """Which pulses are kept, ``(P,)`` in the order of `order`; None where all are.
 
@@ -51,6 +52,7 @@ def kept_pulses(
         counts: ``(D,)`` of `by_sensor`.
         max_pulses: of an event.
         max_pulses_per_sensor: of a sensor in an event.
+        max_auxiliary: see `within_cap`.
     """
     keep = None
     if counts.max() > max_pulses_per_sensor:
@@ -59,14 +61,16 @@ def kept_pulses(
         keep[order] = rank < max_pulses_per_sensor
     rows = np.arange(len(order)) if keep is None else np.flatnonzero(keep)
     begin = np.searchsorted(rows, events.begin)
-    within = within_cap(events.auxiliary[rows], begin, max_pulses)
+    within = within_cap(events.auxiliary[rows], begin, max_pulses, max_auxiliary)
     if within is not None:
         keep = np.zeros(len(order), dtype=bool)
         keep[rows[within]] = True
     return None if keep is None else keep[order]
 
 
-def within_cap(auxiliary: NDArray[np.bool_], begin: NDArray[np.int64], max_pulses: int) -> NDArray[np.int64] | None:
+def within_cap(
+    auxiliary: NDArray[np.bool_], begin: NDArray[np.int64], max_pulses: int, max_auxiliary: int | None = None
+) -> NDArray[np.int64] | None:
     """The rows of pulses that are kept, HLC before auxiliary; None where all are.
 
     Where not all of a kind find a place, those kept are spread evenly over its order.
@@ -75,9 +79,14 @@ def within_cap(auxiliary: NDArray[np.bool_], begin: NDArray[np.int64], max_pulse
         auxiliary: ``(P,)``.
         begin: ``(B + 1,)``, where events begin.
         max_pulses: of an event.
+        max_auxiliary: auxiliary ones of an event that has HLC ones; None takes as many as find a place.
     """
     counts = np.diff(begin)
-    long = np.flatnonzero(counts > max_pulses)
+    n_auxiliary = np.diff(np.concatenate([[0], np.cumsum(auxiliary)])[begin])
+    most = np.full(len(counts), max_pulses)
+    if max_auxiliary is not None:
+        most[n_auxiliary < counts] = min(max_auxiliary, max_pulses)
+    long = np.flatnonzero((counts > max_pulses) | (n_auxiliary > most))
     if not len(long):
         return None
     keep = np.ones(begin[-1], dtype=bool)
@@ -88,7 +97,7 @@ def within_cap(auxiliary: NDArray[np.bool_], begin: NDArray[np.int64], max_pulse
     hlc_places = np.minimum(n_hlc, max_pulses)
     for kind, places, total in (
         (False, hlc_places, n_hlc),
-        (True, max_pulses - hlc_places, counts[long] - n_hlc),
+        (True, np.minimum(max_pulses - hlc_places, most[long]), counts[long] - n_hlc),
     ):
         mine = flag == kind
         before = np.cumsum(mine) - mine

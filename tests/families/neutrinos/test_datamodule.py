@@ -273,6 +273,7 @@ def test_workers_give_the_same_batches(module_of, workers):
         ({"max_events": 0}, "max_events=0"),
         ({"max_pulses": 0}, "max_pulses=0"),
         ({"max_pulses_per_sensor": 0}, "max_pulses_per_sensor=0"),
+        ({"max_auxiliary": -1}, "max_auxiliary=-1"),
         ({"shuffle": "ful"}, "shuffle='ful'.*Did you mean 'full'"),
         ({"bucket": "no"}, "bucket='no'"),
         ({"cache": "ram"}, "cache='ram'"),

@@ -17,6 +17,7 @@ from stablelit.families.neutrinos.event_batch import (
     METRES,
     NANOSECONDS,
     POSITION,
+    PULSE_AUXILIARY,
     assemble,
 )
 from stablelit.families.neutrinos.line_fit import line_fit
@@ -124,9 +125,42 @@ def test_hlc_pulses_are_kept_first_and_evenly(random_events, cap: int) -> None:
             assert (abs(ranks - np.arange(kept_hlc) * all_hlc / kept_hlc) < 1).all()
 
 
+@pytest.mark.parametrize(("cap", "most"), [(500, 0), (500, 3), (12, 2), (4, 7), (1, 0)])
+def test_auxiliary_pulses_of_events_with_hlc_ones_are_limited(random_events, cap: int, most: int) -> None:
+    events = random_events(60, seed=3)
+    # every fourth event has no HLC pulse
+    event = np.repeat(np.arange(60), events.pulse_count)
+    auxiliary = events.auxiliary | (event % 4 == 0)
+    kept = within_cap(auxiliary, events.begin, cap, most)
+    limited = 0
+    for i in range(60):
+        flags = auxiliary[events.begin[i] : events.begin[i + 1]]
+        mine = flags[kept[(kept >= events.begin[i]) & (kept < events.begin[i + 1])] - events.begin[i]]
+        n_hlc, n_auxiliary = int((~flags).sum()), int(flags.sum())
+        assert (~mine).sum() == min(cap, n_hlc)
+        places = cap - min(cap, n_hlc)
+        assert mine.sum() == min(places, n_auxiliary if not n_hlc else min(most, n_auxiliary))
+        limited += n_hlc > 0 and n_auxiliary > most
+    assert limited > 10
+
+
+def test_a_batch_without_auxiliary_pulses_knows_of_them_in_its_sums(random_events, detector) -> None:
+    events = random_events()
+    whole, cut = (assemble(events, np.arange(12), *detector, max_auxiliary=most) for most in (None, 0))
+    assert whole["events"].equal(cut["events"])
+    event = torch.repeat_interleave(torch.arange(12), torch.from_numpy(events.pulse_count))
+    has_hlc = torch.bincount(event[~torch.from_numpy(events.auxiliary)], minlength=12) > 0
+    event_of_pulse = torch.repeat_interleave(cut["event_of_sensor"], cut["pulses_of_sensor"])
+    assert not cut["pulses"][has_hlc[event_of_pulse], PULSE_AUXILIARY].any()
+    known = {tuple(row) for row in torch.cat([whole["event_of_sensor"][:, None], whole["sensors"]], 1).tolist()}
+    left = {tuple(row) for row in torch.cat([cut["event_of_sensor"][:, None], cut["sensors"]], 1).tolist()}
+    assert left < known
+
+
 def test_nothing_is_chosen_where_every_pulse_has_a_place(random_events) -> None:
     events = random_events()
     assert within_cap(events.auxiliary, events.begin, 60) is None
+    assert within_cap(events.auxiliary, events.begin, 60, 60) is None
 
 
 def test_what_is_known_of_a_sensor_is_known_of_all_its_pulses_where_some_are_cut(random_events, detector) -> None:

@@ -71,6 +71,18 @@ def test_sensors_are_counted_where_no_file_has_to_be_read(store, files):
     assert counted.tolist() == [len(set(one["sensor_id"].tolist())) for one in slow(files, range(16))]
 
 
+def test_sensors_that_a_limit_of_auxiliary_pulses_leaves_are_counted(store, files):
+    if store.policy != "memory":
+        return
+    for most in (0, 1, 3):
+        expected = []
+        for one in slow(files, range(16)):
+            in_hlc, every = (len(set(one["sensor_id"][use].tolist())) for use in (~one["auxiliary"], slice(None)))
+            expected.append(min(in_hlc + most, every) if in_hlc else every)
+        assert store.sensor_count(most).tolist() == expected
+        assert expected != store.sensor_count().tolist()
+
+
 def test_distinct_sensors_are_counted_in_pieces(random_events, monkeypatch):
     events = random_events(50)
     expected = [len(set(events.sensor[a:b].tolist())) for a, b in zip(events.begin[:-1], events.begin[1:], strict=True)]
