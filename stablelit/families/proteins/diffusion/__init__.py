@@ -1,0 +1,58 @@
+"""Discrete diffusion on sequences: noise, its reversal, and what both say of a likelihood. Pure torch, no Lightning.
+
+>>> from stablelit.families.proteins.diffusion import AbsorbingGraph, LogLinearNoise
+>>> AbsorbingGraph(20).mask
+20
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_EXPORTS = {
+    "AbsorbingGraph": "graphs",
+    "CosineNoise": "noise",
+    "GeometricNoise": "noise",
+    "HalfCosineNoise": "noise",
+    "LogLinearNoise": "noise",
+    "Masking": "bounds",
+    "Noise": "noise",
+    "Reshaping": "sampling",
+    "SampleKeys": "randomness",
+    "Samples": "sampling",
+    "UniformGraph": "graphs",
+    "build_graph": "graphs",
+    "build_noise": "noise",
+    "check_reaches_prior": "noise",
+    "choose_k": "bounds",
+    "cross_entropy": "score_entropy",
+    "denoising_cost": "score_entropy",
+    "draw_k": "bounds",
+    "k_bound": "bounds",
+    "log_probabilities": "score_entropy",
+    "log_score_from": "score_entropy",
+    "log_score_of_probabilities": "score_entropy",
+    "mask_by_rate": "bounds",
+    "mask_by_sigma": "bounds",
+    "mask_k": "bounds",
+    "masked_sum": "bounds",
+    "per_residue": "bounds",
+    "sample_ancestrally": "unmasking",
+    "sample_by_steps": "samplers",
+    "sample_first_hitting": "unmasking",
+    "t_weight": "bounds",
+    "weighted_score_entropy": "bounds",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
