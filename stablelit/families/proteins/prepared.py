@@ -1,0 +1,5 @@
+"""Prepared."""
+
+
+def prepared_once(path, cache_dir, policies, say):
+    raise NotImplementedError
