@@ -4,6 +4,7 @@ from stablelit.data.batch_indices import batch_indices
 from stablelit.data.buckets import LengthBucketBatchSampler
 from stablelit.data.leave_out import LeftOut, SkippedBatch, leave_out, read_skipped
 from stablelit.data.loader import ShuffleDataLoader
+from stablelit.data.shared_level import SharedLevel
 from stablelit.data.shuffle import ShuffleSampler
 from stablelit.data.shuffle_description import ShuffleDescription
 from stablelit.functional.shuffle_quality import shuffle_quality
@@ -11,6 +12,7 @@ from stablelit.functional.shuffle_quality import shuffle_quality
 __all__ = [
     "LeftOut",
     "LengthBucketBatchSampler",
+    "SharedLevel",
     "ShuffleDataLoader",
     "ShuffleDescription",
     "ShuffleSampler",
