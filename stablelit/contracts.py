@@ -26,10 +26,36 @@ class HasKLPenalty(Protocol):
 
 @runtime_checkable
 class HasDifficulty(Protocol):
-    """A module, datamodule or sampler that a curriculum can steer."""
+    """A module, datamodule or sampler that a curriculum can steer.
+
+    It is told 1 before every evaluation, and what it was before after it. One that only trains at a difficulty has
+    `difficulty_is_of_training = True` beside this, and evaluation leaves it alone: a datamodule's workers run ahead,
+    and would make training batches at full difficulty while a validation goes on.
+    """
 
     def set_difficulty(self, difficulty: float) -> None:
         """Takes a difficulty in [0, 1]; 1 is the full task."""
+        ...
+
+
+@runtime_checkable
+class HasDifficultyInfo(Protocol):
+    """Something with a difficulty that can say what the difficulty comes to."""
+
+    def difficulty_info(self) -> Mapping[str, float]:
+        """Plain numbers by name, such as ``{"t_max": 0.4}``, logged as ``curriculum/<name>``."""
+        ...
+
+
+@runtime_checkable
+class HasTrivialLoss(Protocol):
+    """A module that knows what its training loss would be without having learned anything."""
+
+    def trivial_loss(self, difficulty: float) -> float | Tensor:
+        """The expected training loss of the best predictor that looks at no input, at this difficulty, above 0.
+
+        A curriculum moves the loss whatever the model learns; the loss over this one is comparable over time.
+        """
         ...
 
 
