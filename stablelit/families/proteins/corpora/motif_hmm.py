@@ -30,7 +30,7 @@ class MotifHMM(HiddenMarkovCorpus):
         E(0, a) = b(a),     E(letter c, a) = (1 - epsilon) [a = c] + epsilon b(a)
 
     and the stationary law has ``pi(0) = 1 / (1 + rho sum_m w_m len_m)`` and ``pi(0) rho w_m`` at each letter of m.
-    With the defaults and sequences of 64: entropy 2.265, unigram entropy 2.8306 nats a residue.
+    With the defaults and sequences of 64: entropy 2.263, unigram entropy 2.8306 nats a residue.
 
     Args:
         motifs: words of the alphabet, or rows of codes.
@@ -85,6 +85,8 @@ class MotifHMM(HiddenMarkovCorpus):
 
 def _codes_of(motif: str | Sequence[int], n_residues: int) -> np.ndarray:
     allowed = f"letters of {AMINO_ACIDS}, or codes from 0 to {n_residues - 1}"
+    if not isinstance(motif, Sequence | np.ndarray):
+        raise bad_argument("MotifHMM", "motifs", motif, allowed)
     codes = [AMINO_ACIDS.find(letter) for letter in motif] if isinstance(motif, str) else list(motif)
     if not codes or any(isinstance(c, bool) or not isinstance(c, int | np.integer) for c in codes):
         raise bad_argument("MotifHMM", "motifs", motif, allowed)
