@@ -1,6 +1,7 @@
 """Blocks that more than one family builds its networks from."""
 
 from stablelit.nn.attention import SelfAttention
+from stablelit.nn.rotary import RotaryEmbedding
 from stablelit.nn.transformer_block import TransformerBlock
 
-__all__ = ["SelfAttention", "TransformerBlock"]
+__all__ = ["RotaryEmbedding", "SelfAttention", "TransformerBlock"]

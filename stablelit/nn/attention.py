@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from stablelit.errors import bad_argument
 from stablelit.functional.schedules import check_count, check_flag, check_number
+from stablelit.nn.rotary import RotaryEmbedding
 
 
 class SelfAttention(nn.Module):
@@ -17,6 +18,8 @@ class SelfAttention(nn.Module):
     enough: a score has the product of both). Scores cannot grow with the weights then: they are within
     ``sqrt(d_h) max|g|``.
 
+    With `rotary`, q and k are turned by their positions, see `RotaryEmbedding`, after the norms.
+
     Source: Vaswani et al. 2017 (arXiv:1706.03762) eq. 1; Dehghani et al. 2023 (arXiv:2302.05442) section 2 for
     `qk_norm`.
 
@@ -25,12 +28,22 @@ class SelfAttention(nn.Module):
         heads: they share d; ``d_h = d / heads``.
         qk_norm: whether queries and keys are normalised.
         dropout: of the attention's weights.
+        rotary: whether scores depend on the distance of places.
+        bias: whether both projections have one.
 
     Raises:
         ConfigurationError: not a count, or `heads` do not divide `width`.
     """
 
-    def __init__(self, width: int, heads: int, qk_norm: bool = True, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        qk_norm: bool = True,
+        dropout: float = 0.0,
+        rotary: bool = False,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         owner = type(self).__name__
         self.width = check_count(owner, "width", width, 1)
@@ -38,8 +51,10 @@ class SelfAttention(nn.Module):
         if width % heads:
             raise bad_argument(owner, "heads", heads, f"a divisor of the width, {width}")
         self.dropout = check_number(owner, "dropout", dropout, at_least=0.0, at_most=0.99)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        check_flag(owner, "bias", bias)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+        self.rotary = RotaryEmbedding(width // heads) if check_flag(owner, "rotary", rotary) else None
         # the layer norm, and not a root mean square, has a fused kernel on all devices
         self.query_norm = nn.LayerNorm(width // heads, bias=False) if check_flag(owner, "qk_norm", qk_norm) else None
 
@@ -67,7 +82,7 @@ class SelfAttention(nn.Module):
     def part(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Some rows of the projection to queries (0 to d), keys (d to 2 d) and values (2 d to 3 d)."""
         layer = self.query_key_value
-        return functional.linear(x, layer.weight[start:stop], layer.bias[start:stop])
+        return functional.linear(x, layer.weight[start:stop], None if layer.bias is None else layer.bias[start:stop])
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """The heads' answers side by side, ``(B, Q, d)``, from ``(B, Q, d)``, ``(B, L, d)`` and ``(B, L, d)``."""
@@ -76,6 +91,8 @@ class SelfAttention(nn.Module):
             # autocast computes the norms in float32, and the three must agree
             key = functional.layer_norm(key, key.shape[-1:]).to(value.dtype)
             query = self.query_norm(query).to(value.dtype)
+        if self.rotary is not None:
+            query, key = self.rotary(query), self.rotary(key)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         dropout = self.dropout if self.training else 0.0
         if mask is not None and mask.dtype != torch.bool:
