@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stablelit.errors import ConfigurationError
-from stablelit.families.proteins.corpora import IIDCorpus, LogNormalLengths
+from stablelit.families.proteins.corpora import LogNormalLengths
 
 
 def normal_below(x):
@@ -27,12 +27,6 @@ def test_a_length_depends_on_its_seed_and_place_alone():
     many = law.sample(2500, seed=4)
     assert np.array_equal(many[:7], law.sample(7, seed=4))
     assert np.array_equal(many[1500:], law.sample(1000, seed=4, first=1500))
-
-
-def test_lengths_are_no_function_of_the_sequences_of_the_same_seed():
-    law, corpus = LogNormalLengths(median=5000, shortest=1, longest=10**6), IIDCorpus(np.full(200, 1 / 200))
-    first = corpus.sample(20_000, 1, seed=4)[:, 0]
-    assert abs(np.corrcoef(np.log(law.sample(20_000, seed=4)), first)[0, 1]) < 0.03
 
 
 def test_without_spread_all_are_alike():
