@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from stablelit.errors import DataError
 from stablelit.functional.schedules import check_number
+from stablelit.nn.summed_metric import SummedMetric
 
 
-class ActiveUnits(Metric):
+class ActiveUnits(SummedMetric):
     """``AU = #{ j : Var_x[ mu_j(x) ] > delta }``, the variance over jets and unbiased.
 
     `compute` returns ``active_units`` and ``active_units_share``, of all dimensions.
@@ -34,9 +33,6 @@ class ActiveUnits(Metric):
         1
     """
 
-    full_state_update = False
-    is_differentiable = False
-
     count: Tensor
     total: Tensor
     squares: Tensor
@@ -46,9 +42,9 @@ class ActiveUnits(Metric):
         check_number(type(self).__name__, "latent_dim", latent_dim, at_least=1)
         check_number(type(self).__name__, "delta", delta, above=0.0)
         self.delta = delta
-        self.add_state("count", default=torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_count("count")
         for name in ("total", "squares"):
-            self.add_state(name, default=torch.zeros(int(latent_dim), dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_sum(name, int(latent_dim))
 
     def update(self, mean: Tensor) -> None:
         """Adds posterior means ``(B, d)``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stablelit.families.neutrinos.metrics.histograms import add_to_histogram, angular_errors, quantiles
-from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
+from stablelit.nn.summed_metric import SummedMetric
 
 N_BINS = 2**16
 SHARES = {"angular_error_median_rad": 0.5, "angular_error_68_rad": 0.68, "angular_error_90_rad": 0.9}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stablelit.families.neutrinos.angles import unit_vector
 from stablelit.families.neutrinos.metrics.histograms import check_shapes
-from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
+from stablelit.nn.summed_metric import SummedMetric
 
 
 class DirectionBias(SummedMetric):

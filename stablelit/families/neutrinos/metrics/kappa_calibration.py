@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stablelit.families.neutrinos.angles import LEAST_LENGTH, length
 from stablelit.families.neutrinos.metrics.histograms import add_to_histogram, check_shapes, quantiles
-from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
+from stablelit.nn.summed_metric import SummedMetric
 
 COVERAGES = (50, 68, 90)
 N_BINS = 4096

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from stablelit.families.neutrinos.metrics.histograms import angular_errors
-from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
+from stablelit.nn.summed_metric import SummedMetric
 
 
 class MeanAngularError(SummedMetric):

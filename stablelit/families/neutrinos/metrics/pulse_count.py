@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stablelit.errors import DataError
 from stablelit.families.neutrinos.metrics.histograms import add_to_histogram, angular_errors, quantiles
-from stablelit.families.neutrinos.metrics.summed_metric import SummedMetric
+from stablelit.nn.summed_metric import SummedMetric
 
 N_CLASSES = 18
 N_BINS = 4096

@@ -1,4 +1,4 @@
-"""What the metrics of directions share: states that ranks sum, exact whatever precision a model is trained in."""
+"""What the metrics of families share: states that ranks sum, exact whatever precision a model is trained in."""
 
 from __future__ import annotations
 
