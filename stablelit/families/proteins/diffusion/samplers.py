@@ -55,7 +55,7 @@ def sample_by_steps(
         method: `euler` or `tau_leaping`.
         template: see `start`.
         free: see `start`.
-        reshaping: temperature and nucleus of the state a residue goes to; None changes nothing.
+        reshaping: temperature and nucleus of p(x0 | xt), from which scores are made again; None changes nothing.
         t_min: the time of the last denoising, in (0, 1).
         device: see `start`.
 
@@ -77,14 +77,16 @@ def sample_by_steps(
     clipped = torch.zeros((), dtype=torch.int64, device=xt.device)
     for i in range(steps):
         log_s = _log_score(score, graph, xt, sigmas[i])
+        if not reshaping.changes_nothing:
+            log_s = _reshaped(graph, log_s, xt, sigmas[i], reshaping)
         if method == "euler":
             jump = _euler_jumps(graph, log_s, (times[i] - times[i + 1]) * rates[i])
         else:
             jump = _tau_jumps(graph, log_s, xt, sigmas[i] - sigmas[i + 1])
-        xt, cut = _jumped(graph, jump, xt, free, reshaping, generator)
+        xt, cut = _jumped(graph, jump, xt, free, generator)
         clipped += cut
     log_s = _log_score(score, graph, xt, sigmas[steps])
-    p = reshaping(_denoised(graph, log_s, xt, sigmas[steps]))
+    p = reshaping(_log_posterior(graph, log_s, xt, sigmas[steps]))
     tokens = drawn_sites(p, xt, _movable(graph, xt, free), generator)
     return Samples(tokens, steps + 1, int(clipped))
 
@@ -121,9 +123,7 @@ def _staggered(graph: Graph, log_s: Tensor, delta: Tensor) -> Tensor:
     return (s * torch.exp(delta) - torch.expm1(delta) / graph.n_states * s.sum(-1, keepdim=True)).clamp(min=0)
 
 
-def _jumped(
-    graph: Graph, log_jump: Tensor, xt: Tensor, free: Tensor, reshaping: Reshaping, generator: RandomSource
-) -> tuple[Tensor, Tensor]:
+def _jumped(graph: Graph, log_jump: Tensor, xt: Tensor, free: Tensor, generator: RandomSource) -> tuple[Tensor, Tensor]:
     """First whether a residue moves, then where to; the number of jumps that were cut back."""
     movable = _movable(graph, xt, free)
     states = torch.arange(graph.n_states, device=xt.device)
@@ -131,14 +131,24 @@ def _jumped(
     probability = torch.logsumexp(log_jump, dim=-1).exp()
     moves = uniform((xt.shape[0], xt.shape[1]), generator, xt.device, torch.float64) < probability
     # a residue that cannot move anywhere has no law to be drawn from
-    where_to = torch.where(probability[..., None] > 0, log_jump, 0.0)
+    where_to = torch.softmax(torch.where(probability[..., None] > 0, log_jump, 0.0), dim=-1)
     cut = ((probability > 1 + 1e-9) & movable).sum()
-    return drawn_sites(reshaping(where_to), xt, moves & movable, generator), cut
+    return drawn_sites(where_to, xt, moves & movable, generator), cut
 
 
-def _denoised(graph: Graph, log_s: Tensor, xt: Tensor, sigma: Tensor) -> Tensor:
-    """Log weights of p(x0 | xt) that the score at noise `sigma` implies, clean states only."""
+def _log_posterior(graph: Graph, log_s: Tensor, xt: Tensor, sigma: Tensor) -> Tensor:
+    """Log weights of the p(x0 | xt) that the score at noise `sigma` implies; of a mask, where xt is a mask."""
     return log_s if isinstance(graph, AbsorbingGraph) else _tau_jumps(graph, log_s, xt, sigma)
+
+
+def _reshaped(graph: Graph, log_s: Tensor, xt: Tensor, sigma: Tensor, reshaping: Reshaping) -> Tensor:
+    """The score that goes with p(x0 | xt) after temperature and nucleus."""
+    p = reshaping(_log_posterior(graph, log_s, xt, sigma))
+    if isinstance(graph, AbsorbingGraph):
+        return torch.log(p) + torch.logsumexp(log_s, dim=-1, keepdim=True)
+    moved = graph.matrix(float(sigma)).to(xt.device)
+    here = moved[xt.clamp(0, graph.n_states - 1)]
+    return torch.log((p / here) @ moved.T)
 
 
 def _movable(graph: Graph, xt: Tensor, free: Tensor) -> Tensor:

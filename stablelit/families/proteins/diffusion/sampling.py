@@ -38,10 +38,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Reshaping:
-    r"""Temperature and nucleus of the law from which a residue is drawn.
+    r"""Temperature and nucleus of p(x0 | xt), the law of a clean residue.
 
-    They change *which* state a residue goes to, not whether it moves: :math:`p_y \propto p_y^{1/T}`, cut to the most
-    probable states that together reach `top_p`. Both at 1 is the model's own law.
+    :math:`p_y \propto p_y^{1/T}`, cut to the most probable states that together reach `top_p`. Both at 1 is the model's
+    own law. They change what a mask becomes, not when.
 
     Args:
         temperature: T, above 0.
@@ -58,6 +58,11 @@ class Reshaping:
         check_number("Reshaping", "temperature", self.temperature, above=0.0)
         check_number("Reshaping", "top_p", self.top_p, above=0.0, at_most=1.0)
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether both are 1."""
+        return self.temperature == 1.0 and self.top_p == 1.0
+
     def __call__(self, log_weights: Tensor) -> Tensor:
         """Log weights ``(..., N)`` of any scale to probabilities ``(..., N)``, float64."""
         log_weights = log_weights.double() / self.temperature
@@ -65,7 +70,7 @@ class Reshaping:
         if self.top_p < 1.0:
             ordered, states = p.sort(dim=-1, descending=True)
             # a state stays if those before it have not reached top_p: the first always does
-            ordered = torch.where(ordered.cumsum(-1) - ordered < self.top_p, ordered, 0.0)
+            ordered = torch.where(ordered.cumsum(-1) - ordered < self.top_p * (1 - 1e-12), ordered, 0.0)
             p = torch.zeros_like(p).scatter(-1, states, ordered)
             p = p / p.sum(-1, keepdim=True)
         return p
