@@ -14,7 +14,10 @@ from stablelit.run.command_line import CommandLine
 from stablelit.run.environment import quiet_libraries
 from stablelit.run.table import print_results, shown_path, told
 
-PREPARATIONS = {"neutrinos": "stablelit.families.neutrinos.preparation:prepare"}
+PREPARATIONS = {
+    "neutrinos": "stablelit.families.neutrinos.preparation:prepare",
+    "proteins": "stablelit.families.proteins.preparation:prepare",
+}
 """Where each family's preparation is: a function of `path`, `output` and what it likes, which returns what it did."""
 
 

@@ -1,0 +1,1 @@
+"""Files of protein sequences; `fasta` reads FASTA."""

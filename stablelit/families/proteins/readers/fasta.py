@@ -1,0 +1,229 @@
+"""FASTA: a stream of cleaned records in blocks, in memory that does not grow with the file.
+
+A record is a line that begins with ``>``, of which the first word is the id, and lines of letters up to the next one.
+Lines that begin with ``;`` are comments. Lines may end in CR LF, the last one in nothing; blank ones do not count.
+Lower case (soft masking) is upper case, digits and blanks are taken away and counted, and `policies` has the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stablelit.errors import DataError
+from stablelit.families.proteins.readers.byte_stream import ByteStream
+from stablelit.families.proteins.readers.policies import Policies
+from stablelit.families.proteins.readers.record_block import NotASequence, RecordBlock, cleaned
+from stablelit.functional.schedules import check_count
+
+BLOCK_BYTES = 1 << 19
+MAX_RECORD_BYTES = 1 << 24
+"""The longest known protein has 45,212 residues; a record of 16 MB is a chromosome, or the file is something else."""
+
+_BOM = b"\xef\xbb\xbf"
+_COMMENT = re.compile(rb"^;[^\n]*\n?", re.MULTILINE)
+_NEWLINE, _BEGIN = ord("\n"), ord(">")
+_SHOWN = 60
+_LOOKS_LIKE = (
+    (b"@", "a FASTQ file"),
+    (b"# STOCKHOLM", "a Stockholm alignment"),
+    (b"CLUSTAL", "a Clustal alignment"),
+    (b"LOCUS ", "a GenBank file"),
+    (b"ID   ", "a UniProt flat file"),
+    (b"HEADER ", "a PDB file"),
+    (b"<", "XML or a web page (an error page that was saved as the file?)"),
+    (b"{", "JSON"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a file has been read.
+
+    Args:
+        offset: bytes, unpacked.
+        line: lines.
+        record: records.
+    """
+
+    offset: int = 0
+    line: int = 0
+    record: int = 0
+
+
+class FastaReader:
+    """Reads a FASTA file from beginning to end, or from a place where a block of it ended.
+
+    Args:
+        path: of the file: plain, gzip, bzip2 or xz, told by its first bytes.
+        policies: how sequences are cleaned.
+        block_bytes: read at a time; memory is some ten times that.
+
+    Raises:
+        ConfigurationError: no number of bytes.
+        DataError: no such file; while reading, whatever is no FASTA, with line and record.
+
+    Example:
+        >>> reader = FastaReader("proteins.fasta.gz")  # doctest: +SKIP
+        >>> sum(len(block.ids) for block, place in reader.blocks())  # doctest: +SKIP
+        100
+    """
+
+    def __init__(self, path: str | Path, policies: Policies | None = None, block_bytes: int = BLOCK_BYTES) -> None:
+        self.stream = ByteStream(path)
+        self.path = self.stream.path
+        self.policies = Policies() if policies is None else policies
+        self.block_bytes = check_count("FastaReader", "block_bytes", block_bytes, 1)
+        self._place = Place()
+
+    def blocks(self, start: Place | None = None) -> Iterator[tuple[RecordBlock, Place]]:
+        """Blocks of records, and for each the place behind it, from which another reader can go on.
+
+        Raises:
+            DataError: what is no FASTA, with line and record.
+        """
+        self._place = Place() if start is None else start
+        held = b""
+        for piece in self.stream.blocks(self.block_bytes, self._place.offset, self._told):
+            held += piece
+            if self._place.offset == 0:
+                held = self._from_first_record(held, ended=False)
+            # whole records: up to the last line that begins with ">"
+            end = held.rfind(b"\n>", 1) + 1
+            if end:
+                yield self._block(held[:end])
+                held = held[end:]
+            elif len(held) > MAX_RECORD_BYTES:
+                self._refuse_long(held)
+        if self._place.offset == 0:
+            held = self._from_first_record(held, ended=True)
+        if held:
+            yield self._block(held)
+
+    def _block(self, raw: bytes) -> tuple[RecordBlock, Place]:
+        text, n_comments = self._with_plain_ends(raw), 0
+        if b";" in text and b"\n;" in text:
+            text, n_comments = _COMMENT.subn(b"", text)
+        headers, sequences, lengths = _taken_apart(text)
+        without_id = 0
+        try:
+            ids = [header.split(None, 1)[0] for header in headers]
+        except IndexError:
+            without_id = sum(not header.strip() for header in headers)
+            ids = [
+                header.split(None, 1)[0] if header.strip() else b"record_%d" % (self._place.record + i)
+                for i, header in enumerate(headers, start=1)
+            ]
+        try:
+            block = cleaned(ids, sequences, lengths, self.policies)
+        except NotASequence as problem:
+            self._refuse_record(raw, problem, ids[problem.record])
+        block.counts.update(comments=n_comments, without_id=without_id)
+        n_lines = int(np.count_nonzero(np.frombuffer(raw, dtype=np.uint8) == _NEWLINE))
+        before = self._place
+        self._place = Place(before.offset + len(raw), before.line + n_lines, before.record + len(ids))
+        return block, self._place
+
+    def _with_plain_ends(self, raw: bytes) -> bytes:
+        """Lines that end in LF alone."""
+        if b"\r" not in raw:
+            return raw
+        text = raw.replace(b"\r\n", b"\n").removesuffix(b"\r")
+        if (at := text.find(b"\r")) >= 0:
+            self._refuse(
+                self._place.line + text[:at].count(b"\n") + 1,
+                "",
+                "lines end in CR alone. Allowed: LF or CR LF. Convert it: tr '\\r' '\\n' < FILE",
+            )
+        return text
+
+    def _from_first_record(self, text: bytes, ended: bool) -> bytes:
+        """The text without what may stand in front of the first record; empty as long as there is nothing else."""
+        lines, at = 0, len(_BOM) if text.startswith(_BOM) else 0
+        while at < len(text):
+            end = text.find(b"\n", at)
+            line = text[at:] if end < 0 else text[at:end]
+            if line.startswith(b">"):
+                self._place = Place(at, lines, 0)
+                return text[at:]
+            whole = end >= 0 or ended or len(line) > _SHOWN
+            if line.strip() and not line.startswith(b";") and whole:
+                self._refuse_start(lines + 1, line)
+            if end < 0:
+                break
+            at, lines = end + 1, lines + 1
+        if ended:
+            raise DataError(f"{self.path}: has no record: no line begins with '>'. Is it a FASTA file?")
+        return text
+
+    def _told(self) -> str:
+        return f"record {self._place.record}"
+
+    def _refuse_start(self, line: int, text: bytes) -> NoReturn:
+        like = next((f" It looks like {what}." for start, what in _LOOKS_LIKE if text.startswith(start)), "")
+        if b"ustar" in text:
+            like = " It looks like a tar archive: unpack it first."
+        raise DataError(
+            f"{self.path}: line {line}: is {_shown(text)}. Allowed: a FASTA file, whose first line begins with "
+            f"'>'.{like}"
+        )
+
+    def _refuse(self, line: int, record: str, what: str) -> NoReturn:
+        raise DataError(f"{self.path}: line {line}{record}: {what}.")
+
+    def _refuse_long(self, text: bytes) -> NoReturn:
+        self._refuse(
+            self._place.line + 1,
+            f" (record {self._place.record + 1}, {_shown(text[1:].split(None, 1)[0])})",
+            f"the record has more than {MAX_RECORD_BYTES >> 20} MB. Allowed: sequences of proteins. Is it a genome, "
+            f"or are line ends missing?",
+        )
+
+    def _refuse_record(self, raw: bytes, problem: NotASequence, name: bytes) -> NoReturn:
+        found = {"invalid": rb"[^A-Za-z0-9*.\- \t\r\v\f]", "gap": rb"[.\-]", "internal stop": rb"\*(?!\s*$)"}[
+            problem.kind
+        ]
+        number, at = -1, self._place.line
+        for line in raw.split(b"\n"):
+            at += 1
+            if line.startswith(b">"):
+                number += 1
+            elif number == problem.record and not line.startswith(b";") and (match := re.search(found, line)):
+                break
+        where = f" (record {self._place.record + problem.record + 1}, {_shown(name)}), column {match.start() + 1}"
+        told = {
+            "invalid": f"{_shown(match[0])} is no residue. Allowed: the letters A to Z, '*', digits and blanks",
+            "gap": f"{_shown(match[0])} is a gap: the file looks like an alignment (a2m, a3m). Allowed: sequences "
+            f"without gaps, or gaps=strip, which takes them away",
+            "internal stop": "'*' stands inside the sequence. Allowed with internal_stop=unknown or drop",
+        }
+        self._refuse(at, where, told[problem.kind])
+
+
+def _taken_apart(text: bytes) -> tuple[list[bytes], bytes, NDArray[np.int64]]:
+    """Headers without ``>``; all else end to end; and the characters of each record in it but for ends of lines."""
+    letters = np.frombuffer(text, dtype=np.uint8)
+    newlines = np.flatnonzero(letters == _NEWLINE)
+    begins = np.flatnonzero(letters == _BEGIN)
+    # the text begins with one
+    begins = begins[(begins == 0) | (letters[begins - 1] == _NEWLINE)]
+    ends = np.append(begins[1:], len(text))
+    line = np.searchsorted(newlines, begins)
+    # the last record may be a header whose line does not end
+    of_header = np.append(newlines, len(text))[line]
+    first = np.minimum(of_header + 1, len(text))
+    lengths = ends - first - (np.searchsorted(newlines, ends) - np.searchsorted(newlines, first))
+    bounds = list(zip(begins.tolist(), of_header.tolist(), ends.tolist(), strict=True))
+    headers = [text[begin + 1 : end] for begin, end, _ in bounds]
+    return headers, b"".join([text[end + 1 : last] for _, end, last in bounds]), lengths
+
+
+def _shown(text: bytes) -> str:
+    shown = text[:_SHOWN].decode("utf-8", "backslashreplace")
+    return repr(shown) + ("..." if len(text) > _SHOWN else "")
