@@ -25,7 +25,7 @@ from stablelit.families.proteins.sequences import Sequences
 from stablelit.families.proteins.splits import check_shares
 from stablelit.families.proteins.told import say
 from stablelit.families.proteins.toy_sequences import toy_law, toy_sequences
-from stablelit.families.proteins.training_order import LeftOutSequences, TrainingBatches
+from stablelit.families.proteins.training_order import BatchSize, LeftOutSequences, TrainingBatches
 from stablelit.functional.schedules import check_count, check_flag, check_number
 
 _OWNER = "ProteinDataModule"
@@ -112,9 +112,7 @@ class ProteinDataModule(LightningDataModule):
         self.max_sequences = None if max_sequences is None else check_count(_OWNER, "max_sequences", max_sequences, 1)
         self.shares = {"train": train, "val": val, "test": test}
         self._bucket_ranges = check_shares(self.shares)
-        self.batch_size = check_count(_OWNER, "batch_size", batch_size, 1)
-        self.multiple_of = check_count(_OWNER, "multiple_of", multiple_of, 1)
-        self.max_tokens = None if max_tokens is None else check_count(_OWNER, "max_tokens", max_tokens, 1)
+        self.size = BatchSize(batch_size, max_tokens, multiple_of)
         self.num_workers = check_count(_OWNER, "num_workers", num_workers, 0)
         self.seed = check_count(_OWNER, "seed", seed, 0)
         self.leave_out = leave_out
@@ -199,14 +197,9 @@ class ProteinDataModule(LightningDataModule):
 
     def difficulty_info(self) -> dict[str, float]:
         """What the present difficulty comes to, for logs."""
-        info = {}
-        if self.length_curriculum:
-            info["longest_window"] = float(
-                max(1, math.ceil(self._difficulty * int(self.training_sequences.lengths.max())))
-            )
-        if self.subset_curriculum:
-            info["share_of_sequences"] = self._difficulty
-        return info
+        longest = math.ceil(self._difficulty * int(self.training_sequences.lengths.max()))
+        info = {"longest_window": float(max(1, longest))} if self.length_curriculum else {}
+        return info | ({"share_of_sequences": self._difficulty} if self.subset_curriculum else {})
 
     def identity(self) -> dict[str, Any]:
         """What data these are: where from, how they are split and how they are cut."""
@@ -226,9 +219,8 @@ class ProteinDataModule(LightningDataModule):
         # Lightning #21938: on a resume with workers the iterator is made before Lightning calls set_epoch
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
         sampler = ShuffleSampler(dataset, seed=self.seed, epoch=epoch)
-        # a lone short batch is all there is; behind full ones it would only be noisier
-        drop_last = self.max_tokens is None and len(dataset) > self.batch_size
-        batches = TrainingBatches(sampler, dataset.lengths, **self._batch_size(), drop_last=drop_last)
+        drop_last = self.size.drops_last(len(dataset))
+        batches = TrainingBatches(sampler, dataset.lengths, **self.size.arguments(), drop_last=drop_last)
         batches.difficulty = self._difficulty
         self._batches = weakref.ref(batches)
         return self._loader(dataset, batches)
@@ -250,11 +242,7 @@ class ProteinDataModule(LightningDataModule):
         if dataset.n_residues_cut:
             say(f"{dataset.n_residues_cut} residues of {dataset.n_cut} {split} sequences lie outside their windows.")
         sampler = ShuffleSampler(dataset, seed=self.seed, mode="sequential")
-        return self._loader(dataset, LengthBucketBatchSampler(sampler, dataset.lengths, **self._batch_size()))
-
-    def _batch_size(self) -> dict[str, Any]:
-        size = {"batch_size": self.batch_size} if self.max_tokens is None else {"max_tokens": self.max_tokens}
-        return {**size, "multiple_of": self.multiple_of}
+        return self._loader(dataset, LengthBucketBatchSampler(sampler, dataset.lengths, **self.size.arguments()))
 
     def _loader(self, dataset: SequenceDataset | LeftOut, batches: LengthBucketBatchSampler) -> ShuffleDataLoader:
         return ShuffleDataLoader(
@@ -266,7 +254,7 @@ class ProteinDataModule(LightningDataModule):
         )
 
     def _dataset(self, split: str, crop: str, **settings: Any) -> SequenceDataset:
-        cut = {"max_length": self.max_length, "multiple_of": self.multiple_of, "seed": self.seed}
+        cut = {"max_length": self.max_length, "multiple_of": self.size.multiple_of, "seed": self.seed}
         return SequenceDataset(self._data.sequences, self._data.splits[split], crop=crop, **cut, **settings)
 
     def _sequences(self) -> Sequences:
@@ -281,11 +269,8 @@ class ProteinDataModule(LightningDataModule):
             batches.difficulty = self._difficulty
 
     def _check_together(self) -> None:
-        widest = -(-self.max_length // self.multiple_of) * self.multiple_of
-        if self.path is None and isinstance(self.length, int):
-            widest = min(widest, -(-self.length // self.multiple_of) * self.multiple_of)
-        if self.max_tokens is not None and self.max_tokens < widest:
-            raise bad_argument(_OWNER, "max_tokens", self.max_tokens, f"at least {widest}, the longest padded window")
+        known = self.path is None and isinstance(self.length, int)
+        self.size.check_holds(min(self.max_length, self.length) if known else self.max_length)
         if self.policies and self.path is None:
             raise ConfigurationError(f"{_OWNER}: policies are of a FASTA file. Give path=FILE, or leave them out.")
         if self.subset_curriculum and (self.path is not None or not isinstance(self.length, int)):

@@ -87,8 +87,8 @@ def _header(record: FastaRecord, where: str) -> str:
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
         if not _KEY.fullmatch(str(key)) or "\n" in text or "\r" in text:
             raise DataError(
-                f"{where}: metadata {key!r}={text!r} is not allowed. Allowed: a key without blanks and '=', and a value "
-                f"of one line."
+                f"{where}: metadata {key!r}={text!r} is not allowed. Allowed: a key without blanks and '=', and a "
+                f"value of one line."
             )
         words.append(f"{key}={text}")
     return " ".join(words)

@@ -1,11 +1,59 @@
-"""Batches of training: what to draw, and with it the epoch and the difficulty that the draw is made under."""
+"""Batches: how large they are, what to draw, and the epoch and the difficulty that the draw is made under."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from stablelit.data import LeftOut, LengthBucketBatchSampler
+from stablelit.errors import bad_argument
+from stablelit.functional.schedules import check_count
+
+_OWNER = "ProteinDataModule"
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """How large batches are.
+
+    Args:
+        batch_size: sequences of a batch.
+        max_tokens: most tokens of a padded batch, in place of `batch_size`.
+        multiple_of: batches are padded to a multiple of it.
+
+    Raises:
+        ConfigurationError: a number below 1.
+    """
+
+    batch_size: int
+    max_tokens: int | None
+    multiple_of: int
+
+    def __post_init__(self) -> None:
+        check_count(_OWNER, "batch_size", self.batch_size, 1)
+        check_count(_OWNER, "multiple_of", self.multiple_of, 1)
+        if self.max_tokens is not None:
+            check_count(_OWNER, "max_tokens", self.max_tokens, 1)
+
+    def check_holds(self, longest: int) -> None:
+        """Refuses a budget that a window of `longest` residues does not fit in.
+
+        Raises:
+            ConfigurationError: with the least budget that does.
+        """
+        padded = -(-longest // self.multiple_of) * self.multiple_of
+        if self.max_tokens is not None and self.max_tokens < padded:
+            raise bad_argument(_OWNER, "max_tokens", self.max_tokens, f"at least {padded}, the longest padded window")
+
+    def drops_last(self, n: int) -> bool:
+        """Whether the last batch of an epoch is left out: a lone short one is all there is, others add noise."""
+        return self.max_tokens is None and n > self.batch_size
+
+    def arguments(self) -> dict[str, int]:
+        """For a `LengthBucketBatchSampler`."""
+        size = {"batch_size": self.batch_size} if self.max_tokens is None else {"max_tokens": self.max_tokens}
+        return {**size, "multiple_of": self.multiple_of}
 
 
 class DrawnBatch(list[int]):
