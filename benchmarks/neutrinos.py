@@ -22,7 +22,8 @@ SEEDS = (0, 1, 2)
 _PULSES = ("data.max_pulses=256", "data.max_pulses_per_sensor=64")
 PEERS = {
     "flat transformer": ("model/network=flat", *_PULSES),
-    "DynEdge, a quarter of its paper's width": ("model/network=dynedge_small", *_PULSES),
+    # it has no blocks, whose matrices are Muon's
+    "DynEdge, a quarter of its paper's width": ("model/network=dynedge_small", "optimizer=adamw", *_PULSES),
 }
 # of the two runs whose difference is what a step costs
 FEW_STEPS, MORE_STEPS = 10, 40

@@ -57,7 +57,7 @@ class EventStore(ABC):
 
         Args:
             max_auxiliary: auxiliary pulses that are used of an event that has HLC ones, where that is limited. The
-                answer is then an upper limit: of what is packed it is that of all pulses.
+                answer is then an upper limit: those pulses may be of one sensor.
         """
         return None
 
@@ -94,7 +94,7 @@ class MemoryStore(EventStore):
         if max_auxiliary is None:
             return counts
         in_hlc = distinct_sensors(self.events, self._n_sensors, ~self.events.auxiliary)
-        return np.where(in_hlc > 0, np.minimum(in_hlc + max_auxiliary, counts), counts)
+        return sensors_within(counts, in_hlc, max_auxiliary)
 
 
 class PackedStore(EventStore):
@@ -112,6 +112,7 @@ class PackedStore(EventStore):
         self.table = source.table.take(indices)
         self._places = source.places[indices]
         self._sensor_count = source.sensor_count[indices].astype(np.int64)
+        self._hlc_sensor_count = source.hlc_sensor_count[indices].astype(np.int64)
 
     def gather(self, indices: NDArray[np.int64]) -> PulseEvents:
         """The events at these places of the table, in that order."""
@@ -119,7 +120,9 @@ class PackedStore(EventStore):
 
     def sensor_count(self, max_auxiliary: int | None = None) -> NDArray[np.int64]:
         """Distinct sensors of each event, ``(E,)``; see `EventStore.sensor_count`."""
-        return self._sensor_count
+        if max_auxiliary is None:
+            return self._sensor_count
+        return sensors_within(self._sensor_count, self._hlc_sensor_count, max_auxiliary)
 
 
 class FileStore(EventStore):
@@ -251,6 +254,11 @@ def distinct_sensors(events: PulseEvents, n_sensors: int, use: NDArray[np.bool_]
         hit[event, sensor] = True
         counts[at : at + step] = np.count_nonzero(hit, axis=1)
     return counts
+
+
+def sensors_within(counts: NDArray[np.int64], in_hlc: NDArray[np.int64], max_auxiliary: int) -> NDArray[np.int64]:
+    """Sensors ``(E,)`` that at most so many auxiliary pulses leave, of all and of those with an HLC pulse."""
+    return np.where(in_hlc > 0, np.minimum(in_hlc + max_auxiliary, counts), counts)
 
 
 def places_in_file(file: NDArray[np.int32]) -> NDArray[np.int64]:

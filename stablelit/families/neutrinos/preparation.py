@@ -132,7 +132,7 @@ class _Packing:
         self._position[order] = np.arange(len(order))
         self.begin = np.concatenate([[0], np.cumsum(self.table.pulse_count)])
         self._shard = (self.begin[:-1] // pulses_a_shard).astype(np.int64)
-        self._sensor_count = np.zeros(len(order), dtype=np.int64)
+        self._sensor_count, self._hlc_sensor_count = np.zeros((2, len(order)), dtype=np.int64)
         self._n_all_auxiliary = 0
         self._arrived: dict[int, list[NDArray[np.int64]]] = {}
         self.dtypes = dict(PULSE_DTYPES)
@@ -198,6 +198,7 @@ class _Packing:
             "event_id": self.table.event_id,
             "batch_id": self.source.batch_ids[self.table.file],
             "sensor_count": self._sensor_count,
+            "hlc_sensor_count": self._hlc_sensor_count,
             **self.table.truth(),
         }
         self._of_events = {name: EVENT_DTYPES.get(name, "<i8") for name in columns}
@@ -228,9 +229,11 @@ class _Packing:
         return {**done, "bytes": n_bytes}
 
     def _look_at(self, events: PulseEvents, position: NDArray[np.int64]) -> None:
-        self._sensor_count[position] = distinct_sensors(events, len(self.source.geometry))
-        hlc = np.add.reduceat(~events.auxiliary, events.begin[:-1], dtype=np.int64)
-        self._n_all_auxiliary += int((hlc == 0).sum())
+        n_sensors = len(self.source.geometry)
+        in_hlc = distinct_sensors(events, n_sensors, ~events.auxiliary)
+        self._sensor_count[position] = distinct_sensors(events, n_sensors)
+        self._hlc_sensor_count[position] = in_hlc
+        self._n_all_auxiliary += int((in_hlc == 0).sum())
 
     def _append(self, events: PulseEvents, position: NDArray[np.int64]) -> None:
         """Appends events, by ascending position, to their shards; a loop over shards."""

@@ -151,7 +151,7 @@ def in_header(**values):
         (lambda f: (f / "sensor.npy").unlink(), r"sensor\.npy: is missing, though packed\.json names it"),
         (lambda f: np.save(f / "time.npy", np.zeros(3)), r"time\.npy: holds \(3,\) values of float64"),
         (lambda f: np.save(f / "begin.npy", np.arange(17)), r"begin\.npy: events begin at 0 and end at 16"),
-        (in_header(version=99), r"packed\.json: is of version 99\. Allowed: 1"),
+        (in_header(version=99), r"packed\.json: is of version 99\. Allowed: 2"),
         (in_header(columns={"time": "<f4"}), r"names no column 'begin'"),
         (lambda f: (f / "sensor_geometry.csv").write_text("sensor_id,x,y,z\n0,1,2,3\n"), "is not the detector"),
     ],

@@ -5,7 +5,8 @@
     packed.json           version, numbers of events and pulses, type and size of each column, where they came from
     sensor_geometry.csv   the detector
     time.npy charge.npy sensor.npy auxiliary.npy                    one value a pulse
-    begin.npy event_id.npy batch_id.npy sensor_count.npy            one value an event (`begin` has one more)
+    begin.npy event_id.npy batch_id.npy                             one value an event (`begin` has one more)
+    sensor_count.npy hlc_sensor_count.npy                           likewise
     azimuth.npy zenith.npy energy.npy is_track.npy                  one value an event, where they are known
 
 `python -m stablelit.prepare neutrinos` writes it. Opening one reads no pulse; a batch reads the pages it needs, which
@@ -33,18 +34,19 @@ from stablelit.families.neutrinos.readers.source import EventSource
 
 HEADER = "packed.json"
 GEOMETRY = "sensor_geometry.csv"
-VERSION = 1
+VERSION = 2
 EVENT_DTYPES = {
     "event_id": "<i8",
     "batch_id": "<i8",
     "sensor_count": "<i4",
+    "hlc_sensor_count": "<i4",
     "azimuth": "<f8",
     "zenith": "<f8",
     "energy": "<f4",
     "is_track": "|b1",
 }
 PULSE_DTYPES = {"time": "<f4", "charge": "<f4", "sensor": "<u2", "auxiliary": "|b1"}
-_NEEDED = ("begin", "event_id", "batch_id", "sensor_count", *PULSE_COLUMNS)
+_NEEDED = ("begin", "event_id", "batch_id", "sensor_count", "hlc_sensor_count", *PULSE_COLUMNS)
 
 
 def is_packed(path: str | Path) -> bool:
@@ -63,6 +65,7 @@ class PackedFolder(EventSource):
         events: all packed events, memory-mapped.
         places: ``(E,)``, where the table's events are among them.
         sensor_count: ``(E,)``, distinct sensors of each event of the table.
+        hlc_sensor_count: ``(E,)``, those with an HLC pulse.
 
     Raises:
         DataError: no header, one of another version, a column that is missing, of another type or cut short.
@@ -109,6 +112,7 @@ class PackedFolder(EventSource):
             **chosen,
         ).validate(str(self.path))
         self.sensor_count: NDArray[np.int32] = np.array(columns["sensor_count"][self.places])
+        self.hlc_sensor_count: NDArray[np.int32] = np.array(columns["hlc_sensor_count"][self.places])
         self.n_empty = int(self.header.get("n_empty", 0))
         self.notes = tuple(self.header.get("notes", ()))
 
