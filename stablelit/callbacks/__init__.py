@@ -1,8 +1,10 @@
 """The reusable suite: callbacks for anybody's Lightning Trainer, one idea each."""
 
 from stablelit.callbacks.adaptive_grad_clip import AdaptiveGradClip
+from stablelit.callbacks.curriculum import CurriculumCallback
 from stablelit.callbacks.device_memory import DeviceMemoryMonitor
 from stablelit.callbacks.edge_list_writer import EdgeListWriter
+from stablelit.callbacks.ema import EMACallback
 from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
 from stablelit.callbacks.epoch_printer import EpochPrinter
 from stablelit.callbacks.figure_writer import FigureWriter
@@ -22,7 +24,9 @@ from stablelit.callbacks.threshold_sweep import ThresholdSweepValidation
 
 __all__ = [
     "AdaptiveGradClip",
+    "CurriculumCallback",
     "DeviceMemoryMonitor",
+    "EMACallback",
     "EdgeListWriter",
     "EpochMeanCheckpoint",
     "EpochPrinter",

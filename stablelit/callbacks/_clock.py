@@ -72,19 +72,35 @@ class RampClock:
                         f"Set max_steps or max_epochs on the Trainer, or give the duration in steps ('500st')."
                     )
                 setattr(self, name, Duration(float(round(length.amount * total)), "st"))
-        if not allow_unfinished and not trainer.fast_dev_run:
-            self._refuse_overrun(trainer, allow_name)
+        if not allow_unfinished and not trainer.fast_dev_run and self.reach(trainer) < 1.0:
+            raise self.overrun(trainer, allow_name)
 
-    def _refuse_overrun(self, trainer: Any, allow_name: str) -> None:
-        unit = self.duration.unit if self.duration.amount else self.delay.unit
-        end, length = self.delay.amount + self.duration.amount, planned(trainer, unit)
-        if end <= length:
-            return
+    @property
+    def unit(self) -> ClockUnit:
+        """What the clock counts."""
+        return self.duration.unit if self.duration.amount else self.delay.unit
+
+    @property
+    def end(self) -> float:
+        """When the ramp is over, in `unit`."""
+        return self.delay.amount + self.duration.amount
+
+    def reach(self, trainer: Any) -> float:
+        """The share of the ramp that the planned run gets through; 1 and more where it finishes it."""
+        length = planned(trainer, self.unit)
+        finished = 1.0 if self.end <= length else 0.0  # in floating point the quotient of an exact fit may fall short
+        return max(finished, (length - self.delay.amount) / self.duration.amount) if self.duration.amount else finished
+
+    def overrun(
+        self, trainer: Any, allow_name: str, outcome: str = "the value would never reach its end"
+    ) -> ConfigurationError:
+        """The error of a ramp that is longer than the run; `outcome` is what that comes to."""
+        length, unit = planned(trainer, self.unit), self.unit
         fits = math.floor(length) if unit != "ep" else f"{length:g}"
-        raise ConfigurationError(
-            f"{self.owner}: the ramp ends after {end:g} {CLOCK_UNITS[unit]}, but the run is {length:g} long, so the "
-            f"value would never reach its end. Shorten {self.duration_name} to at most '{fits}{unit}', write it as a "
-            f"share ('0.5dur'), or train for longer. To keep it as it is: {allow_name}=True."
+        return ConfigurationError(
+            f"{self.owner}: the ramp ends after {self.end:g} {CLOCK_UNITS[unit]}, but the run is {length:g} long, so "
+            f"{outcome}. Shorten {self.duration_name} to at most '{fits}{unit}', write it as a share ('0.5dur'), or "
+            f"train for longer. To keep it as it is: {allow_name}=True."
         )
 
     def go_on(self) -> None:
@@ -95,8 +111,7 @@ class RampClock:
         """How much of the ramp has passed: 0 before and during the delay, 1 from its end on."""
         if self._over:  # a clock does not run backwards, and asking it costs ten times as much as this
             return 1.0
-        unit = self.duration.unit if self.duration.amount else self.delay.unit
-        passed = elapsed(trainer, unit) - self.delay.amount
+        passed = elapsed(trainer, self.unit) - self.delay.amount
         if passed < 0:
             return 0.0
         self._over = passed >= self.duration.amount

@@ -7,12 +7,13 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
+from stablelit.callbacks._around_evaluation import AroundEvaluation
 from stablelit.contracts import Scalar
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.functional.schedules import check_number
 
 
-class ScalarWriter(pl.Callback):
+class ScalarWriter(AroundEvaluation):
     """Finds the scalar in `setup`, refuses a second writer, and sets `eval_value` around every evaluation.
 
     Args:
@@ -68,26 +69,6 @@ class ScalarWriter(pl.Callback):
                     f"{type(pl_module).__name__}.{self.target} too, so the last one would win. Keep one of them."
                 )
         self._scalar = Scalar(pl_module, self.target, type(self).__name__)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts `eval_value` in place."""
-        self._enter_eval()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the training value back."""
-        self._leave_eval()
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts `eval_value` in place."""
-        self._enter_eval()
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the training value back."""
-        self._leave_eval()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """An evaluation that broke must not leave its value behind."""
-        self._leave_eval()
 
     def _enter_eval(self) -> None:
         if self._eval_value is not None and self._before_eval is None:

@@ -21,7 +21,8 @@ def warmup_length(scheduler: Any, longest: int) -> int | None:
         longest: where to stop asking, in steps.
 
     Returns:
-        0 where the rate does not rise at the beginning; None where nobody can tell, or it rises beyond `longest`.
+        0 where the rate does not rise at the beginning; ``longest + 1`` where a LambdaLR rises for longer than that;
+        None where nobody can tell.
 
     Example:
         >>> import torch
@@ -69,9 +70,9 @@ def _rise_of(factor: Any, longest: int) -> int | None:
     low, high = 0, 1
     while rises(high):
         if high > longest:
-            return None
+            return longest + 1
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if rises(middle) else (low, middle)
-    return high
+    return min(high, longest + 1)

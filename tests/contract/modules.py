@@ -66,11 +66,21 @@ def module_classes(name: str) -> dict[str, type]:
             self.register_buffer("other_weight", torch.tensor(1.0), persistent=False)
             self.register_buffer("decision_threshold", torch.tensor(0.5), persistent=False)
             self.temperature = 1.0
+            self.difficulty = 1.0
+
+        def set_difficulty(self, difficulty):
+            self.difficulty = difficulty
+
+        def difficulty_info(self):
+            return {"noise": self.difficulty}
+
+        def trivial_loss(self, difficulty):
+            return 3.0 + difficulty
 
         def terms(self, x):
             mean, logvar = self.encoder(x).chunk(2, -1)
             kl_per_dim = 0.5 * (mean**2 + logvar.exp() - 1 - logvar)
-            z = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+            z = mean + self.difficulty * torch.randn_like(mean) * (0.5 * logvar).exp()
             recon = 0.5 * ((self.decoder(z) - x) ** 2).sum(-1)
             return recon, kl_per_dim
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import stablelit.callbacks as suite
+from stablelit.functional.plateau_gate import PlateauGate
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ SETTINGS: dict[str, Setting] = {
     "kl_cap_capacity": Setting(lambda: suite.KLCapCallback(mode="capacity", kl_target=1.0, warmup="1ep")),
     "kl_cap_hinge": Setting(lambda: suite.KLCapCallback(mode="hinge", kl_target=0.1, kl="train_kl")),
     "kl_cap_free_bits": Setting(lambda: suite.KLCapCallback(mode="free_bits", free_bits=0.1, warmup=4)),
+    "curriculum": Setting(
+        lambda: suite.CurriculumCallback("cosine", duration="0.5dur", delay="0.1dur"),
+        lambda: suite.CurriculumCallback("root", end=0.5, duration=4, targets="temperature", name="second"),
+    ),
+    "curriculum_gate": Setting(
+        lambda: suite.CurriculumCallback(
+            duration="1ep", gate=PlateauGate("val/loss", patience=1, max_hold=1), targets=["module", "other_weight"]
+        ),
+    ),
     "gradient_reach_check": Setting(
         lambda: suite.GradientReachCheck({"recon": ["encoder", "decoder.weight"], "kl": "encoder"}, {"kl": "decoder"}),
         lambda: suite.GradientReachCheck({"loss": "decoder"}, name="second"),
@@ -48,6 +58,8 @@ SETTINGS: dict[str, Setting] = {
     ),
     "random_state": Setting(suite.RandomStateCheckpoint),
     "edge_list_writer": Setting(suite.EdgeListWriter),
+    "ema": Setting(lambda: suite.EMACallback(half_life="0.2dur", delay="0.3dur", validate="both")),
+    "ema_decay": Setting(lambda: suite.EMACallback(0.9, every=2, after_fit="raw")),
     "epoch_mean": Setting(suite.EpochMeanCheckpoint),
     "epoch_printer": Setting(lambda: suite.EpochPrinter(always=True)),
     "progress_bar": Setting(suite.StableProgressBar),

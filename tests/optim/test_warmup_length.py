@@ -82,8 +82,10 @@ def test_an_object_that_may_count_its_calls_is_not_asked():
     assert factor.calls == before
 
 
-def test_a_rate_that_rises_for_ever_has_no_length():
-    assert warmup_length(schedules.LambdaLR(sgd(), lambda step: step + 1.0), LONGEST) is None
+@pytest.mark.parametrize("warm", [LONGEST + 1, LONGEST + 17, 10**9])
+def test_a_rate_that_rises_for_longer_than_the_run_is_said_to(warm):
+    rising = schedules.LambdaLR(sgd(), lambda step: min(1.0, (step + 1) / (warm + 1)))
+    assert warmup_length(rising, LONGEST) == LONGEST + 1
 
 
 def test_a_schedule_that_nobody_knows_has_none():
