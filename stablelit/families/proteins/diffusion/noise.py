@@ -92,7 +92,7 @@ class LogLinearNoise(Noise):
 
     def sigma(self, t: Tensor) -> Tensor:
         """See `Noise.sigma`."""
-        return _minus_log(self._alpha(t), (1 - self.eps) * t)
+        return minus_log(self._alpha(t), (1 - self.eps) * t)
 
     def rate(self, t: Tensor) -> Tensor:
         """See `Noise.rate`."""
@@ -162,7 +162,7 @@ class CosineNoise(Noise):
 
     def sigma(self, t: Tensor) -> Tensor:
         """See `Noise.sigma`."""
-        return _minus_log(self._alpha(t), 2 * (1 - self.eps) * torch.sin(math.pi / 4 * t) ** 2)
+        return minus_log(self._alpha(t), 2 * (1 - self.eps) * torch.sin(math.pi / 4 * t) ** 2)
 
     def rate(self, t: Tensor) -> Tensor:
         """See `Noise.rate`."""
@@ -284,8 +284,8 @@ def check_reaches_prior(noise: Noise, purpose: str, owner: str = "check_reaches_
     return f"{text} More than {100 * FEW_UNMASKED:g} % shows in samples; sigma(1) of at least 6.91 is below it."
 
 
-def _minus_log(alpha: Tensor, one_minus_alpha: Tensor) -> Tensor:
-    """-log(alpha) from whichever of the two is small, so that neither end loses digits."""
+def minus_log(alpha: Tensor, one_minus_alpha: Tensor) -> Tensor:
+    """Minus log(alpha) from whichever of the two is small, so that neither end loses digits."""
     return torch.where(alpha < 0.5, -torch.log(alpha), -torch.log1p(-one_minus_alpha))
 
 

@@ -52,17 +52,18 @@ def test_tau_leaping_is_exact_for_one_residue_in_any_number_of_steps(graph, step
 
 def test_euler_is_not_and_its_error_falls_with_the_step():
     single = Joint(3, 1, seed=4, sharpness=1.0)
-    few, many = (total_variation(single, drawn(single, UNIFORM, n, "euler", n=100_000).tokens) for n in (8, 32))
-    # drawing alone is 0.0015 wrong
+    few, many = (total_variation(single, drawn(single, UNIFORM, n, "euler", n=50_000).tokens) for n in (8, 32))
+    # drawing alone is 0.002 wrong
     assert few > 0.03
     assert 3 < few / many < 6
 
 
 @pytest.mark.parametrize("graph", [ABSORB, UNIFORM], ids=["absorb", "uniform"])
-@pytest.mark.parametrize(("method", "steps"), [("tau_leaping", 150), ("euler", 600)])
+@pytest.mark.parametrize(("method", "steps"), [("tau_leaping", 60), ("euler", 120)])
 def test_many_steps_reproduce_a_joint_law(graph, method, steps):
-    samples = drawn(PAIR, graph, steps, method, n=3000)
-    assert total_variation(PAIR, samples.tokens) < 3 * (9 / (4 * 3000)) ** 0.5
+    samples = drawn(PAIR, graph, steps, method, n=5000)
+    # drawing alone is 0.017 wrong
+    assert total_variation(PAIR, samples.tokens) < 0.03
 
 
 def test_residues_that_move_in_one_step_do_not_know_of_each_other():
@@ -141,7 +142,7 @@ def test_a_low_temperature_draws_the_most_probable_residue():
     assert (drawn(single, ABSORB, 4, "tau_leaping", n=200, reshaping=cold).tokens == modal).all()
     # uniform noise shows a residue that may be the true one, which a cold sampler believes once noise is low
     found = drawn(single, UNIFORM, 16, "tau_leaping", n=2000, reshaping=cold).tokens
-    assert float((found == modal).double().mean()) > float(single.p.max()) + 0.1
+    assert float((found == modal).double().mean()) > float(single.p.max()) + 0.04
 
 
 @pytest.mark.parametrize("graph", [ABSORB, UNIFORM], ids=["absorb", "uniform"])
