@@ -1,0 +1,313 @@
+r"""ScoreEntropyDiffusion: sequences out of noise, and a bound of their likelihood.
+
+The algorithm, for a sequence x0 of n residues, with the absorbing graph and scores::
+
+    t ~ U[eps, 1]                                     stratified over the batch
+    sigma, rate = sigma(t), sigma'(t)
+    xt ~ q(xt | x0)                                   each residue masked with probability 1 - e^-sigma
+    h = Network(xt, sigma)
+    log s_y = h_y - log(e^sigma - 1) - log N          the modelled ratio p(y at i) / p(xt), for every masked residue i
+    loss = rate * sum over masked i of  sum_y s_y - r log s_{x0} + r (log r - 1),   r = 1 / (e^sigma - 1)
+
+The mean of the loss over t and xt is at least -log p(x0), in nats, and so at least the entropy of the data. Losses of
+a batch are added up and divided by its residues.
+
+Source: Lou et al. 2024 (arXiv:2310.16834), algorithm 1 and theorem 3.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stablelit.errors import DataError, bad_argument
+from stablelit.families.proteins.alphabet import AMINO_ACIDS, N_RESIDUES, PAD
+from stablelit.families.proteins.diffusion import AbsorbingGraph, SampleKeys, UniformGraph, build_graph, build_noise
+from stablelit.families.proteins.diffusion.noise import FEW_UNMASKED
+from stablelit.families.proteins.diffusion.noise_curriculum import build_noise_curriculum, check_difficulty
+from stablelit.families.proteins.diffusion.time_sampling import sample_uniform
+from stablelit.families.proteins.diffusion.trivial_losses import describe_difficulty, trivial_score_entropy
+from stablelit.families.proteins.evaluation import BoundEvaluation
+from stablelit.families.proteins.generation import GeneratesProteins
+from stablelit.families.proteins.network import build_network
+from stablelit.families.proteins.objective import Objective
+from stablelit.families.proteins.scoring import SequenceBound, absorbing_bound, uniform_bound
+from stablelit.findings import Finding, FindingReporter
+from stablelit.functional.permutation import mix
+from stablelit.functional.schedules import check_count, check_flag, check_number
+from stablelit.optim import build_optimizers, check_factories
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Batch = dict[str, Tensor]
+EVALUATION_SEED = 20_240_310
+
+
+class ScoreEntropyDiffusion(GeneratesProteins):
+    """Score-entropy discrete diffusion (SEDD), or masked diffusion (MDLM), as a LightningModule.
+
+    `training_step` returns ``loss``, and ``nats`` and ``residues`` of each sequence ``(B,)``. Validation draws the k
+    form of the bound by keys of the samples, at full difficulty: every epoch, and any number of ranks, sees the same
+    masks. `set_difficulty` is there with a loss over time (`dwdse`, `dce`), which is what `noise_curriculum` changes.
+
+    Args:
+        network: a preset ("tiny", "small", "base"), or a mapping of ``preset`` and settings of `DiffusionTransformer`.
+        graph: "absorb" or "uniform".
+        noise: "loglinear", "geometric", "cosine" or "half_cosine", or a mapping of ``name`` and settings.
+        parameterization: "score" (SEDD) or "subs" (a softmax over residues: MDLM, RADD).
+        loss: "dwdse", "dce", "lambda_dce" or "k_dce", see `Objective`; None is dwdse with scores and dce with subs.
+        time_conditioning: whether the network is told the noise.
+        time_sampling: "stratified", "low_discrepancy", "decoupled" or "iid", see `time_sampling`.
+        noise_curriculum: what a difficulty does to the noise, a mode or a mapping, see `NoiseCurriculum`; None is
+            "truncate". It has no effect while nobody sets a difficulty.
+        weight_clip: the largest weight of a masked residue; None is none. A clipped loss is no bound.
+        n_states: clean states, 20 residues or more of which some never occur.
+        eps: the smallest time of training.
+        validation_draws: draws of the bound of each sequence; the error falls with their root.
+        learning_rate: the peak rate.
+        optimizer: takes parameters and ``lr=``; None is AdamW with weight decay 1e-4.
+        lr_schedule: takes the optimizer and ``total_steps=``; None is a constant rate.
+
+    Raises:
+        ConfigurationError: an argument outside its range, or arguments that do not go together.
+    """
+
+    def __init__(
+        self,
+        network: str | Mapping[str, Any] = "tiny",
+        graph: str = "absorb",
+        noise: str | Mapping[str, Any] = "loglinear",
+        parameterization: str = "score",
+        loss: str | None = None,
+        time_conditioning: bool = True,
+        time_sampling: str = "stratified",
+        noise_curriculum: str | Mapping[str, Any] | None = None,
+        weight_clip: float | None = None,
+        n_states: int = N_RESIDUES,
+        eps: float = 1e-3,
+        validation_draws: int = 1,
+        learning_rate: float = 3e-4,
+        optimizer: Callable[..., Any] | None = None,
+        lr_schedule: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        check_count(owner, "n_states", n_states, N_RESIDUES)
+        check_number(owner, "learning_rate", learning_rate, above=0.0)
+        check_number(owner, "eps", eps, above=0.0, at_most=0.5)
+        if weight_clip is not None:
+            check_number(owner, "weight_clip", weight_clip, above=0.0)
+        check_flag(owner, "time_conditioning", time_conditioning)
+        check_factories(owner, optimizer=optimizer, lr_schedule=lr_schedule)
+        # plain dicts, whatever came: a checkpoint with anything else does not load with weights_only=True
+        network, noise, noise_curriculum = (
+            dict(given) if isinstance(given, Mapping) else given for given in (network, noise, noise_curriculum)
+        )
+        self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
+        self.learning_rate, self.eps, self.time_sampling = float(learning_rate), float(eps), time_sampling
+        self.validation_draws = check_count(owner, "validation_draws", validation_draws, 1)
+        # a name that does not exist is refused now, not in the first step
+        sample_uniform(time_sampling, 0, None)
+        curriculum = noise_curriculum if noise_curriculum is not None else "truncate"
+        settings = {"mode": curriculum} if isinstance(curriculum, str) else dict(curriculum)
+        self.objective = Objective(
+            build_graph(graph, n_states, owner),
+            build_noise(noise, owner),
+            parameterization,
+            loss or ("dce" if parameterization == "subs" else "dwdse"),
+            build_noise_curriculum({"eps": self.eps} | settings, owner),
+            weight_clip,
+        )
+        self.network = build_network(network, owner, n_states=n_states, time_conditioning=time_conditioning)
+        self.evaluation = BoundEvaluation()
+        self.difficulty = 1.0
+        self.flops_per_batch = 0.0
+        if self.objective.over_time:
+            # an attribute only where it does something: a curriculum that nobody hears is an error, not silence
+            self.set_difficulty = self._set_difficulty
+        elif noise_curriculum is not None:
+            raise bad_argument(
+                owner, "noise_curriculum", noise_curriculum, f"None with loss={self.objective.loss}, which has no times"
+            )
+        self._optimizer, self._lr_schedule = optimizer, lr_schedule
+        self._reporter = FindingReporter(owner)
+
+    def forward(self, codes: Tensor, sigma: Tensor, pad_mask: Tensor | None = None) -> Tensor:
+        """The network's h ``(B, L, N)``, float32.
+
+        Args:
+            codes: ``(B, L)``, with masks of code N; UNKNOWN and PAD as `DiffusionTransformer.input_codes` has them.
+            sigma: ``(B,)``.
+            pad_mask: ``(B, L)`` bool, where there is no padding; None is everywhere.
+        """
+        h: Tensor = self.network(codes, sigma, pad_mask)
+        return h
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """One step of the algorithm in the module docstring."""
+        x0 = self._codes(batch)
+        # a number of the host, from shapes: what monitors of utilisation divide by
+        self.flops_per_batch = self.network.flops_per_batch(*x0.shape)
+        u = self._uniform(len(x0), batch_idx)
+        drawn = self.objective.draw(self._head(batch), x0, batch["loss_mask"], u, self.difficulty)
+        residues = batch["loss_mask"].sum(1)
+        loss = drawn.nats.sum() / self._mean_over_ranks(residues.sum()).clamp(min=1)
+        self.log_dict(
+            {"train/loss": loss.detach(), "train/mask_rate": drawn.mask_rate},
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=len(x0),
+            sync_dist=True,
+        )
+        return {"loss": loss, "nats": drawn.nats, "residues": residues}
+
+    def _set_difficulty(self, difficulty: float) -> None:
+        """How hard the noise of training is, in [0, 1]; 1 is the whole of it."""
+        self.difficulty = check_difficulty(type(self).__name__, self.objective.curriculum.mode, float(difficulty))
+
+    def difficulty_info(self) -> dict[str, float]:
+        """Largest time, mean mask rate, and the share of the loss that is left, at the difficulty in force."""
+        return describe_difficulty(self.objective.curriculum, self.difficulty, self.objective.noise)
+
+    def trivial_loss(self, difficulty: float) -> float:
+        """Training loss, nats per residue, of guessing by the training residues' frequencies at this difficulty."""
+        unigram = self._unigram()
+        objective = self.objective
+        return trivial_score_entropy(objective.graph, objective.curriculum, difficulty, objective.noise, unigram)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW at a constant rate, unless the constructor was given others."""
+        return build_optimizers(self, self._optimizer, self._lr_schedule, self.learning_rate)
+
+    def on_fit_start(self) -> None:
+        """Says before training what cannot come of it."""
+        left = self.objective.noise.unmasked_at_end
+        if left > FEW_UNMASKED * (1 + 1e-9):
+            message = (
+                f"noise={self.objective.noise!r} leaves {100 * left:.3g} % of the residues as they are at t = 1. "
+                f"Generation starts where none is left, and is refused above 1 %; the training loss is a part of the "
+                f"bound, and lower for that alone."
+            )
+            evidence: dict[str, float | int | str] = {"unmasked_at_end": left}
+            remedy = "model/noise=loglinear"
+            finding = Finding("noise-leaves-residues", "warning", message, evidence, remedy)
+            self._reporter.report(self.trainer, finding)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begins a validation."""
+        self._begin_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begins a test."""
+        self._begin_evaluation("test")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Adds the bound of each sequence; returns it, ``nats`` ``(B,)``, and ``residues``."""
+        del batch_idx
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """As in validation."""
+        del batch_idx
+        return self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the bound beside that of the residues' frequencies."""
+        self._end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """As in validation."""
+        self._end_evaluation("test")
+
+    def bound(self, batch: Batch, draw: int = 0) -> SequenceBound:
+        """One draw of the bound of each sequence, the same for a sample and a draw whatever else there is.
+
+        Args:
+            batch: as the datamodule makes it.
+            draw: which; their mean over draws has less noise.
+        """
+        x0, keys = self._codes(batch), SampleKeys(batch["id"], seed=EVALUATION_SEED + draw)
+        objective, head = self.objective, self._head(batch)
+        if isinstance(objective.graph, AbsorbingGraph):
+            scores = objective.parameterization == "score"
+            return absorbing_bound(head, objective.graph, objective.noise, x0, batch["loss_mask"], keys, scores)
+        assert isinstance(objective.graph, UniformGraph)
+        return uniform_bound(head, objective.graph, objective.noise, x0, batch["loss_mask"], keys, self.eps)
+
+    def figures(self) -> dict[str, Figure]:
+        """Pictures of the last validation or test epoch; none before the first."""
+        return self.evaluation.figures()
+
+    def _begin_evaluation(self, split: str) -> None:
+        self.evaluation.begin(getattr(self.trainer, "datamodule", None), split)
+
+    def _evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        total = torch.zeros(len(batch["tokens"]), dtype=torch.float64, device=batch["tokens"].device)
+        excess = None
+        for number in range(self.validation_draws):
+            one = self.bound(batch, number)
+            total += one.nats.double()
+            if one.excess is not None:
+                excess = one.excess.double() + (0 if excess is None else excess)
+            self.evaluation.add_masked(batch["loss_mask"], one)
+        nats = total / self.validation_draws
+        self.evaluation.add(batch, nats, None if excess is None else excess / self.validation_draws)
+        return {"nats": nats, "residues": batch["loss_mask"].sum(1)}
+
+    def _end_evaluation(self, stage: str) -> None:
+        if self.trainer.sanity_checking:
+            return
+        scores = self.evaluation.finish()
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, sync_dist=True)
+        self.log(f"{stage}/loss", scores["nll"], prog_bar=True, sync_dist=True)
+        for finding in self.evaluation.findings:
+            self._reporter.report(self.trainer, finding)
+
+    def _codes(self, batch: Batch) -> Tensor:
+        tokens = batch["tokens"]
+        # on a GPU looking would mean waiting for it: there an index out of range fails by itself, without a name
+        if tokens.device.type == "cpu" and len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) <= PAD:
+            wrong = (tokens < 0) | (tokens > PAD)
+            row, place = (int(i) for i in wrong.nonzero()[0])
+            raise DataError(
+                f"{type(self).__name__}: sequence {int(batch['id'][row])} has the number {int(tokens[row, place])} at "
+                f"residue {place + 1}. Allowed: 0 to 19 for {AMINO_ACIDS}, 20 unknown, 21 padding. Masks are put by "
+                f"the model."
+            )
+        return self.network.input_codes(tokens)
+
+    def _head(self, batch: Batch) -> Callable[[Tensor, Tensor], Tensor]:
+        # a batch without padding needs no mask, and attention is faster without
+        pad_mask = batch["pad_mask"] if batch.get("has_padding", True) else None
+        return lambda codes, sigma: self(codes, sigma, pad_mask)
+
+    def _uniform(self, n: int, batch_idx: int) -> Tensor:
+        accumulated = max(1, int(getattr(self.trainer, "accumulate_grad_batches", 1)))
+        ranks, rank = int(getattr(self.trainer, "world_size", 1)), int(getattr(self.trainer, "global_rank", 0))
+        part = (batch_idx % accumulated) * ranks + rank
+        # the same on all ranks, as the step is
+        shift = mix(int(getattr(self.trainer, "global_step", 0)), 0) / 2**64
+        return sample_uniform(self.time_sampling, n, None, self.device, part, accumulated * ranks, shift)
+
+    def _mean_over_ranks(self, count: Tensor) -> Tensor:
+        """Residues of a rank's batch, or where ranks have different numbers their mean.
+
+        Lightning averages gradients over ranks: with each rank's own number, residues of a rank that has few would
+        weigh more.
+        """
+        if int(getattr(self.trainer, "world_size", 1)) == 1:
+            return count
+        mean = count.float()
+        torch.distributed.all_reduce(mean)
+        return mean / self.trainer.world_size
+
+    def _unigram(self) -> Tensor:
+        datamodule = getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
+        share = torch.zeros(self.network.n_states, dtype=torch.float64)
+        share[:N_RESIDUES] = datamodule.unigram() if hasattr(datamodule, "unigram") else 1.0 / N_RESIDUES
+        return share
