@@ -53,7 +53,7 @@ def build_trainer(
     callbacks: list[pl.Callback] = [callback for callback in made if not isinstance(callback, leave_out)]
     # the run's own come last, since an objective may be what another callback logs when an epoch ends; an averaging
     # callback swaps the weights for validation: who looks at the model comes before it
-    callbacks = sorted([*callbacks, *own], key=lambda c: isinstance(c, WeightAveraging))
+    callbacks = sorted([*callbacks, *own], key=_averages)
     summary = config.get("model_summary")
     if summary is not None:
         callbacks.append(RichModelSummary(max_depth=int(summary.max_depth)))
@@ -66,6 +66,10 @@ def build_trainer(
     make = instantiate(config.trainer, _partial_=True, _convert_="all")
     trainer: pl.Trainer = make(callbacks=callbacks, logger=loggers or False, default_root_dir=str(run_dir), **arguments)
     return trainer
+
+
+def _averages(callback: pl.Callback) -> bool:
+    return isinstance(callback, WeightAveraging) or getattr(callback, "averages_weights", False)
 
 
 def build_data(config: DictConfig) -> pl.LightningDataModule:

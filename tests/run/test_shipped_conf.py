@@ -111,8 +111,8 @@ def test_every_trainer_is_a_trainer(name, tmp_path):
 def test_an_averaging_callback_comes_after_those_that_look_at_the_model(tmp_path):
     config = shipped("+experiment=jets", "callbacks=[ema,default]", f"run_dir='{tmp_path}'")
     order = [type(c).__name__ for c in build_trainer(config, tmp_path, []).callbacks]
-    assert order.index("EMAWeightAveraging") > order.index("HistoryWriter")
-    assert order.index("EMAWeightAveraging") < order.index("ModelCheckpoint")
+    assert order.index("EMACallback") > order.index("HistoryWriter")
+    assert order.index("EMACallback") < order.index("ModelCheckpoint")
 
 
 SWEEPS = names("sweep")

@@ -213,10 +213,10 @@ def refuse_averaging(callbacks: Any) -> None:
         ConfigurationError: a callback that evaluates averaged weights.
     """
     for callback in callbacks:
-        if isinstance(callback, WeightAveraging):
+        if isinstance(callback, WeightAveraging) or getattr(callback, "averages_weights", False):
             raise ConfigurationError(
-                f"{_OWNER}: {type(callback).__name__} evaluates averages of weights and of the buffers that hold path "
-                f"and graph. Take it away: ~callbacks.ema"
+                f"{_OWNER}: {type(callback).__name__} evaluates averages of weights, which are not those that path and "
+                f"graph were searched with. Take it away: ~callbacks.ema"
             )
 
 

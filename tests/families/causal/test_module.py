@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 
-from stablelit.callbacks import GradientReachCheck, ScalarSchedule
+from stablelit.callbacks import EMACallback, GradientReachCheck, ScalarSchedule
 from stablelit.errors import ConfigurationError, ContractError
 from stablelit.families.causal import SensorDataModule, SensorPanel, StructureLearner
 from stablelit.families.causal.fitting import NonFiniteLossError
@@ -351,10 +351,10 @@ def test_a_column_that_hardly_varies_does_not_end_the_run_at_its_resampling(tmp_
     assert all(edge.confidence is not None for edge in learner.edge_list())
 
 
-def test_averages_of_a_graph_are_refused(tmp_path):
-    callback = EMAWeightAveraging(decay=0.9)
+@pytest.mark.parametrize("kind", [EMAWeightAveraging, EMACallback])
+def test_averages_of_a_graph_are_refused(kind, tmp_path):
     with pytest.raises(ConfigurationError, match=r"~callbacks\.ema"):
-        fitted(tmp_path, StructureLearner(names=NAMES), max_epochs=1, callbacks=[callback])
+        fitted(tmp_path, StructureLearner(names=NAMES), max_epochs=1, callbacks=[kind(decay=0.9)])
 
 
 def test_a_guard_leaves_out_what_is_not_finite_in_the_place_of_an_error(tmp_path):
