@@ -173,7 +173,7 @@ class NoiseCurriculum:
 
     def _beta_share(self, d: float | Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         grid = torch.linspace(0, 1, _TABLE + 1, dtype=torch.float64, device=u.device)
-        cumulative = (1 - d) * _beta_cumulative(self.a, self.b).to(u.device) + d * grid
+        cumulative = (1 - d) * _beta_cumulative(self.a, self.b, u.device) + d * grid
         place = torch.searchsorted(cumulative, u.double(), right=True).clamp(1, _TABLE)
         low = cumulative[place - 1]
         mass = (cumulative[place] - low).clamp(min=1e-300)
@@ -184,12 +184,15 @@ class NoiseCurriculum:
 
     def _by_mask_rate(self, share: Tensor, weight: Tensor, noise: Noise, replayed: Tensor) -> NoiseDraw:
         r"""The mask rate for a clock: :math:`\sigma = -\log(1 - \lambda)`, :math:`d\sigma/d\lambda = e^\sigma`."""
-        lowest, highest = noise.mask_probability(torch.tensor([self.eps, 1.0], dtype=torch.float64)).tolist()
+        wide = share.double()
+        lowest, highest = (noise.mask_probability(torch.full_like(wide, t)) for t in (self.eps, 1.0))
         width = highest - lowest
-        kept = (1 - highest) + width * (1 - share)
-        sigma = minus_log(kept, lowest + width * share)
+        kept = (1 - highest) + width * (1 - wide)
+        sigma = minus_log(kept, lowest + width * wide)
         # as with `times`, no factor makes up for what eps leaves out
-        return NoiseDraw(noise.t_of(sigma), sigma, sigma, width / (1 - self.eps) / kept, weight, replayed)
+        rate = width / (1 - self.eps) / kept
+        t, sigma, rate = (x.to(share.dtype) for x in (noise.t_of(sigma), sigma, rate))
+        return NoiseDraw(t, sigma, sigma, rate, weight, replayed)
 
 
 def check_difficulty(owner: str, mode: str, difficulty: object) -> float:
@@ -227,9 +230,9 @@ def build_noise_curriculum(
 
 
 @lru_cache(maxsize=8)
-def _beta_cumulative(a: float, b: float) -> Tensor:
+def _beta_cumulative(a: float, b: float, device: torch.device) -> Tensor:
     """Cumulative Beta(a, b) on an even grid of [0, 1], by the trapezium rule."""
-    v = torch.linspace(0, 1, _TABLE + 1, dtype=torch.float64)
+    v = torch.linspace(0, 1, _TABLE + 1, dtype=torch.float64, device=device)
     density = v ** (a - 1) * (1 - v) ** (b - 1)
-    cumulative = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density)])
+    cumulative = torch.cat([density[:1] * 0, torch.cumulative_trapezoid(density)])
     return cumulative / cumulative[-1]
