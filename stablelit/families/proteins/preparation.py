@@ -25,10 +25,10 @@ from stablelit.families.proteins.journal import JOURNAL, JournaledFiles
 from stablelit.families.proteins.readers.fasta import FastaReader, Place
 from stablelit.families.proteins.readers.policies import Ambiguous, Gaps, InternalStop, Policies
 from stablelit.families.proteins.readers.record_block import RecordBlock
+from stablelit.families.proteins.reading_bar import reading_bar
 from stablelit.families.proteins.splits import id_hashes
 from stablelit.families.proteins.store import META, VERSION, describe_file
 from stablelit.families.proteins.store_writer import finish_store
-from stablelit.families.proteins.told import reading_bar
 from stablelit.functional.schedules import check_count, check_flag
 
 _OWNER = "prepare proteins"

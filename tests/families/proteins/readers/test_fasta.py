@@ -299,21 +299,22 @@ def test_a_missing_an_empty_file_and_a_folder_are_refused(tmp_path):
             FastaReader(path)
 
 
-def test_it_is_faster_than_a_reader_of_lines_that_cleans_nothing(tmp_path):
+def test_it_is_faster_than_a_reader_of_lines(tmp_path):
     rng = np.random.default_rng(0)
-    letters = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY", dtype=np.uint8)[rng.integers(0, 20, (20_000, 300))]
+    letters = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY", dtype=np.uint8)[rng.integers(0, 20, (10_000, 300))]
     path = tmp_path / "many.fasta"
     with path.open("wb") as file:
         for i, row in enumerate(letters):
             text = row.tobytes()
             file.write(b">UniRef50_%d some protein n=1 Tax=root TaxID=1 RepID=A_%d\n" % (i, i))
             file.writelines(text[at : at + 60] + b"\n" for at in range(0, 300, 60))
+    # of this process alone, whatever else the machine does
     seconds = {"ours": [], "lines": []}
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()
         total = sum(len(block.tokens) for block, _ in FastaReader(path).blocks())
-        seconds["ours"].append(time.perf_counter() - begin)
-        begin = time.perf_counter()
+        seconds["ours"].append(time.process_time() - begin)
+        begin = time.process_time()
         assert read_a_line_at_a_time(path) == total == letters.size
-        seconds["lines"].append(time.perf_counter() - begin)
-    assert min(seconds["ours"]) < min(seconds["lines"])
+        seconds["lines"].append(time.process_time() - begin)
+    assert min(seconds["ours"]) < 0.7 * min(seconds["lines"]), seconds
