@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from stablelit.families.proteins.corpora import build_corpus
 from stablelit.families.proteins.diffusion import bounds
 from stablelit.families.proteins.diffusion.graphs import AbsorbingGraph, UniformGraph
 from stablelit.families.proteins.diffusion.noise import CosineNoise, GeometricNoise, LogLinearNoise
@@ -15,6 +16,7 @@ from stablelit.families.proteins.diffusion.score_entropy import (
     denoising_cost,
     log_score_of_probabilities,
 )
+from stablelit.families.proteins.diffusion.time_sampling import sample_uniform
 from tests.families.proteins.diffusion.enumerated import Joint, gauss_legendre, most_chi_square
 
 TRUTH, WRONG = Joint(3, 2, seed=0), Joint(3, 2, seed=9)
@@ -240,3 +242,25 @@ def test_gradients_survive_a_denoiser_that_excludes_what_it_sees():
     bounds.masked_sum(cross_entropy(log_p, x0), masking).sum().backward()
     assert h.grad.isfinite().all()
     assert h.grad[0, 1:].any()
+
+
+@pytest.mark.parametrize("form", ["t", "lambda", "k"])
+def test_the_bound_of_a_law_that_is_known_is_its_own_likelihood_of_every_length(form):
+    corpus, graph, noise = build_corpus("motif_hmm"), AbsorbingGraph(20), LogLinearNoise(1e-6)
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.from_numpy(corpus.sample(400, length=24, seed=0)).long()
+    lengths = torch.arange(400) % 20 + 5
+    loss_mask = torch.arange(24) < lengths[:, None]
+    u = sample_uniform("stratified", 400, generator)
+    if form == "t":
+        masking = bounds.mask_by_sigma(graph, x0, loss_mask, noise.sigma(u), noise.rate(u), generator)
+    elif form == "lambda":
+        masking = bounds.mask_by_rate(graph, x0, loss_mask, 1 - u, generator)
+    else:
+        masking = bounds.mask_k(graph, x0, loss_mask, bounds.draw_k(loss_mask, generator), generator)
+    log_p = corpus.posterior(x0, ~masking.masked, lengths).clamp(min=1e-300).log()
+    difference = bounds.masked_sum(cross_entropy(log_p, x0), masking) + corpus.log_prob(x0, lengths)
+    error = float(difference.std()) / 20
+    assert abs(float(difference.mean())) < 4 * error
+    # of about 33 nats a sequence
+    assert error < (0.7 if form == "k" else 3.0)
