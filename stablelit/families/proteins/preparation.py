@@ -51,7 +51,6 @@ _CHANGED = {
     "stripped_gaps": "gaps taken away",
     "without_id": "records have no id and are called by their numbers",
     "duplicate_ids": "records have the id of an earlier one (all are kept; they share a split)",
-    "beyond_limit": "sequences read with the last ones lie beyond limit",
 }
 
 
@@ -196,19 +195,16 @@ def _write(work: Path, reader: FastaReader, settings: Mapping[str, Any]) -> None
         done = _Pass(files.state)
         committed = done.place.offset
         size = reader.path.stat().st_size if reader.stream.compression == "none" else None
-        if limit is None or done.counts["kept"] < limit:
+        most = None if limit is None else limit - done.counts["kept"]
+        if most != 0:
             with reading_bar(size) as progress:
-                for block, place in reader.blocks(done.place):
-                    if limit is not None:
-                        block = _first_records(block, limit - done.counts["kept"])
+                for block, place in reader.blocks(done.place, most):
                     done.add(block, place)
                     _append(files, block, settings["ids"])
                     progress(place.offset)
                     if place.offset - committed >= _COMMIT_BYTES:
                         files.commit(done.state())
                         committed = place.offset
-                    if limit is not None and done.counts["kept"] >= limit:
-                        break
         files.commit(done.state())
     if not done.counts["kept"]:
         shutil.rmtree(work)
@@ -218,18 +214,6 @@ def _write(work: Path, reader: FastaReader, settings: Mapping[str, Any]) -> None
         why = why.format(**settings["policies"])
         raise DataError(f"{reader.path}: no sequence is left of {done.counts['records']} records: {why}.")
     finish_store(work, settings, done.counts, done.first, done.residues)
-
-
-def _first_records(block: RecordBlock, most: int) -> RecordBlock:
-    if len(block.ids) <= most:
-        return block
-    beyond, end = len(block.ids) - most, int(block.lengths[:most].sum())
-    tokens, counts = block.tokens[:end], Counter(block.counts)
-    unknown = int(np.count_nonzero(tokens == N_RESIDUES))
-    counts.update(
-        kept=-beyond, residues=end - len(block.tokens), unknown=unknown - counts["unknown"], beyond_limit=beyond
-    )
-    return RecordBlock(tokens, block.lengths[:most], block.ids[:most], counts, block.first)
 
 
 def _append(files: JournaledFiles, block: RecordBlock, ids: bool) -> None:

@@ -82,31 +82,56 @@ class FastaReader:
         self.block_bytes = check_count("FastaReader", "block_bytes", block_bytes, 1)
         self._place = Place()
 
-    def blocks(self, start: Place | None = None) -> Iterator[tuple[RecordBlock, Place]]:
+    def blocks(self, start: Place | None = None, most: int | None = None) -> Iterator[tuple[RecordBlock, Place]]:
         """Blocks of records, and for each the place behind it, from which another reader can go on.
 
+        Args:
+            start: such a place; None is the beginning.
+            most: ends behind so many records that were kept; None is the end of the file.
+
         Raises:
+            ConfigurationError: `most` is no count.
             DataError: what is no FASTA, with line and record.
         """
         self._place = Place() if start is None else start
+        if most is not None:
+            check_count("FastaReader", "most", most, 1)
+        for text in self._whole_records():
+            block = self._block(text)
+            if most is not None and len(block.ids) >= most:
+                text = _first_records(text, int(block.numbers[most - 1]) + 1)
+                block = self._block(text)
+            before, newlines = self._place, np.frombuffer(text, dtype=np.uint8) == _NEWLINE
+            self._place = Place(
+                before.offset + len(text),
+                before.line + int(np.count_nonzero(newlines)),
+                before.record + block.counts["records"],
+            )
+            yield block, self._place
+            most = None if most is None else most - len(block.ids)
+            if most == 0:
+                return
+
+    def _whole_records(self) -> Iterator[bytes]:
+        """The text from the place on in stretches of whole records."""
         held = b""
         for piece in self.stream.blocks(self.block_bytes, self._place.offset, self._told):
             held += piece
             if self._place.offset == 0:
                 held = self._from_first_record(held, ended=False)
-            # whole records: up to the last line that begins with ">"
+            # up to the last line that begins with ">"
             end = held.rfind(b"\n>", 1) + 1
             if end:
-                yield self._block(held[:end])
+                yield held[:end]
                 held = held[end:]
             elif len(held) > MAX_RECORD_BYTES:
                 self._refuse_long(held)
         if self._place.offset == 0:
             held = self._from_first_record(held, ended=True)
         if held:
-            yield self._block(held)
+            yield held
 
-    def _block(self, raw: bytes) -> tuple[RecordBlock, Place]:
+    def _block(self, raw: bytes) -> RecordBlock:
         text, n_comments = self._with_plain_ends(raw), 0
         if b";" in text and b"\n;" in text:
             text, n_comments = _COMMENT.subn(b"", text)
@@ -125,10 +150,7 @@ class FastaReader:
         except NotASequence as problem:
             self._refuse_record(raw, problem, ids[problem.record])
         block.counts.update(comments=n_comments, without_id=without_id)
-        n_lines = int(np.count_nonzero(np.frombuffer(raw, dtype=np.uint8) == _NEWLINE))
-        before = self._place
-        self._place = Place(before.offset + len(raw), before.line + n_lines, before.record + len(ids))
-        return block, self._place
+        return block
 
     def _with_plain_ends(self, raw: bytes) -> bytes:
         """Lines that end in LF alone."""
@@ -222,6 +244,12 @@ def _taken_apart(text: bytes) -> tuple[list[bytes], bytes, NDArray[np.int64]]:
     bounds = list(zip(begins.tolist(), of_header.tolist(), ends.tolist(), strict=True))
     headers = [text[begin + 1 : end] for begin, end, _ in bounds]
     return headers, b"".join([text[end + 1 : last] for _, end, last in bounds]), lengths
+
+
+def _first_records(text: bytes, n: int) -> bytes:
+    letters = np.frombuffer(text, dtype=np.uint8)
+    ends = np.append(np.flatnonzero((letters[1:] == _BEGIN) & (letters[:-1] == _NEWLINE)) + 1, len(text))
+    return text[: int(ends[n - 1])]
 
 
 def _shown(text: bytes) -> str:

@@ -53,6 +53,7 @@ class RecordBlock:
         tokens: residues 0 to 19 or `UNKNOWN`, uint8, shape ``(R,)``.
         lengths: residues of each record, shape ``(n,)``.
         ids: of each record.
+        numbers: of each record among those that were read for this block, shape ``(n,)``.
         counts: of what was read, changed and dropped.
         first: of each thing counted as dropped, the id of the first such record.
     """
@@ -60,6 +61,7 @@ class RecordBlock:
     tokens: NDArray[np.uint8]
     lengths: NDArray[np.int64]
     ids: list[bytes]
+    numbers: NDArray[np.int64]
     counts: Counter[str]
     first: dict[str, str]
 
@@ -96,12 +98,13 @@ def cleaned(ids: list[bytes], text: bytes, lengths: NDArray[np.int64], policies:
             counts[reason] += number
             first[reason] = ids[int(np.argmax(which & kept))].decode("utf-8", "replace")
             kept &= ~which
-    if not kept.all():
+    numbers = np.flatnonzero(kept)
+    if len(numbers) < len(ids):
         kinds = kinds[np.repeat(kept, lengths)]
-        ids = [ids[i] for i in np.flatnonzero(kept).tolist()]
+        ids = [ids[i] for i in numbers.tolist()]
         lengths, n_unknown = lengths[kept], n_unknown[kept]
     counts.update(kept=len(ids), residues=len(kinds), unknown=int(n_unknown.sum()))
-    return RecordBlock(kinds, lengths, ids, counts, first)
+    return RecordBlock(kinds, lengths, ids, numbers, counts, first)
 
 
 def _without_specials(

@@ -48,7 +48,7 @@ def plain_cleaned(
 
 
 def read_a_line_at_a_time(path: Path) -> int:
-    """Residues of a file, as a peer reads it that makes of each record an array of numbers, and counts those unknown."""
+    """Residues of a file, as a peer reads it that makes an array of numbers of each record."""
     total, parts = 0, []
     with path.open() as file:
         for line in file:

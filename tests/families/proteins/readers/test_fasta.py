@@ -210,7 +210,7 @@ def test_a_plain_file_may_be_named_as_a_packed_one(tmp_path):
 def test_a_packed_file_that_was_cut_short_is_refused_with_the_record(tmp_path, open_packed):
     path, rng = tmp_path / "cut.fasta.gz", random.Random(0)
     with open_packed(path, "wt") as file:
-        for i in range(4000):
+        for i in range(1200):
             file.write(f">{i}\n{''.join(rng.choices('ACDEFGHIKLMNPQRSTVWY', k=200))}\n")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=r"cut\.fasta\.gz: the (gzip|bzip2|xz) file is cut short behind record \d+"):
@@ -255,6 +255,24 @@ def test_reading_can_go_on_where_a_block_ended(tmp_path):
             assert [name for name, _ in whole] == [i.decode() for i in begun] + [name for name, _ in rest]
             assert place.record + counts["records"] == places[-1].record == len(plain_records(MESSY))
         assert places[-1] == Place(len(path.read_bytes()), path.read_bytes().count(b"\n"), len(plain_records(MESSY)))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 30, 10_000])
+def test_reading_can_end_behind_so_many_kept_records(tmp_path, block_bytes):
+    path = tmp_path / "some.fasta"
+    path.write_text(MESSY, newline="")
+    every = plain_cleaned(MESSY)
+    for most in range(1, len(every) + 2):
+        blocks = list(FastaReader(path, block_bytes=block_bytes).blocks(most=most))
+        names = [name.decode() for block, _ in blocks for name in block.ids]
+        assert names == [name for name, _ in every[:most]]
+        read = sum(block.counts["records"] for block, _ in blocks)
+        if most <= len(every):
+            # the last record that was read is the last one kept
+            cut = "".join(f">{name}\n{text}\n" for name, text in plain_records(MESSY)[:read])
+            assert len(plain_cleaned(cut)) == most
+            assert plain_records(MESSY)[read - 1][0] == names[-1]
+        assert blocks[-1][1].record == read
 
 
 def test_errors_behind_a_resume_name_the_line_of_the_whole_file(tmp_path):
