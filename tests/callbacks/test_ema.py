@@ -289,25 +289,23 @@ def test_it_works_in_the_trainers_low_precision(precision, tmp_path):
     assert all(torch.isfinite(p).all() for p in module.parameters())
 
 
-def test_a_frozen_parameter_is_its_own_average_until_it_is_unfrozen(tmp_path):
+@pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_train_batch_start"])
+def test_a_frozen_parameter_is_its_own_average_until_it_is_unfrozen(hook, tmp_path):
+    class Unfreeze(Callback):
+        def look(self, trainer, pl_module, *args):
+            pl_module.late.requires_grad_(trainer.global_step >= 6)
+
+    setattr(Unfreeze, hook, Unfreeze.look)
+    _, module = fit(tmp_path, Drift(), [Unfreeze(), EMACallback(0.9)])
+    values = [7.0] * 6 + [7.0 + n for n in range(1, 7)]
+    assert float(module.late) == pytest.approx(averaged(values, 0.9))
+
+
+def test_a_parameter_that_is_unfrozen_inside_a_step_begins_with_its_value_behind_it(tmp_path):
     module = Drift()
     module.unfreeze_at = 8
-    nn.init.constant_(module.late, 7.0)
-    trainer, _ = fit(tmp_path, module, [EMACallback(0.9)], max_epochs=3)
-    # the weight of a value in an average does not depend on the others: 7 for eight steps, then 8, 9, ...
-    values = [7.0] * 8 + [7.0 + n for n in range(1, 11)]
-    assert float(module.late) == pytest.approx(averaged(values, 0.9), abs=0.35)
-
-
-def test_unfreezing_before_a_step_is_exact(tmp_path):
-    class Unfreeze(Callback):
-        def on_train_epoch_start(self, trainer, pl_module):
-            if trainer.current_epoch == 1:
-                pl_module.late.requires_grad_(True)
-
-    module = Drift()
-    trainer, _ = fit(tmp_path, module, [Unfreeze(), EMACallback(0.9)])
-    values = [7.0] * 6 + [7.0 + n for n in range(1, 7)]
+    fit(tmp_path, module, [EMACallback(0.9)], max_epochs=3)
+    values = [8.0] * 9 + [7.0 + n for n in range(2, 11)]
     assert float(module.late) == pytest.approx(averaged(values, 0.9))
 
 
