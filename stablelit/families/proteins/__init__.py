@@ -12,7 +12,9 @@ from typing import Any
 
 _EXPORTS = {
     "AMINO_ACIDS": "alphabet",
+    "DiffusionTransformer": "network",
     "ProteinDataModule": "datamodule",
+    "ScoreEntropyDiffusion": "module",
     "build_corpus": "corpora",
     "decode": "alphabet",
     "encode": "alphabet",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from stablelit.data.files import replacing
 from stablelit.errors import ConfigurationError, DataError, bad_argument, did_you_mean
-from stablelit.families.proteins.alphabet import AMINO_ACIDS, N_RESIDUES, PAD, UNKNOWN, decode
+from stablelit.families.proteins.alphabet import AMINO_ACIDS, N_RESIDUES, PAD, decode
 from stablelit.families.proteins.diffusion import (
     AbsorbingGraph,
     Reshaping,
@@ -29,15 +28,15 @@ from stablelit.families.proteins.diffusion import (
     sample_by_steps,
     sample_first_hitting,
 )
+from stablelit.families.proteins.drawn_lengths import draw_lengths
 from stablelit.families.proteins.fasta_writer import FastaRecord, write_fasta
 from stablelit.families.proteins.network import DiffusionTransformer
 from stablelit.families.proteins.objective import Objective
 from stablelit.families.proteins.sample_quality import sample_quality
+from stablelit.families.proteins.templates import FREE_CODE, template_codes
 from stablelit.functional.schedules import check_count, check_number
 
 SAMPLERS = ("first_hitting", "ancestral", "tau_leaping", "euler")
-FREE = "?"
-_RANGE = re.compile(r"^\s*(\d+)\s*-\s*(\d+)\s*$")
 
 
 class GeneratesProteins(LightningModule):
@@ -98,7 +97,7 @@ class GeneratesProteins(LightningModule):
         check_number(owner, "top_p", top_p, above=0.0, at_most=1.0)
         method = self._sampler(sampler)
         check_reaches_prior(self.objective.noise, "generation", owner)
-        lengths, given = self._lengths(n, seed, length), None
+        lengths, given = draw_lengths(n, seed, length, self.length_counts), None
         if template is not None:
             if length is not None:
                 raise ConfigurationError(f"{owner}: the template has {len(template)} places. Leave length out.")
@@ -222,27 +221,6 @@ class GeneratesProteins(LightningModule):
             raise bad_argument("sample", "sampler", sampler, ", ".join(allowed), did_you_mean(str(sampler), allowed))
         return sampler
 
-    def _lengths(self, n: int, seed: int, length: int | str | Sequence[int] | None) -> Tensor:
-        """``(n,)``."""
-        allowed = "a number of residues, a range such as '50-80', one number a sequence, or none (as in training)"
-        if length is None:
-            if not self.length_counts:
-                raise bad_argument("sample", "length", None, allowed, "This model has seen no training data: give one.")
-            values = torch.tensor(sorted(self.length_counts))
-            share = torch.tensor([self.length_counts[int(v)] for v in values], dtype=torch.float64)
-            return values[_by_key(n, seed, share)]
-        if isinstance(length, str):
-            found = _RANGE.match(length)
-            if found is None or not 1 <= int(found[1]) <= int(found[2]):
-                raise bad_argument("sample", "length", length, allowed)
-            first, last = int(found[1]), int(found[2])
-            return first + _by_key(n, seed, torch.ones(last - first + 1, dtype=torch.float64))
-        if isinstance(length, Sequence):
-            if len(length) != n or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in length):
-                raise bad_argument("sample", "length", list(length)[:5], f"{n} whole numbers of at least 1")
-            return torch.tensor(list(length))
-        return torch.full((n,), check_count("sample", "length", length, 1))
-
     def _drawn(
         self,
         rows: Tensor,
@@ -311,33 +289,3 @@ class GeneratesProteins(LightningModule):
             found[rows] = one.nats.double().cpu()
         self.train(was_training)
         return found
-
-
-FREE_CODE = PAD + 1
-
-
-def template_codes(template: str) -> Tensor:
-    """A template's letters as numbers ``(L,)``, with `FREE_CODE` for ``?``.
-
-    Raises:
-        ConfigurationError: an empty template, one without a ``?``, a letter that is no residue, with its position.
-    """
-    letters = f"{AMINO_ACIDS}X{FREE}"
-    allowed = f"the letters {AMINO_ACIDS}, X (any, as context) and {FREE} (to be drawn)"
-    if not isinstance(template, str) or not template:
-        raise bad_argument("sample", "template", template, allowed)
-    for place, letter in enumerate(template):
-        if letter.upper() not in letters:
-            raise bad_argument("sample", "template", template, allowed, f"{letter!r} stands at position {place + 1}.")
-    if FREE not in template:
-        raise bad_argument("sample", "template", template, allowed, f"There is no {FREE}, so nothing to draw.")
-    code_of = {**{a: i for i, a in enumerate(AMINO_ACIDS)}, "X": UNKNOWN, FREE: FREE_CODE}
-    return torch.tensor([code_of[letter.upper()] for letter in template])
-
-
-def _by_key(n: int, seed: int, weights: Tensor) -> Tensor:
-    """Places ``(n,)`` drawn in proportion to weights ``(K,)``, the i-th by its own key."""
-    # not the draws of the sampler, which begin with the seed itself
-    u = SampleKeys(torch.arange(n), seed=seed).uniform((n, 2))[:, 1]
-    cumulative = (weights / weights.sum()).cumsum(0)
-    return torch.searchsorted(cumulative, u, right=True).clamp(max=len(weights) - 1)
