@@ -185,14 +185,17 @@ class UniformGraph(Graph):
         self, log_score: Tensor, sigma: Tensor, xt: Tensor, x0: Tensor, sites: Tensor | None = None
     ) -> Tensor:
         """See `Graph.score_entropy`; weights are 1 / N."""
-        log_r = self.log_ratio(xt, x0, sigma)
-        states = torch.arange(self.n_states, device=x0.device)
-        counts = xt[..., None] != states
-        if sites is not None:
-            counts = counts & sites[..., None]
-        # phi(0) = 0: what does not count has neither value nor gradient
-        deviation = torch.where(counts, at_least_float32(log_score) - log_r, 0.0)
-        return (log_r.exp() * bregman(deviation)).sum(-1) / self.n_states
+        log_score, log_rho = at_least_float32(log_score), self._log_rho(sigma)
+        xt, x0 = (codes.clamp(0, self.n_states - 1) for codes in (xt, x0))
+        untouched = xt == x0
+        log_r = torch.where(untouched, log_rho, 0.0)
+        # phi(0) = 0: a state whose deviation is set to 0 has neither value nor gradient
+        here_and_back = torch.stack([xt, x0], dim=-1)
+        deviation = (log_score - log_r[..., None]).scatter_(-1, here_and_back, 0.0)
+        to_others = log_r.exp() * (torch.expm1(deviation).sum(-1) - deviation.sum(-1)).clamp(min=0)
+        back = log_score.gather(-1, x0[..., None]).squeeze(-1) + log_rho
+        entropy = to_others + torch.exp(-log_rho) * bregman(torch.where(untouched, 0.0, back))
+        return (entropy if sites is None else torch.where(sites, entropy, 0.0)) / self.n_states
 
     def prior(self, shape: tuple[int, int], generator: RandomSource, device: torch.device | None = None) -> Tensor:
         """Every state with the same probability."""

@@ -145,7 +145,7 @@ def test_what_is_no_site_is_neither_touched_nor_counted(graph):
     assert xt[0, 3] == 20
     xt = torch.tensor([[1, 21, 2, graph.n_states]]) if isinstance(graph, UniformGraph) else torch.full((1, 4), 4)
     log_s = torch.zeros(1, 4, 4)
-    log_s[0, 1], log_s[0, 3] = torch.inf, -torch.inf
+    log_s[0, 1], log_s[0, 3] = 50.0, -50.0
     log_s.requires_grad_()
     value = graph.score_entropy(log_s, torch.tensor([1.0]), xt, x0, sites)
     assert value[0, 1] == 0
@@ -154,6 +154,16 @@ def test_what_is_no_site_is_neither_touched_nor_counted(graph):
     value.sum().backward()
     assert log_s.grad.isfinite().all()
     assert not log_s.grad[0, [1, 3]].any()
+
+
+def test_a_score_of_nothing_at_a_clean_residue_leaves_the_gradient_finite():
+    log_s = torch.zeros(1, 2, 4)
+    log_s[0, 1, 1:] = -torch.inf
+    log_s.requires_grad_()
+    xt, x0 = torch.tensor([[4, 0]]), torch.tensor([[2, 0]])
+    AbsorbingGraph(4).score_entropy(log_s, torch.tensor([1.0]), xt, x0).sum().backward()
+    assert log_s.grad.isfinite().all()
+    assert log_s.grad[0, 0].any()
 
 
 @BOTH
