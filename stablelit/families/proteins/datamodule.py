@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from stablelit.data import LeftOut, LengthBucketBatchSampler, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.proteins.corpora import HiddenMarkovCorpus
 from stablelit.families.proteins.corpora.estimate import Estimate
-from stablelit.families.proteins.dataset import SequenceDataset, already_a_batch
+from stablelit.families.proteins.dataset import Batch, SequenceDataset, already_a_batch
 from stablelit.families.proteins.opened_sequences import OpenedSequences, open_split
 from stablelit.families.proteins.prepared import prepared_once
 from stablelit.families.proteins.sequences import Sequences
@@ -233,9 +234,16 @@ class ProteinDataModule(LightningDataModule):
         """Test sequences, in a fixed order."""
         return self._evaluated("test")
 
-    def predict_dataloader(self) -> ShuffleDataLoader:
-        """Test sequences, in a fixed order."""
-        return self._evaluated("test")
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Test sequences in the order of their rows, `batch_size` at a time."""
+        return DataLoader(
+            self._dataset("test", self.evaluation_crop),
+            batch_size=self.size.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=already_a_batch,
+            # without one, a loader draws from the global generator at every epoch, and evaluation moves training
+            generator=torch.Generator().manual_seed(self.seed),
+        )
 
     def _evaluated(self, split: str) -> ShuffleDataLoader:
         dataset = self._dataset(split, self.evaluation_crop)
