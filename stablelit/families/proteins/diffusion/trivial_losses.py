@@ -91,7 +91,7 @@ def trivial_score_entropy(
     difficulty: float,
     noise: Noise,
     unigram: Tensor,
-    n_nodes: int = 128,
+    n_nodes: int = 256,
 ) -> float:
     """Training loss, nats a residue, of the frequencies of residues alone, for either graph.
 
@@ -118,16 +118,22 @@ def trivial_score_entropy(
     if isinstance(graph, AbsorbingGraph):
         return trivial_loss(curriculum, difficulty, noise, float(torch.special.entr(p).sum()), n_nodes)
     n = graph.n_states
-    pairs = torch.cartesian_prod(torch.arange(n), torch.arange(n))
+    elsewhere = ~torch.eye(n, dtype=torch.bool)
 
     def mean(drawn: NoiseDraw) -> float:
-        kept, told = torch.exp(-drawn.corruption_sigma)[:, None], torch.exp(-drawn.sigma)[:, None]
-        xt, x0 = (column.expand(len(kept), n * n) for column in pairs.T)
-        chance = p[x0] * ((1 - kept) / n + kept * (xt == x0))
-        law = told * p + (1 - told) / n
-        log_score = (law[:, None, :] / law.gather(1, xt)[..., None]).log()
-        entropy = graph.score_entropy(log_score, drawn.sigma, xt, x0)
-        return float((drawn.weight * drawn.rate * (chance * entropy).sum(1)).mean())
+        kept, told = (torch.exp(-sigma)[:, None, None] for sigma in (drawn.corruption_sigma, drawn.sigma))
+        # rows xt, columns x0 or y: how often the pair is drawn, and the score from xt to y
+        pair = p * ((1 - kept) / n + kept * torch.eye(n, dtype=torch.float64))
+        law = told[..., 0] * p + (1 - told[..., 0]) / n
+        log_score = law.log()[:, None, :] - law.log()[:, :, None]
+        # ratios are rho where xt = x0, 1 / rho to y = x0, and 1 to all others: so often each is met
+        stayed = pair.diagonal(dim1=1, dim2=2)[..., None]
+        other = pair.sum(2, keepdim=True) - stayed - pair
+        rho = (1 - told) / (1 - told + n * told)
+        entropy = pair.sum(2, keepdim=True) * log_score.exp()
+        for chance, ratio in ((stayed, rho), (pair, 1 / rho), (other, torch.ones_like(rho))):
+            entropy = entropy + chance * ratio * (ratio.log() - 1 - log_score)
+        return float((drawn.weight * drawn.rate * (entropy * elsewhere).sum((1, 2))).mean()) / n
 
     return _over_replay(curriculum, difficulty, noise, n_nodes, mean)
 

@@ -65,6 +65,10 @@ def test_the_loss_of_the_unigram_under_uniform_noise_is_what_training_measures(m
 def test_at_full_difficulty_the_unigram_loses_its_entropy():
     for noise in (LogLinearNoise(), GeometricNoise()):
         assert trivial_loss(NoiseCurriculum(), 1.0, noise, ENTROPY) == pytest.approx(ENTROPY, rel=2e-3)
+        # independent residues are all that their frequencies say: the score is the true one, the loss the entropy
+        found = trivial_score_entropy(UniformGraph(3), NoiseCurriculum(eps=0.0), 1.0, noise, P)
+        missed = UniformGraph(3).prior_kl(torch.tensor(noise.sigma_at_end))
+        assert found == pytest.approx(ENTROPY, abs=2e-3 + float(missed))
 
 
 @pytest.mark.parametrize("sigma_max", [0.8, 0.5])
