@@ -15,13 +15,21 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_halves_are_turned_as_complex_numbers():
+def test_neighbours_are_turned_as_points_of_a_plane():
     x = draw(2, 9, 3, 8)
-    rate = 10_000.0 ** (-torch.arange(4) / 4)
-    turn = torch.polar(torch.ones(9, 4), torch.arange(9)[:, None] * rate)
-    turned = torch.complex(x[..., :4], x[..., 4:]) * turn[:, None]
-    expected = torch.cat([turned.real, turned.imag], dim=-1)
-    assert RotaryEmbedding(8)(x) == pytest.approx(expected, abs=1e-5)
+    angle = torch.arange(9)[:, None] * 10_000.0 ** (-torch.arange(4) / 4)
+    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+    first, second = x[..., 0::2], x[..., 1::2]
+    found = RotaryEmbedding(8)(x)
+    assert found[..., 0::2] == pytest.approx(first * cos - second * sin, abs=1e-5)
+    assert found[..., 1::2] == pytest.approx(first * sin + second * cos, abs=1e-5)
+
+
+def test_angles_stay_exact_where_a_module_becomes_half_precise():
+    x = draw(1, 3000, 1, 4).bfloat16()
+    whole, half = RotaryEmbedding(4), RotaryEmbedding(4)
+    half(x[:, :2])
+    assert half.to(torch.bfloat16)(x).equal(whole(x))
 
 
 def test_a_score_depends_on_the_distance_alone():

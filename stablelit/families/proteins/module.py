@@ -23,18 +23,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stablelit.errors import DataError, bad_argument
-from stablelit.families.proteins.alphabet import AMINO_ACIDS, N_RESIDUES, PAD
-from stablelit.families.proteins.diffusion import AbsorbingGraph, SampleKeys, UniformGraph, build_graph, build_noise
+from stablelit.errors import bad_argument
+from stablelit.families.proteins.alphabet import N_RESIDUES
+from stablelit.families.proteins.diffusion import build_graph, build_noise
 from stablelit.families.proteins.diffusion.noise import FEW_UNMASKED
 from stablelit.families.proteins.diffusion.noise_curriculum import build_noise_curriculum, check_difficulty
 from stablelit.families.proteins.diffusion.time_sampling import sample_uniform
 from stablelit.families.proteins.diffusion.trivial_losses import describe_difficulty, trivial_score_entropy
 from stablelit.families.proteins.evaluation import BoundEvaluation
-from stablelit.families.proteins.generation import GeneratesProteins
 from stablelit.families.proteins.network import build_network
 from stablelit.families.proteins.objective import Objective
-from stablelit.families.proteins.scoring import SequenceBound, absorbing_bound, uniform_bound
+from stablelit.families.proteins.prediction import ScoresProteins
 from stablelit.findings import Finding, FindingReporter
 from stablelit.functional.permutation import mix
 from stablelit.functional.schedules import check_count, check_flag, check_number
@@ -44,10 +43,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Batch = dict[str, Tensor]
-EVALUATION_SEED = 20_240_310
 
 
-class ScoreEntropyDiffusion(GeneratesProteins):
+class ScoreEntropyDiffusion(ScoresProteins):
     """Score-entropy discrete diffusion (SEDD), or masked diffusion (MDLM), as a LightningModule.
 
     `training_step` returns ``loss``, and ``nats`` and ``residues`` of each sequence ``(B,)``. Validation draws the k
@@ -68,6 +66,7 @@ class ScoreEntropyDiffusion(GeneratesProteins):
         n_states: clean states, 20 residues or more of which some never occur.
         eps: the smallest time of training.
         validation_draws: draws of the bound of each sequence; the error falls with their root.
+        predict_draws: likewise, where single records are scored.
         learning_rate: the peak rate.
         optimizer: takes parameters and ``lr=``; None is AdamW with weight decay 1e-4.
         lr_schedule: takes the optimizer and ``total_steps=``; None is a constant rate.
@@ -90,6 +89,7 @@ class ScoreEntropyDiffusion(GeneratesProteins):
         n_states: int = N_RESIDUES,
         eps: float = 1e-3,
         validation_draws: int = 1,
+        predict_draws: int = 8,
         learning_rate: float = 3e-4,
         optimizer: Callable[..., Any] | None = None,
         lr_schedule: Callable[..., Any] | None = None,
@@ -110,6 +110,7 @@ class ScoreEntropyDiffusion(GeneratesProteins):
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule"])
         self.learning_rate, self.eps, self.time_sampling = float(learning_rate), float(eps), time_sampling
         self.validation_draws = check_count(owner, "validation_draws", validation_draws, 1)
+        self.predict_draws = check_count(owner, "predict_draws", predict_draws, 1)
         # a name that does not exist is refused now, not in the first step
         sample_uniform(time_sampling, 0, None)
         curriculum = noise_curriculum if noise_curriculum is not None else "truncate"
@@ -136,15 +137,18 @@ class ScoreEntropyDiffusion(GeneratesProteins):
         self._optimizer, self._lr_schedule = optimizer, lr_schedule
         self._reporter = FindingReporter(owner)
 
-    def forward(self, codes: Tensor, sigma: Tensor, pad_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, codes: Tensor, sigma: Tensor, pad_mask: Tensor | None = None, sites: Tensor | None = None
+    ) -> Tensor:
         """The network's h ``(B, L, N)``, float32.
 
         Args:
             codes: ``(B, L)``, with masks of code N; UNKNOWN and PAD as `DiffusionTransformer.input_codes` has them.
             sigma: ``(B,)``.
             pad_mask: ``(B, L)`` bool, where there is no padding; None is everywhere.
+            sites: ``(B, L)`` bool, where an answer is wanted; None is everywhere. See `DiffusionTransformer.forward`.
         """
-        h: Tensor = self.network(codes, sigma, pad_mask)
+        h: Tensor = self.network(codes, sigma, pad_mask, sites)
         return h
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -224,21 +228,6 @@ class ScoreEntropyDiffusion(GeneratesProteins):
         """As in validation."""
         self._end_evaluation("test")
 
-    def bound(self, batch: Batch, draw: int = 0) -> SequenceBound:
-        """One draw of the bound of each sequence, the same for a sample and a draw whatever else there is.
-
-        Args:
-            batch: as the datamodule makes it.
-            draw: which; their mean over draws has less noise.
-        """
-        x0, keys = self._codes(batch), SampleKeys(batch["id"], seed=EVALUATION_SEED + draw)
-        objective, head = self.objective, self._head(batch)
-        if isinstance(objective.graph, AbsorbingGraph):
-            scores = objective.parameterization == "score"
-            return absorbing_bound(head, objective.graph, objective.noise, x0, batch["loss_mask"], keys, scores)
-        assert isinstance(objective.graph, UniformGraph)
-        return uniform_bound(head, objective.graph, objective.noise, x0, batch["loss_mask"], keys, self.eps)
-
     def figures(self) -> dict[str, Figure]:
         """Pictures of the last validation or test epoch; none before the first."""
         return self.evaluation.figures()
@@ -267,24 +256,6 @@ class ScoreEntropyDiffusion(GeneratesProteins):
         self.log(f"{stage}/loss", scores["nll"], prog_bar=True, sync_dist=True)
         for finding in self.evaluation.findings:
             self._reporter.report(self.trainer, finding)
-
-    def _codes(self, batch: Batch) -> Tensor:
-        tokens = batch["tokens"]
-        # on a GPU looking would mean waiting for it: there an index out of range fails by itself, without a name
-        if tokens.device.type == "cpu" and len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) <= PAD:
-            wrong = (tokens < 0) | (tokens > PAD)
-            row, place = (int(i) for i in wrong.nonzero()[0])
-            raise DataError(
-                f"{type(self).__name__}: sequence {int(batch['id'][row])} has the number {int(tokens[row, place])} at "
-                f"residue {place + 1}. Allowed: 0 to 19 for {AMINO_ACIDS}, 20 unknown, 21 padding. Masks are put by "
-                f"the model."
-            )
-        return self.network.input_codes(tokens)
-
-    def _head(self, batch: Batch) -> Callable[[Tensor, Tensor], Tensor]:
-        # a batch without padding needs no mask, and attention is faster without
-        pad_mask = batch["pad_mask"] if batch.get("has_padding", True) else None
-        return lambda codes, sigma: self(codes, sigma, pad_mask)
 
     def _uniform(self, n: int, batch_idx: int) -> Tensor:
         accumulated = max(1, int(getattr(self.trainer, "accumulate_grad_batches", 1)))

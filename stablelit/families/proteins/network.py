@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -105,21 +105,32 @@ class DiffusionTransformer(nn.Module):
         behind = tokens + (self.n_states + 1 - UNKNOWN)
         return torch.where(tokens >= N_RESIDUES, behind, tokens)
 
-    def forward(self, codes: Tensor, sigma: Tensor, pad_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, codes: Tensor, sigma: Tensor, pad_mask: Tensor | None = None, sites: Tensor | None = None
+    ) -> Tensor:
         """``(B, L, N)``, float32 also under autocast.
 
         Args:
             codes: ``(B, L)``, from `input_codes`, with masks of code N.
             sigma: ``(B,)``, the noise; not read without `time_conditioning`.
             pad_mask: ``(B, L)`` bool, where there is no padding; None is everywhere.
+            sites: ``(B, L)`` bool, where an answer is wanted; elsewhere it is 0, and what leads to it alone is not
+                computed: half of the last block and of the head, with half of the residues masked. The host must know
+                how many sites there are, so that this is for a CPU. None is everywhere.
         """
         x = self.embedding(codes)
         level = None if self.noise_level is None else self.noise_level(sigma).to(x.dtype)
         mask = None if pad_mask is None else pad_mask[:, None, None, :]
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, level, mask)
-        answer: Tensor = self.head(self.norm(x, level)).float()
-        return answer
+        if sites is None:
+            answer: Tensor = self.head(self.norm(self.blocks[-1](x, level, mask), level)).float()
+            return answer
+        rows = sites.flatten().nonzero().squeeze(1)
+        of_rows = None if level is None else level[rows // codes.shape[1]]
+        x = self.norm(self.blocks[-1](x, level, mask, rows), of_rows)
+        found = self.head(x.squeeze(1)).float()
+        return found.new_zeros(codes.numel(), self.n_states).index_copy(0, rows, found).view(*codes.shape, -1)
 
     def flops_per_batch(self, n_sequences: int, length: int) -> int:
         """Floating-point operations of a forward and a backward pass, an estimate from shapes: matrices and scores."""
@@ -217,16 +228,47 @@ class ConditionedBlock(nn.Module):
             with torch.no_grad():
                 self.modulation.bias.view(6, width)[[2, 5]] = gate_init
 
-    def forward(self, x: Tensor, level: Tensor | None, mask: Tensor | None = None) -> Tensor:
-        """``(B, L, d)`` to the same; `level` ``(B, condition)``, `mask` as `SelfAttention` takes it."""
-        if self.modulation is None:
-            x = torch.addcmul(x, self.gates[0], self._dropped(self.attention(self.attention_norm(x), mask)))
-            return torch.addcmul(x, self.gates[1], self._dropped(self.feedforward(self.feedforward_norm(x))))
-        shift, scale, gate, shift2, scale2, gate2 = self.modulation(level)[:, None].chunk(6, dim=-1)
-        attended = self.attention(torch.addcmul(shift, self.attention_norm(x), 1 + scale), mask)
+    def forward(
+        self, x: Tensor, level: Tensor | None, mask: Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """``(B, L, d)`` to the same.
+
+        Args:
+            x: ``(B, L, d)``.
+            level: ``(B, condition)``.
+            mask: as `SelfAttention` takes it.
+            rows: ``(R,)``, of the B L places one after another those that are asked for; then the answer is
+                ``(R, 1, d)``.
+        """
+        affine = self._affine(level)
+        (shift, scale, gate), (shift2, scale2, gate2) = affine[:3], affine[3:]
+        attended = self._attended(self._modulated(self.attention_norm(x), shift, scale), mask, rows)
+        if rows is not None:
+            # places as sequences of one, so that what is said of a sequence can be said of each
+            sequence = rows // x.shape[1]
+            x = x.flatten(0, 1)[rows][:, None]
+            if level is not None:
+                gate, shift2, scale2, gate2 = (part[sequence] for part in (gate, shift2, scale2, gate2))
         x = torch.addcmul(x, gate, self._dropped(attended))
-        fed = self.feedforward(torch.addcmul(shift2, self.feedforward_norm(x), 1 + scale2))
+        fed = self.feedforward(self._modulated(self.feedforward_norm(x), shift2, scale2))
         return torch.addcmul(x, gate2, self._dropped(fed))
+
+    def _affine(self, level: Tensor | None) -> Sequence[Tensor]:
+        """Shift, scale and gate of both branches."""
+        if self.modulation is None:
+            none = self.gates.new_empty(0)
+            return none, none, self.gates[0], none, none, self.gates[1]
+        return self.modulation(level)[:, None].chunk(6, dim=-1)  # type: ignore[no-any-return]
+
+    def _modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return x if self.modulation is None else torch.addcmul(shift, x, 1 + scale)
+
+    def _attended(self, x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
+        attention = self.attention
+        if rows is None:
+            return attention(x, mask)  # type: ignore[no-any-return]
+        heads = attention.attend(*attention.query_key_value(x).chunk(3, dim=-1), mask)
+        return attention.out(heads.flatten(0, 1)[rows])[:, None]  # type: ignore[no-any-return]
 
     def _dropped(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.dropout, self.training) if self.dropout else x

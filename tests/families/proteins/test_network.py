@@ -82,6 +82,27 @@ def test_with_gates_at_zero_the_blocks_begin_as_the_identity():
         assert network.blocks[0](x, level).equal(x)
 
 
+@pytest.mark.parametrize("conditioned", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_answers_at_some_sites_are_those_of_all_and_so_are_their_gradients(conditioned, share):
+    network, sigma = small(time_conditioning=conditioned), torch.tensor([0.3, 2.0, 0.7])
+    codes = draw(3, 9, high=21)
+    pad_mask = torch.arange(9) < torch.tensor([9, 6, 7])[:, None]
+    sites = (torch.rand(3, 9, generator=torch.Generator().manual_seed(2)) < share) & pad_mask
+    weights = torch.randn(3, 9, 20, generator=torch.Generator().manual_seed(3))
+    answers, gradients = [], []
+    for asked in (sites, None):
+        network.zero_grad()
+        answer = network(codes, sigma, pad_mask, asked)
+        (answer * weights)[sites].sum().backward()
+        answers.append(answer)
+        gradients.append([torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()])
+    torch.testing.assert_close(answers[0][sites], answers[1][sites], rtol=1e-4, atol=1e-5)
+    assert not answers[0][~sites].any()
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 def test_every_parameter_trains():
     network = small(time_conditioning=True)
     network(draw(3, 8, high=21), torch.tensor([0.1, 1.0, 4.0])).square().mean().backward()
