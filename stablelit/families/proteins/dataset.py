@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class SequenceDataset(Dataset[Batch]):
     def __init__(
         self,
         sequences: Sequences,
-        rows: Sequence[int] | NDArray[np.int64],
+        rows: Sequence[int] | NDArray[Any],
         max_length: int = 512,
         crop: Crop = "random",
         seed: int = 0,
@@ -71,7 +71,7 @@ class SequenceDataset(Dataset[Batch]):
         hardness: NDArray[np.float64] | None = None,
     ) -> None:
         self.sequences = sequences
-        self.rows = np.asarray(rows, dtype=np.int64)
+        self.rows: NDArray[Any] = np.asarray(rows)
         if not len(self.rows):
             raise DataError(f"{_OWNER}: has no sequence. Allowed: one or more.")
         self.max_length = check_count(_OWNER, "max_length", max_length, 1)
@@ -86,10 +86,10 @@ class SequenceDataset(Dataset[Batch]):
         self._windows: tuple[NDArray[np.int64], ...] | None = None
         if crop == "tile":
             self._windows = tiles(whole, self.max_length)
-            self.lengths: NDArray[np.int64] = self._windows[3]
-        else:
-            self.lengths = np.minimum(whole, self.max_length)
-        self.n_residues_cut = int(whole.sum() - self.lengths.sum())
+        length = np.minimum(whole, self.max_length) if self._windows is None else self._windows[3]
+        # half the memory, where it suffices
+        self.lengths: NDArray[Any] = length.astype(np.int32 if self.max_length < 2**31 else np.int64)
+        self.n_residues_cut = int(whole.sum() - length.sum())
         self.longest = int(self.lengths.max())
         self._easiest_first, self._place_by_hardness = self._sorted(hardness)
 
@@ -107,10 +107,10 @@ class SequenceDataset(Dataset[Batch]):
         epoch, difficulty = getattr(indices, "epoch", 0), getattr(indices, "difficulty", 1.0)
         if self._windows is not None:
             sequence, number, first, length = (part[places] for part in self._windows)
-            rows = self.rows[sequence]
+            rows = self.rows[sequence].astype(np.int64)
             ids = rows + number * len(self.sequences)
         else:
-            rows = ids = self.rows[self._drawn(places, difficulty)]
+            rows = ids = self.rows[self._drawn(places, difficulty)].astype(np.int64)
             whole = self.sequences.lengths(rows)
             length = np.minimum(whole, self._longest(difficulty))
             first = np.zeros_like(length)

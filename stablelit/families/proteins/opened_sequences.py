@@ -29,7 +29,7 @@ class OpenedSequences:
     """
 
     sequences: Sequences
-    splits: dict[str, NDArray[np.int64]]
+    splits: dict[str, NDArray[Any]]
     corpus: HiddenMarkovCorpus | None
 
     @cached_property

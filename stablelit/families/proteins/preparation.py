@@ -105,7 +105,12 @@ def prepare(
         _refuse_what_is_there(folder)
         _check_space(folder, reader)
         if not _is_finished(work, settings):
-            _write(work, reader, settings)
+            try:
+                _write(work, reader, settings)
+            except DataError:
+                # of a file that cannot be used nothing is worth going on with
+                shutil.rmtree(work)
+                raise
         for name in (*_PASSING, *(() if ids else ("ids.bin",)), JOURNAL):
             (work / name).unlink(missing_ok=True)
         if folder.is_dir():
@@ -207,7 +212,6 @@ def _write(work: Path, reader: FastaReader, settings: Mapping[str, Any]) -> None
                         committed = place.offset
         files.commit(done.state())
     if not done.counts["kept"]:
-        shutil.rmtree(work)
         why = ", ".join(
             f"{done.counts[name]} {told.split(' (')[0]}" for name, told in _WHY.items() if done.counts[name]
         )

@@ -51,8 +51,7 @@ def prepared_once(
                 f"{path}: was prepared with policies={store.meta['policies']}, not {dict(policies)}. Leave policies "
                 f"out, or prepare the FASTA file with them."
             )
-        for line in report(store.meta):
-            say(f"{path}: {line}.")
+        _tell(store, path, say)
         return store
     existing_file(path, "a FASTA file or a prepared folder", "*.fasta")
     try:
@@ -63,7 +62,9 @@ def prepared_once(
     folder = (default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()) / _name(path, wanted)
     if folder.is_dir():
         say(f"{path} was prepared before: {folder}.")
-        return SequenceStore(folder)
+        store = SequenceStore(folder)
+        _tell(store, path, say)
+        return store
     say(f"preparing {path} in {folder} (once; later runs find it there).")
     try:
         prepare(str(path), str(folder), **wanted.as_dict())
@@ -76,6 +77,11 @@ def prepared_once(
             f"{folder}: sequences cannot be prepared there ({error}). Give cache_dir=FOLDER, or set XDG_CACHE_HOME."
         ) from error
     return SequenceStore(folder)
+
+
+def _tell(store: SequenceStore, path: Path, say: Callable[[str], None]) -> None:
+    for line in report(store.meta):
+        say(f"{path}: {line}.")
 
 
 def _name(path: Path, policies: Policies) -> str:

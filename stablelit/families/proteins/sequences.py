@@ -54,9 +54,11 @@ class Sequences:
         row = index % len(self)
         return np.array(self.tokens[int(self.offsets[row]) : int(self.offsets[row + 1])])
 
-    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def lengths(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         """Residues of each of some sequences, shape ``(n,)``."""
-        return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+        ends = self.offsets[rows + 1]
+        ends -= self.offsets[rows]
+        return ends
 
     def windows(
         self, rows: NDArray[np.int64], first: NDArray[np.int64], length: NDArray[np.int64], width: int

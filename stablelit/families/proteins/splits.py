@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +72,8 @@ def check_shares(shares: Mapping[str, float]) -> dict[str, tuple[int, int]]:
     return {"train": (0, last_train), "val": (first_val, first_test), "test": (first_test, N_BUCKETS)}
 
 
-def split_rows(buckets: NDArray[np.uint16], ranges: Mapping[str, tuple[int, int]]) -> dict[str, NDArray[np.int64]]:
-    """Which sequences are in each split, ascending.
+def split_rows(buckets: NDArray[np.uint16], ranges: Mapping[str, tuple[int, int]]) -> dict[str, NDArray[Any]]:
+    """Which sequences are in each split, ascending; int32 where that holds them.
 
     Args:
         buckets: of all sequences, shape ``(n,)``.
@@ -81,7 +82,11 @@ def split_rows(buckets: NDArray[np.uint16], ranges: Mapping[str, tuple[int, int]
     Raises:
         ConfigurationError: a split without a sequence.
     """
-    rows = {name: np.flatnonzero((buckets >= first) & (buckets < last)) for name, (first, last) in ranges.items()}
+    kind = np.int32 if len(buckets) < 2**31 else np.int64
+    rows = {
+        name: np.flatnonzero((buckets >= first) & (buckets < last)).astype(kind)
+        for name, (first, last) in ranges.items()
+    }
     for name, (first, last) in ranges.items():
         if not len(rows[name]):
             raise ConfigurationError(

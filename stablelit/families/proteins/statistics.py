@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,7 @@ from stablelit.families.proteins.sequences import Sequences
 _AT_ONCE = 1 << 22
 
 
-def residue_counts(
-    sequences: Sequences, rows: NDArray[np.int64], most_residues: int = 100_000_000
-) -> NDArray[np.int64]:
+def residue_counts(sequences: Sequences, rows: NDArray[Any], most_residues: int = 100_000_000) -> NDArray[np.int64]:
     """How often each residue and `UNKNOWN` occur in some sequences, shape ``(21,)``.
 
     Args:

@@ -71,7 +71,7 @@ def toy_sequences(
     return Sequences(np.concatenate(tokens), offsets, buckets_of_numbers(count), f"TOY sequences ({name})")
 
 
-def true_nll(corpus: HiddenMarkovCorpus, sequences: Sequences, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def true_nll(corpus: HiddenMarkovCorpus, sequences: Sequences, rows: NDArray[Any]) -> NDArray[np.float64]:
     """``-log p(x)`` of whole sequences, nats, exactly, shape ``(n,)``."""
     nll = []
     for first in range(0, len(rows), _DRAWN_TOGETHER):

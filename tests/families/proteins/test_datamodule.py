@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from stablelit.errors import ConfigurationError
 from stablelit.families.proteins import ProteinDataModule
 from stablelit.families.proteins.alphabet import PAD, UNKNOWN
 from stablelit.families.proteins.corpora import IIDCorpus
+
+CONF = Path(__file__).resolve().parents[3] / "conf" / "data"
 
 
 @pytest.fixture
@@ -214,6 +219,17 @@ def test_arguments_outside_their_range_are_refused(made, settings, told):
 def test_a_difficulty_outside_its_range_is_refused(made, difficulty):
     with pytest.raises(ConfigurationError, match="difficulty"):
         made(length_curriculum=True).set_difficulty(difficulty)
+
+
+@pytest.mark.parametrize("name", ["proteins", "proteins_uniref50"])
+def test_shipped_settings_are_arguments_of_the_data_module(name):
+    settings = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    assert settings.pop("_target_") == "stablelit.families.proteins.ProteinDataModule"
+    known = inspect.signature(ProteinDataModule).parameters
+    assert set(settings) <= set(known)
+    if name == "proteins":
+        assert {**settings, "seed": 0} == {key: parameter.default for key, parameter in known.items()}
+    ProteinDataModule(**{**settings, "seed": 0})
 
 
 def test_padding_and_unknown_residues_are_not_scored(made):

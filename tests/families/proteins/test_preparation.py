@@ -20,6 +20,7 @@ from stablelit.families.proteins.preparation import prepare
 from stablelit.families.proteins.readers.fasta import FastaReader
 from stablelit.families.proteins.splits import buckets_of_ids
 from stablelit.families.proteins.store import SequenceStore
+from stablelit.prepare import main
 
 from .readers.plain_fasta import plain_cleaned
 
@@ -181,6 +182,21 @@ def test_a_file_of_which_nothing_is_left_is_refused_with_the_reasons(tmp_path):
     with pytest.raises(DataError, match=r"x\.fasta: no sequence is left of 2 records: 1 without a residue, 1 of which"):
         prepare(str(path), str(tmp_path / "store"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.fasta"]
+
+
+def test_a_file_that_cannot_be_used_leaves_nothing_behind(fasta, tmp_path):
+    fasta.write_text(fasta.read_text() + "\n>bad\nMK@V\n")
+    with pytest.raises(DataError, match="record 301, 'bad'"):
+        prepare(str(fasta), str(tmp_path / "store"))
+    assert [p.name for p in tmp_path.iterdir()] == ["some.fasta"]
+
+
+def test_the_door_prepares_proteins(fasta, tmp_path, capsys):
+    assert main(["proteins", f"path={fasta}", "output=store", "min_length=5", "ids=false"]) == 0
+    assert "n_sequences" in capsys.readouterr().out
+    assert SequenceStore(tmp_path / "store").meta["policies"]["min_length"] == 5
+    assert main(["proteins", f"path={fasta}", "output=other", "gaps=drop"]) == 2
+    assert "gaps='drop'" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_there_is_not_written_into(fasta, tmp_path):
