@@ -72,7 +72,7 @@ def test_the_k_form_is_the_cross_entropy_to_a_consistent_model(model):
 
 def test_the_four_forms_agree_as_drawn():
     generator = torch.Generator().manual_seed(0)
-    n = 40_000
+    n = 20_000
     x0 = TRUTH.sample(n, generator)
     everywhere = torch.ones_like(x0, dtype=torch.bool)
     noise = LogLinearNoise(1e-6)

@@ -52,14 +52,14 @@ def test_tau_leaping_is_exact_for_one_residue_in_any_number_of_steps(graph, step
 
 def test_euler_is_not_and_its_error_falls_with_the_step():
     single = Joint(3, 1, seed=4, sharpness=1.0)
-    few, many = (total_variation(single, drawn(single, UNIFORM, n, "euler", n=50_000).tokens) for n in (8, 32))
-    # drawing alone is 0.002 wrong
+    few, many = (total_variation(single, drawn(single, UNIFORM, n, "euler", n=30_000).tokens) for n in (8, 32))
+    # drawing alone is 0.003 wrong
     assert few > 0.03
     assert 3 < few / many < 6
 
 
 @pytest.mark.parametrize("graph", [ABSORB, UNIFORM], ids=["absorb", "uniform"])
-@pytest.mark.parametrize(("method", "steps"), [("tau_leaping", 60), ("euler", 120)])
+@pytest.mark.parametrize(("method", "steps"), [("tau_leaping", 40), ("euler", 80)])
 def test_many_steps_reproduce_a_joint_law(graph, method, steps):
     samples = drawn(PAIR, graph, steps, method, n=5000)
     # drawing alone is 0.017 wrong
@@ -95,7 +95,7 @@ def test_jumps_above_certainty_are_cut_back_and_counted():
 @pytest.mark.parametrize("graph", [ABSORB, UNIFORM], ids=["absorb", "uniform"])
 @pytest.mark.parametrize("method", ["euler", "tau_leaping"])
 def test_given_residues_and_padding_are_never_touched_and_steer_the_rest(graph, method):
-    n = 4000
+    n = 3000
     template = torch.tensor([[2, 9, 21]]).repeat(n, 1)
     free = torch.tensor([[False, True, False]]).expand(n, 3)
     score = absorbing_score(PAIR) if isinstance(graph, AbsorbingGraph) else uniform_score(PAIR)
@@ -113,7 +113,7 @@ def test_given_residues_and_padding_are_never_touched_and_steer_the_rest(graph, 
         return torch.cat([inner, torch.zeros(len(xt), 1, 3, dtype=torch.float64)], 1)
 
     samples = sample_by_steps(
-        padded, graph, GeometricNoise(), (n, 3), 80, torch.Generator().manual_seed(0), method, template, free
+        padded, graph, GeometricNoise(), (n, 3), 40, torch.Generator().manual_seed(0), method, template, free
     ).tokens
     assert (samples[:, 0] == 2).all()
     assert (samples[:, 2] == 21).all()

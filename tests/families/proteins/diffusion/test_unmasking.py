@@ -89,7 +89,7 @@ def test_nothing_to_draw_asks_nothing():
 
 
 def test_ancestral_sampling_of_many_steps_reproduces_a_joint_law():
-    samples = sample_ancestrally(PAIR.masked_posterior, GRAPH, NOISE, (2000, 2), 300, torch.Generator().manual_seed(1))
+    samples = sample_ancestrally(PAIR.masked_posterior, GRAPH, NOISE, (4000, 2), 60, torch.Generator().manual_seed(1))
     assert PAIR.chi_square(samples.tokens) < most_chi_square(8)
 
 
