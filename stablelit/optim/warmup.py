@@ -18,6 +18,7 @@ def warmup_schedule(
     warmup: int | str = "0.05dur",
     decay: str = "cosine",
     final: float = 0.01,
+    allow_unfinished: bool = False,
 ) -> LambdaLR:
     """Rises linearly to the optimizer's learning rate, then decays to a share of it at the end of the run.
 
@@ -30,6 +31,7 @@ def warmup_schedule(
         warmup: a clock string in optimizer steps or a share of the run.
         decay: a monotone pacing name (`linear`, `cosine`, `sigmoid`, `exponential`, `root`, `step`) or `none`.
         final: the share of the rate that is left at the end.
+        allow_unfinished: accept a warm-up that is longer than the run, whose rate then never gets to its peak.
 
     Raises:
         ConfigurationError: a warm-up in batches or epochs, longer than the run, a final share outside [0, 1], an
@@ -50,11 +52,13 @@ def warmup_schedule(
         raise bad_argument(owner, "warmup", warmup, "optimizer steps ('500st') or a share of the run ('0.05dur')")
     warm = round(length.amount * total_steps) if length.unit == "dur" else int(length.amount)
     # a run of a handful of steps (fast_dev_run, a smoke test) is no place for a warm-up
-    if warm > total_steps and total_steps > 1:
-        raise bad_argument(owner, "warmup", warmup, f"at most the run's {total_steps:g} optimizer steps")
+    if warm > total_steps > 1 and not allow_unfinished:
+        remedy = "To keep it as it is: allow_unfinished=True."
+        raise bad_argument(owner, "warmup", warmup, f"at most the run's {total_steps:g} optimizer steps", remedy)
     check_number(owner, "final", final, at_least=0.0, at_most=1.0)
     ramp = None if decay == "none" else Ramp(1.0, final, decay, owner=owner)
-    return LambdaLR(optimizer, partial(_factor, warm=min(warm, int(total_steps)), last=int(total_steps) - 1, ramp=ramp))
+    warm = warm if total_steps > 1 else min(warm, 1)
+    return LambdaLR(optimizer, partial(_factor, warm=warm, last=int(total_steps) - 1, ramp=ramp))
 
 
 def _factor(step: int, warm: int, last: int, ramp: Ramp | None) -> float:

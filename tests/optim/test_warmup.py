@@ -32,6 +32,11 @@ def test_a_share_of_the_run_is_resolved_to_steps():
     assert _rates(100, warmup="0.2dur") == _rates(100, warmup=20)
 
 
+def test_a_warm_up_that_is_longer_than_the_run_can_be_asked_for():
+    rates = _rates(10, warmup=39, decay="none", allow_unfinished=True)
+    assert rates == pytest.approx([2.0 * (step + 1) / 40 for step in range(10)])
+
+
 def test_without_decay_it_stays_at_the_top():
     assert _rates(50, warmup=10, decay="none")[10:] == [2.0] * 40
 
