@@ -18,8 +18,10 @@ from stablelit.callbacks.non_finite_guard import NonFiniteGuard
 from stablelit.callbacks.posterior_monitor import PosteriorMonitor
 from stablelit.callbacks.progress_bar import StableProgressBar
 from stablelit.callbacks.random_state import RandomStateCheckpoint
+from stablelit.callbacks.sample_writer import SampleWriter
 from stablelit.callbacks.scalar_schedule import ScalarSchedule
 from stablelit.callbacks.shuffle_callback import ShuffleCallback
+from stablelit.callbacks.step_checkpoint import StepCheckpoint
 from stablelit.callbacks.threshold_sweep import ThresholdSweepValidation
 
 __all__ = [
@@ -40,9 +42,11 @@ __all__ = [
     "NonFiniteGuard",
     "PosteriorMonitor",
     "RandomStateCheckpoint",
+    "SampleWriter",
     "ScalarSchedule",
     "ShuffleCallback",
     "StableProgressBar",
+    "StepCheckpoint",
     "ThresholdSweepValidation",
     "read_history",
 ]

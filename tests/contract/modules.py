@@ -119,6 +119,12 @@ def module_classes(name: str) -> dict[str, type]:
         def edge_list(self):
             return WrittenEdges(self.edge_scores().detach())
 
+        def generate_to_file(self, path, n, seed=0, temperature=1.0):
+            torch.manual_seed(seed)
+            drawn = self.decoder(temperature * torch.randn(n, 3))
+            torch.save(drawn, path)
+            return {"n": n, "spread": float(drawn.std())}
+
         def figures(self):
             from matplotlib.figure import Figure
 

@@ -75,6 +75,14 @@ SETTINGS: dict[str, Setting] = {
         refuses="gradient_clip_val",
     ),
     "interrupt": Setting(suite.InterruptCheckpoint),
+    "sample_writer": Setting(
+        lambda: suite.SampleWriter(["0.2dur", 10, "2ep"], every="7st", n=3, suffix=".pt"),
+        lambda: suite.SampleWriter(every="1ep", n=3, suffix=".pt", name="second"),
+    ),
+    "step_checkpoint": Setting(
+        lambda: suite.StepCheckpoint([3, "0.5dur", 10, "2ep"]),
+        lambda: suite.StepCheckpoint([4, "10ba"], name="second"),
+    ),
     "shuffle_callback": Setting(suite.ShuffleCallback),
     "threshold_sweep": Setting(
         lambda: suite.ThresholdSweepValidation(kind="samples", patience=2),

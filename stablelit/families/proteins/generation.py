@@ -55,6 +55,11 @@ class GeneratesProteins(LightningModule):
         self.length_counts: dict[int, int] = {}
         self.unigram: Tensor | None = None
 
+    def setup(self, stage: str) -> None:
+        """Looks at the data of a training, so that sequences can be drawn while it lasts."""
+        if stage == "fit":
+            self._look_at_data()
+
     @torch.no_grad()
     def sample(
         self,
