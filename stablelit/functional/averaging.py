@@ -87,7 +87,10 @@ def _kinds(first: Sequence[Tensor], second: Sequence[Tensor]) -> Iterator[tuple[
     """Pairs whose first members are of one type on one device: only those go through one kernel."""
     kinds: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
     for a, b in zip(first, second, strict=True):
-        group = kinds.setdefault((a.device, a.dtype), ([], []))
-        group[0].append(a)
-        group[1].append(b.detach())
+        kind = (a.device, a.dtype)
+        if kind not in kinds:
+            kinds[kind] = ([], [])
+        group, others = kinds[kind]
+        group.append(a)
+        others.append(b)
     return iter(kinds.values())
