@@ -94,13 +94,15 @@ class CurriculumClock:
             "gate": [self.state.best, self.state.waited, self.state.held, self.state.is_open],
             "lost": self._lost,
             "shut_at": self._shut_at,
+            "unit": self.ramp.unit,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them up; a run that went without a gate, or goes on without, keeps the time that has passed."""
+        """Takes them up; time that was lost in another unit is not known in this one, and counts as none."""
         self.ramp.load_state_dict(state["ramp"])
-        self.state, self._lost = GateState(*state["gate"]), float(state["lost"])
-        self._shut_at = state["shut_at"]
+        self.state = GateState(*state["gate"])
+        same = state["unit"] == self.ramp.unit
+        self._lost, self._shut_at = (float(state["lost"]), state["shut_at"]) if same else (0.0, None)
 
     def go_on(self, trainer: Any) -> None:
         """At the beginning of a fit that continues another, where the gate may have come or gone since."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from stablelit.contracts import HasTrivialLoss
 from stablelit.errors import ContractError
+
+# losses that are kept before they are added: adding costs ten times as much as keeping
+_KEPT = 64
 
 
 class LossNorm:
@@ -25,7 +29,7 @@ class LossNorm:
         self._module, self._owner = module, owner
         self._at: float | None = None
         self._trivial: Any = 0.0
-        self._sums: tuple[Any, Any] | None = None
+        self.load_state_dict({})
 
     @classmethod
     def of(cls, module: object, wanted: bool | None, owner: str) -> LossNorm | None:
@@ -52,7 +56,9 @@ class LossNorm:
         Raises:
             ContractError: a trivial loss that is not above 0.
         """
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if type(outputs) is not dict:  # the usual one first: asking for a Mapping costs more than the rest
+            outputs = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
+        loss = outputs.get("loss")
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             return
         if difficulty != self._at:
@@ -62,21 +68,41 @@ class LossNorm:
                     f"{self._owner}: {type(self._module).__name__}.trivial_loss({difficulty:g}) returned "
                     f"{self._trivial!r}; it must be above 0, for the loss is divided by it."
                 )
-        whole = loss.detach().float().reshape(()) * divided_by
-        if self._sums is None:
-            self._sums = (whole, self._trivial)
-        else:
-            self._sums = (self._sums[0] + whole, self._sums[1] + self._trivial)
+        if divided_by != self._divided_by or len(self._kept) == _KEPT:
+            self._add_up()
+            self._divided_by = divided_by
+        self._kept.append(loss.detach() if loss.requires_grad else loss)
+        self._trivial_sum = self._trivial_sum + self._trivial
 
     def take(self) -> Any:
         """The ratio, and begins anew; None where there was no batch."""
-        sums, self._sums = self._sums, None
-        return None if sums is None else sums[0] / sums[1]
+        self._add_up()
+        loss, trivial = self._loss, self._trivial_sum
+        self.load_state_dict({})
+        return loss / trivial if isinstance(loss, Tensor) else None
 
-    def state_dict(self) -> list[float]:
-        """The sums as plain numbers; waits for the device."""
-        return [] if self._sums is None else [float(part) for part in self._sums]
+    def state_dict(self) -> dict[str, Any]:
+        """What was added and what is to be, plain, so that a resumed run adds in the same order; waits for the device.
 
-    def load_state_dict(self, sums: list[float]) -> None:
-        """Takes up the sums."""
-        self._sums = (sums[0], sums[1]) if sums else None
+        A trivial loss that is a tensor becomes a number too.
+        """
+        return {
+            "loss": float(self._loss),
+            "kept": [float(loss) for loss in self._kept],
+            "divided_by": self._divided_by,
+            "trivial": float(self._trivial_sum),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up the sums; an empty state begins anew."""
+        self._loss: Any = state.get("loss", 0.0)
+        self._kept: list[Any] = list(state.get("kept", []))
+        self._divided_by: int = state.get("divided_by", 1)
+        self._trivial_sum: Any = state.get("trivial", 0.0)
+
+    def _add_up(self) -> None:
+        if self._kept:
+            device = next((loss.device for loss in self._kept if isinstance(loss, Tensor)), None)
+            every = [torch.as_tensor(loss, dtype=torch.float32, device=device).reshape(()) for loss in self._kept]
+            self._loss = self._loss + torch.stack(every).sum() * self._divided_by
+            self._kept = []

@@ -126,7 +126,7 @@ class CurriculumCallback(AroundEvaluation):
         self._difficulty = self.pacing.value(self._progress)
         self._described_before = self._described
         self._reporter.load_state_dict({})
-        self._saved_sums: list[float] = []
+        self._saved_sums: dict[str, Any] = {}
         self._last_step = 0
         self._loaded = self._training = self._evaluating = self._is_over = self._has_seen_a_batch = False
 
@@ -184,7 +184,7 @@ class CurriculumCallback(AroundEvaluation):
     def on_rollback(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The ramp follows the run's clock, which goes on."""
         self.clock.ramp.go_on()
-        self._loaded, self._saved_sums = False, []
+        self._loaded, self._saved_sums = False, {}
         self._apply(trainer, anew=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -264,7 +264,7 @@ class CurriculumCallback(AroundEvaluation):
         self.clock.load_state_dict(state_dict["clock"])
         self._difficulty, self._progress = float(state_dict["difficulty"]), float(state_dict["progress"])
         self._described_before = state_dict["pacing"]
-        self._saved_sums = list(state_dict["loss_norm"])
+        self._saved_sums = dict(state_dict["loss_norm"])
         self._reporter.load_state_dict(state_dict["findings"])
 
     def _take_up(self, trainer: pl.Trainer) -> None:
@@ -275,7 +275,7 @@ class CurriculumCallback(AroundEvaluation):
         self._loaded = False
         if self._norm is not None:
             self._norm.load_state_dict(self._saved_sums)
-        self._saved_sums = []
+        self._saved_sums = {}
         if self._described_before != self._described and trainer.is_global_zero:
             warnings.warn(
                 f"{_OWNER}: the checkpoint was made with pacing {self._described_before}; the run goes on from the "

@@ -110,6 +110,9 @@ def test_a_gate_that_comes_or_goes_with_a_resume_changes_what_follows_only(tmp_p
     fit(tmp_path, [gated("2ep", patience=9, max_hold=9), saver], Watched([1.0] * 4), max_epochs=4)
     free = fit(tmp_path, [CurriculumCallback(duration="2ep")], Watched([1.0] * 4), ckpt_path=path, max_epochs=4)
     assert free.seen["train"] == pytest.approx([0.1 + 0.9 * k / 12 for k in range(12)])
+    # epochs that were lost are no number of steps: twelve steps have passed, and the gate is shut
+    steps = fit(tmp_path, [gated(24, patience=9, max_hold=9)], Watched([1.0] * 4), ckpt_path=path, max_epochs=4)
+    assert steps.seen["train"] == pytest.approx([0.55] * 12)
 
 
 def test_ranks_with_metrics_of_their_own_hold_together(tmp_path):
