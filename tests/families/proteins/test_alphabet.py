@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import doctest
+import importlib
 import string
 
 import numpy as np
@@ -53,3 +55,10 @@ def test_encoded_residues_may_be_changed():
     codes = encode("AC")
     codes[0] = 5
     assert decode(codes) == "GC"
+
+
+@pytest.mark.parametrize("room", ["alphabet", "crops", "splits", "fasta_writer"])
+def test_examples_are_true(room):
+    done = doctest.testmod(importlib.import_module(f"stablelit.families.proteins.{room}"))
+    assert done.attempted > 0
+    assert done.failed == 0

@@ -208,16 +208,9 @@ class FastaReader:
         )
 
     def _refuse_record(self, raw: bytes, problem: NotASequence, name: bytes) -> NoReturn:
-        found = {"invalid": rb"[^A-Za-z0-9*.\- \t\r\v\f]", "gap": rb"[.\-]", "internal stop": rb"\*(?!\s*$)"}[
-            problem.kind
-        ]
-        number, at = -1, self._place.line
-        for line in raw.split(b"\n"):
-            at += 1
-            if line.startswith(b">"):
-                number += 1
-            elif number == problem.record and not line.startswith(b";") and (match := re.search(found, line)):
-                break
+        # the first stop of a record that has one inside is inside
+        pattern = {"invalid": rb"[^A-Za-z0-9*.\- \t\r\v\f]", "gap": rb"[.\-]", "internal stop": rb"\*"}[problem.kind]
+        line, match = _first_match(pattern, raw, problem.record)
         where = f" (record {self._place.record + problem.record + 1}, {_shown(name)}), column {match.start() + 1}"
         told = {
             "invalid": f"{_shown(match[0])} is no residue. Allowed: the letters A to Z, '*', digits and blanks",
@@ -225,7 +218,7 @@ class FastaReader:
             f"without gaps, or gaps=strip, which takes them away",
             "internal stop": "'*' stands inside the sequence. Allowed with internal_stop=unknown or drop",
         }
-        self._refuse(at, where, told[problem.kind])
+        self._refuse(self._place.line + line, where, told[problem.kind])
 
 
 def _taken_apart(text: bytes) -> tuple[list[bytes], bytes, NDArray[np.int64]]:
@@ -244,6 +237,17 @@ def _taken_apart(text: bytes) -> tuple[list[bytes], bytes, NDArray[np.int64]]:
     bounds = list(zip(begins.tolist(), of_header.tolist(), ends.tolist(), strict=True))
     headers = [text[begin + 1 : end] for begin, end, _ in bounds]
     return headers, b"".join([text[end + 1 : last] for _, end, last in bounds]), lengths
+
+
+def _first_match(pattern: bytes, text: bytes, record: int) -> tuple[int, re.Match[bytes]]:
+    """The line (counted from 1) of a text, and the place in it, where a pattern is met first in a record's sequence."""
+    number = -1
+    for at, line in enumerate(text.split(b"\n"), start=1):
+        if line.startswith(b">"):
+            number += 1
+        elif number == record and not line.startswith(b";") and (match := re.search(pattern, line)):
+            return at, match
+    raise AssertionError("the record has no such character; this is a defect, please report it")
 
 
 def _first_records(text: bytes, n: int) -> bytes:

@@ -156,6 +156,8 @@ def test_gaps_are_refused_as_an_alignment_unless_they_are_to_be_stripped(read):
 def test_a_stop_inside_can_be_an_error(read):
     with pytest.raises(DataError, match=r"line 2 \(record 1, 'a'\), column 3: '\*' stands inside"):
         read(">a\nMK*V\n", internal_stop="error")
+    with pytest.raises(DataError, match=r"line 5 \(record 2, 'b'\), column 4: '\*' stands inside"):
+        read(">a\nMKV*\n>b\n;*\nMKV*\nMKV*\n", internal_stop="error")
     assert read(">a\nMKV*\n", internal_stop="error")[0] == [("a", "MKV")]
 
 
