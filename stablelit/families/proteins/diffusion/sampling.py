@@ -121,10 +121,8 @@ def categorical(p: Tensor, generator: RandomSource) -> Tensor:
     A state of weight 0 is never drawn.
     """
     cumulative = p.double().cumsum(-1)
-    total = cumulative[..., -1]
-    drawn = uniform((p.shape[0], p.shape[1]), generator, p.device, torch.float64) * total
-    # rounding may bring the product up to the total, beyond the last state
-    drawn = torch.minimum(drawn, torch.nextafter(total, torch.zeros_like(total)))
+    # at most (1 - 2^-53) of the total, which rounds to a number below it: the last state of any weight is the last drawn
+    drawn = uniform((p.shape[0], p.shape[1]), generator, p.device, torch.float64) * cumulative[..., -1]
     return (cumulative <= drawn[..., None]).sum(-1)
 
 

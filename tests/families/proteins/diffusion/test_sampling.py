@@ -33,7 +33,7 @@ def test_states_are_drawn_in_proportion_to_their_weights():
 @pytest.mark.parametrize("number", [0.0, 1 - 2.0**-53])
 def test_no_rounding_draws_a_state_of_no_weight(number):
     weights = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.1, 0.0])
-    for scale in (1.0, 1 / 3, 7e-9, 1.1e11):
+    for scale in (1.0, 1 / 3, 7e-9, 1.1e11, *torch.rand(200, generator=torch.Generator().manual_seed(0)).tolist()):
         state = int(categorical((weights * scale)[None, None], Fixed(number)))
         assert state == (1 if number == 0 else 4)
 
