@@ -121,7 +121,7 @@ def categorical(p: Tensor, generator: RandomSource) -> Tensor:
     A state of weight 0 is never drawn.
     """
     cumulative = p.double().cumsum(-1)
-    # at most (1 - 2^-53) of the total, which rounds to a number below it: the last state of any weight is the last drawn
+    # at most (1 - 2^-53) of the total, which rounds to a number below it: no state beyond the last of any weight
     drawn = uniform((p.shape[0], p.shape[1]), generator, p.device, torch.float64) * cumulative[..., -1]
     return (cumulative <= drawn[..., None]).sum(-1)
 
