@@ -35,16 +35,17 @@ class Outcome:
     edges: frozenset[tuple[str, str]]
 
 
-def outcome_of(experiment: str, *overrides: str, watched: bool = False) -> Outcome:
+def outcome_of(experiment: str, *overrides: str, watched: bool = False, keep: str | None = None) -> Outcome:
     """Trains `experiment` with these overrides, in a directory that is removed again.
 
     Args:
         experiment: its name.
         overrides: as on the command line.
         watched: whether its input pipeline is watched, and pictures are drawn.
+        keep: a new directory for the run, which stays; the run is in ``<keep>/<experiment>/<date-time>``.
     """
     more = () if watched else _UNWATCHED
-    with tempfile.TemporaryDirectory() as directory:
+    with contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory() as directory:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             code = main([f"+experiment={experiment}", f"runs={directory}", *_QUIET, *more, *overrides])

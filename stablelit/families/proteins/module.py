@@ -88,7 +88,7 @@ class ScoreEntropyDiffusion(ScoresProteins):
         weight_clip: float | None = None,
         n_states: int = N_RESIDUES,
         eps: float = 1e-3,
-        validation_draws: int = 1,
+        validation_draws: int = 2,
         predict_draws: int = 8,
         learning_rate: float = 3e-4,
         optimizer: Callable[..., Any] | None = None,

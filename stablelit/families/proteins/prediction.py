@@ -27,20 +27,21 @@ class ScoresProteins(GeneratesProteins):
     eps: float
     predict_draws: int
 
-    def bound(self, batch: Batch, draw: int = 0) -> SequenceBound:
+    def bound(self, batch: Batch, draw: int = 0, seed: int = EVALUATION_SEED) -> SequenceBound:
         """One draw of the bound of each sequence, the same for a sample and a draw whatever else there is.
 
         Args:
             batch: as the datamodule makes it.
             draw: which; their mean over draws has less noise.
+            seed: chooses the noise.
         """
-        x0, keys = self._codes(batch), SampleKeys(batch["id"], seed=EVALUATION_SEED + draw)
-        objective, head = self.objective, self._head(batch)
-        if isinstance(objective.graph, AbsorbingGraph):
+        x0, objective, head = self._codes(batch), self.objective, self._head(batch)
+        graph, noise, loss_mask, ids = objective.graph, objective.noise, batch["loss_mask"], batch["id"]
+        if isinstance(graph, AbsorbingGraph):
             scores = objective.parameterization == "score"
-            return absorbing_bound(head, objective.graph, objective.noise, x0, batch["loss_mask"], keys, scores)
-        assert isinstance(objective.graph, UniformGraph)
-        return uniform_bound(head, objective.graph, objective.noise, x0, batch["loss_mask"], keys, self.eps)
+            return absorbing_bound(head, graph, noise, x0, loss_mask, ids, seed, draw, scores)
+        assert isinstance(graph, UniformGraph)
+        return uniform_bound(head, graph, noise, x0, loss_mask, SampleKeys(ids, seed + draw), self.eps)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The bound of each sequence: ``nats`` ``(B, draws)``, ``residues`` that count and the ``id``, ``(B,)``."""

@@ -14,13 +14,14 @@ from stablelit.families.proteins.diffusion import (
     UniformGraph,
     cross_entropy,
     denoising_cost,
-    draw_k,
     log_probabilities,
     mask_k,
     masked_sum,
     weighted_score_entropy,
 )
 from stablelit.families.proteins.objective import Head, unnormalised_log_probabilities
+
+GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,21 @@ class SequenceBound:
 
 
 def absorbing_bound(
-    head: Head, graph: AbsorbingGraph, noise: Noise, x0: Tensor, loss_mask: Tensor, keys: SampleKeys, scores: bool
+    head: Head,
+    graph: AbsorbingGraph,
+    noise: Noise,
+    x0: Tensor,
+    loss_mask: Tensor,
+    ids: Tensor,
+    seed: int,
+    draw: int,
+    scores: bool,
 ) -> SequenceBound:
-    """The k form (see `diffusion.bounds`), which has the least noise, of normalised scores, by which one samples.
+    r"""The k form (see `diffusion.bounds`), which has the least noise, of normalised scores, by which one samples.
+
+    Draw r of a sequence masks :math:`k = 1 + \lfloor n\,(u + r \varphi \bmod 1) \rfloor` of its n residues, with u of
+    its own and the golden ratio's :math:`\varphi = 0.618`: every draw by itself is uniform, and a few together cover
+    small and large k evenly, which is what most of the estimate's noise comes from.
 
     Args:
         head: the network.
@@ -51,10 +64,15 @@ def absorbing_bound(
         noise: its sigma(1) caps what the network is told.
         x0: ``(B, L)``.
         loss_mask: ``(B, L)`` bool.
-        keys: from which k and the choice of masks come.
+        ids: ``(B,)``, which sample each is.
+        seed: chooses k and masks, with the id.
+        draw: which, 0 or more.
         scores: whether the network's output is log scores less what `log_score_from` subtracts, which need not add up.
     """
-    masking = mask_k(graph, x0, loss_mask, draw_k(loss_mask, keys), keys, noise.sigma_at_end)
+    residues = loss_mask.sum(1)
+    u = (SampleKeys(ids, seed).uniform((len(ids),)) + draw * GOLDEN) % 1.0
+    k = (u * residues).long().clamp(max=residues - 1).clamp(min=0) + 1
+    masking = mask_k(graph, x0, loss_mask, k, SampleKeys(ids, seed + 1 + draw), noise.sigma_at_end)
     h = head(masking.xt, masking.sigma)
     cost = cross_entropy(log_probabilities(h), x0)
     nats, excess = masked_sum(cost, masking), None
