@@ -16,8 +16,10 @@ from stablelit.run.train_command import run_hydra_job
 def _job(config: DictConfig) -> None:
     with told_without_traceback():
         from stablelit.run.train_job import check_configuration
+        from stablelit.run.weights import initial_checkpoint
 
         check_configuration(config)
+        initial_checkpoint(config)
         print(f"OK: {config.name} can be trained as configured.")
 
 

@@ -121,14 +121,18 @@ def keeps_books(callback: Any) -> bool:
     return bool(names & _BOOKKEEPERS) or any(name.endswith("Monitor") for name in names)
 
 
+def is_sharded(strategy: Any) -> bool:
+    """Whether each rank of a strategy holds a part of the weights."""
+    return bool({kind.__name__ for kind in type(strategy).__mro__} & _SHARDED)
+
+
 def refuse_sharded(trainer: Any, owner: str) -> None:
     """A snapshot holds a whole state.
 
     Raises:
         ConfigurationError: a strategy whose ranks hold parts of it.
     """
-    kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
-    if kinds & _SHARDED:
+    if is_sharded(trainer.strategy):
         raise ConfigurationError(
             f"{owner}: policy='rollback' with {type(trainer.strategy).__name__}, whose ranks hold a part of the state "
             f"each: there is no whole one to keep in memory. Use policy='stop' and go on from a checkpoint "

@@ -25,7 +25,7 @@ import torch
 from stablelit.callbacks._clock import elapsed
 from stablelit.callbacks._epoch_log import log_step
 from stablelit.callbacks._named_steps import NamedSteps
-from stablelit.callbacks._snapshots import _SHARDED
+from stablelit.callbacks._snapshots import is_sharded
 from stablelit.callbacks.random_state import random_state, restore_random_state
 from stablelit.contracts import GeneratesToFile
 from stablelit.errors import ConfigurationError, ContractError, StablelitError, bad_argument, did_you_mean
@@ -125,7 +125,7 @@ class SampleWriter(pl.Callback):
                 f"{_OWNER}: {kind} has no generate_to_file(path, n, seed). Give it a method that writes n samples and "
                 f"returns what it did, or take the callback away."
             )
-        if {base.__name__ for base in type(trainer.strategy).__mro__} & _SHARDED:
+        if is_sharded(trainer.strategy):
             raise ConfigurationError(
                 f"{_OWNER}: with {type(trainer.strategy).__name__} no rank has the whole model, so that none can draw "
                 f"samples alone. Use DDP, or generate from a checkpoint."

@@ -67,8 +67,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def require_match(checkpoint: Mapping[str, Any], module: torch.nn.Module, path: Path) -> None:
+def require_match(
+    checkpoint: Mapping[str, Any],
+    module: torch.nn.Module,
+    path: Path,
+    way_out: str = "Give the model the values of the checkpoint, or begin a new run without resume=.",
+    complete: bool = False,
+) -> None:
     """Complains of weights that do not fit, with the hyper-parameters that differ.
+
+    Args:
+        checkpoint: as read.
+        module: that shall take it.
+        path: of the checkpoint, for the message.
+        way_out: what to do, for the message.
+        complete: the module has all its parameters, also one that makes them in `setup`: names are compared.
 
     Raises:
         ConfigurationError: with the first parameters, their shapes in both, and the differing hyper-parameters.
@@ -80,7 +93,7 @@ def require_match(checkpoint: Mapping[str, Any], module: torch.nn.Module, path: 
         for name in built
         if name in saved and _shape(built[name]) is not None and _shape(saved[name]) != _shape(built[name])
     ]
-    if getattr(module, "strict_loading", True) and not _fills_itself(module):
+    if getattr(module, "strict_loading", True) and (complete or not fills_itself(module)):
         wrong += [f"{name} is only in the model" for name in built if name not in saved]
         wrong += [f"{name} is only in the checkpoint" for name in saved if name not in built]
     if not wrong:
@@ -89,8 +102,7 @@ def require_match(checkpoint: Mapping[str, Any], module: torch.nn.Module, path: 
     differing = hyper_parameter_differences(checkpoint, module)
     hint = f" What differs: {'; '.join(differing)}." if differing else ""
     raise ConfigurationError(
-        f"{path} does not fit {type(module).__name__}: {'; '.join(wrong[:_SHOWN])}{more}.{hint} "
-        f"Give the model the values of the checkpoint, or begin a new run without resume=."
+        f"{path} does not fit {type(module).__name__}: {'; '.join(wrong[:_SHOWN])}{more}.{hint} {way_out}"
     )
 
 
@@ -113,7 +125,7 @@ def epochs_completed(checkpoint: Mapping[str, Any]) -> int:
         return int(checkpoint.get("epoch", 0))
 
 
-def _fills_itself(module: torch.nn.Module) -> bool:
+def fills_itself(module: torch.nn.Module) -> bool:
     """Whether the module makes or renames parameters later, so that names cannot be compared yet."""
     import lightning.pytorch as pl
 

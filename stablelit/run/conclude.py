@@ -18,6 +18,7 @@ from stablelit.run.quick import judge, kl_target_of, print_verdict
 from stablelit.run.summary import data_identity, write_summary
 from stablelit.run.sweep import sweep_job_directory
 from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
+from stablelit.run.weights import read_weights_record
 
 _NOT_METRICS = ("epoch", "step", "seconds")
 
@@ -121,6 +122,7 @@ def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) ->
             "best": _relative(outcome.best_checkpoint, run_dir),
             "last": _relative(outcome.last_checkpoint, run_dir),
         },
+        weights=read_weights_record(run_dir),
         data=None if unusable else data_identity(parts.datamodule),
         notes=parts.notes,
     )

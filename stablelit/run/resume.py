@@ -21,10 +21,15 @@ def resumed_command(line: CommandLine) -> CommandLine:
     that the saved experiment has would be unknown without it.
 
     Raises:
-        ConfigurationError: nothing to go on from, or a sweep.
+        ConfigurationError: nothing to go on from, a sweep, or `weights=` beside it.
     """
     if line.is_multirun:
         raise ConfigurationError("resume= goes on with one run; it cannot be swept (-m).")
+    if (weights := line.value("weights")) not in (None, "null"):
+        raise ConfigurationError(
+            f"resume= goes on with the weights of its run, and weights={weights} begins a new one with others. "
+            f"Leave one of the two out."
+        )
     run_dir, checkpoint = locate_run(line.value("resume") or "", "resume")
     asked_dir = line.value("run_dir")
     if asked_dir and Path(asked_dir).expanduser().absolute() != run_dir:

@@ -25,6 +25,7 @@ from stablelit.run.problems import Problem, raise_on_problems
 from stablelit.run.record import RunRecorder
 from stablelit.run.resume import MovedCheckpoints, require_resumable
 from stablelit.run.sweep import refuse_subprocess_ddp, sweep_job_directory
+from stablelit.run.weights import begin_with, initial_checkpoint, read_weights_record, write_weights_record
 
 SCHEMA = {
     "name": str,
@@ -32,6 +33,7 @@ SCHEMA = {
     "runs": str,
     "run_dir": str | None,
     "resume": str | None,
+    "weights": str | None,
     "test": bool,
     "compile": bool,
     "threads": int | None,
@@ -83,6 +85,7 @@ def train(config: DictConfig) -> float | None:
     """
     quiet_libraries()
     check_configuration(config)
+    initial_checkpoint(config)  # what is not there is told before anything is made
     if not config.trainer.get("fast_dev_run"):
         return _train_in(_claim(config), config)
     # whatever a callback writes to the run directory goes where nobody sees it
@@ -106,6 +109,7 @@ def _claim(config: DictConfig) -> Path:
 
 def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | None:
     resume = Path(config.resume) if config.get("resume") else None
+    weights = initial_checkpoint(config)
     made_here = keep and config.get("run_dir") is None
     first_process = process_rank() == 0 and not is_child_process()
     with open_dict(config), announce_run_directory(run_dir):
@@ -114,7 +118,12 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
             parts = _build(config, run_dir, keep)
             if resume is not None:
                 require_resumable(resume, parts.module, config)
+            record = begin_with(weights, parts) if weights is not None else read_weights_record(run_dir)
+            if record is not None:
+                config.weights = record["checkpoint"]
             if keep and first_process:
+                if weights is not None and record is not None:
+                    write_weights_record(run_dir, record)
                 write_configuration(run_dir, config)
         except BaseException:
             if made_here and first_process:
