@@ -102,12 +102,13 @@ class GeneratesProteins(LightningModule):
         check_number(owner, "top_p", top_p, above=0.0, at_most=1.0)
         method = self._sampler(sampler)
         check_reaches_prior(self.objective.noise, "generation", owner)
-        lengths, given = draw_lengths(n, seed, length, self.length_counts), None
-        if template is not None:
-            if length is not None:
-                raise ConfigurationError(f"{owner}: the template has {len(template)} places. Leave length out.")
-            given = template_codes(template)
+        given = None if template is None else template_codes(template)
+        if given is None:
+            lengths = draw_lengths(n, seed, length, self.length_counts)
+        elif length is None:
             lengths = torch.full((n,), len(given))
+        else:
+            raise ConfigurationError(f"{owner}: the template has {len(given)} places. Leave length out.")
         order = lengths.argsort(stable=True)
         tokens = torch.full((n, int(lengths.max())), PAD)
         evaluations, clipped = 0, 0

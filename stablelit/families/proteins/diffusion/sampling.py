@@ -120,10 +120,14 @@ def categorical(p: Tensor, generator: RandomSource) -> Tensor:
 
     A state of weight 0 is never drawn.
     """
+    return state_at(p, uniform((p.shape[0], p.shape[1]), generator, p.device, torch.float64))
+
+
+def state_at(p: Tensor, u: Tensor) -> Tensor:
+    """The state at which the cumulative sum of `p` ``(B, L, N)`` passes the share `u` ``(B, L)``, float64 in [0, 1)."""
     cumulative = p.double().cumsum(-1)
     # at most (1 - 2^-53) of the total, which rounds to a number below it: no state beyond the last of any weight
-    drawn = uniform((p.shape[0], p.shape[1]), generator, p.device, torch.float64) * cumulative[..., -1]
-    return (cumulative <= drawn[..., None]).sum(-1)
+    return (cumulative <= (u * cumulative[..., -1])[..., None]).sum(-1)
 
 
 def drawn_sites(p: Tensor, xt: Tensor, sites: Tensor, generator: RandomSource) -> Tensor:

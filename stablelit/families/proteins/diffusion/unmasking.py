@@ -19,7 +19,7 @@ from torch import Tensor
 from stablelit.families.proteins.diffusion.graphs import AbsorbingGraph
 from stablelit.families.proteins.diffusion.noise import Noise
 from stablelit.families.proteins.diffusion.randomness import RandomSource, uniform
-from stablelit.families.proteins.diffusion.sampling import Network, Reshaping, Samples, drawn_sites, start
+from stablelit.families.proteins.diffusion.sampling import Network, Reshaping, Samples, drawn_sites, start, state_at
 from stablelit.functional.schedules import check_count
 
 
@@ -64,12 +64,14 @@ def sample_ancestrally(
     level = uniform((xt.shape[0], xt.shape[1]), generator, xt.device, torch.float64)
     step_of = torch.searchsorted(-rates, -level).clamp(min=1, max=steps) - 1
     step_of = step_of.masked_fill(~free, -1)
+    # one number for the one time that a residue is drawn: what it becomes does not depend on when others are
+    choice = uniform((xt.shape[0], xt.shape[1]), generator, xt.device, torch.float64)
     evaluations = 0
     for step in step_of.unique().tolist():
         if step < 0:
             continue
         log_p = denoiser(xt, sigmas[step].float().expand(xt.shape[0]))
-        xt = drawn_sites(reshaping(log_p), xt, step_of == step, generator)
+        xt = torch.where(step_of == step, state_at(reshaping(log_p), choice), xt)
         evaluations += 1
     return Samples(xt, evaluations)
 
