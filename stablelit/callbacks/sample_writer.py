@@ -96,7 +96,8 @@ class SampleWriter(pl.Callback):
         if not isinstance(suffix, str) or not suffix.startswith(".") or "/" in suffix or len(suffix) < 2:
             raise bad_argument(_OWNER, "suffix", suffix, "the ending of a file's name, such as '.fasta' or '.npz'")
         self.suffix, self.directory = suffix, directory
-        self.log = check_flag(_OWNER, "log", log)
+        # Lightning puts the module's own `log` on every callback, under that name
+        self._logs = check_flag(_OWNER, "log", log)
         if arguments is not None and not isinstance(arguments, Mapping):
             raise bad_argument(_OWNER, "arguments", arguments, "a mapping of names to values")
         self.arguments = dict(arguments or {})
@@ -183,7 +184,7 @@ class SampleWriter(pl.Callback):
         path = root.joinpath("samples", *([self.name] if self.name else []))
         path.mkdir(parents=True, exist_ok=True)
         done = self._generate(trainer, pl_module, path / f"step_{int(elapsed(trainer, 'st'))}{self.suffix}", self.n)
-        if self.log and done is not None:
+        if self._logs and done is not None:
             prefix = f"samples/{self.name}/" if self.name else "samples/"
             self._logged = {f"{prefix}{key}": value for key, value in done.items() if isinstance(value, float)}
             log_step(trainer, self._logged)

@@ -6,7 +6,7 @@ Reads   the Trainer's counters
 Writes  step_<n>.ckpt in `directory`, else where ModelCheckpoint writes
 Logs    nothing
 Resumes exactly, from each of its files too; which steps are done is in the checkpoint, and none is saved again
-Limits  a named step at which Ctrl-C ends an epoch is saved one step later, under that step's name
+Limits  a named step on which Ctrl-C ends the run is saved one step later, under that step's name
 """
 
 from __future__ import annotations
