@@ -127,9 +127,7 @@ class AbsorbingGraph(Graph):
         """See `Graph.score_entropy`; clean residues have none."""
         log_r = -log_expm1(per_sequence(sigma))
         masked = xt == self.mask if sites is None else (xt == self.mask) & sites
-        # before the cost, not after: a head may say -inf of clean residues, and 0 times infinity is no gradient
-        log_p = torch.where(masked[..., None], at_least_float32(log_score) - log_r[..., None], 0.0)
-        return torch.where(masked, log_r.exp() * denoising_cost(log_p, x0), 0.0)
+        return log_r.exp() * denoising_cost(at_least_float32(log_score) - log_r[..., None], x0, masked)
 
     def prior(self, shape: tuple[int, int], generator: RandomSource, device: torch.device | None = None) -> Tensor:
         """All masks."""

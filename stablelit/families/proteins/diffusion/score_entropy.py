@@ -65,7 +65,7 @@ def log_score_of_probabilities(log_p: Tensor, sigma: Tensor) -> Tensor:
     return at_least_float32(log_p) - log_expm1(per_sequence(sigma))[..., None]
 
 
-def denoising_cost(log_p: Tensor, x0: Tensor) -> Tensor:
+def denoising_cost(log_p: Tensor, x0: Tensor, sites: Tensor | None = None) -> Tensor:
     r"""What a masked residue costs in units of :math:`1 / (e^\sigma - 1)`: :math:`\sum_y p_y - 1 - \log p_{x_0}`.
 
     p are scores times :math:`e^\sigma - 1`, which need not add up to 1. Where they do it is the cross-entropy; where
@@ -74,15 +74,20 @@ def denoising_cost(log_p: Tensor, x0: Tensor) -> Tensor:
     Args:
         log_p: ``(B, L, N)``, unnormalised.
         x0: ``(B, L)`` clean states; codes of N and more give a number without meaning, to be masked by the caller.
+        sites: ``(B, L)`` bool, the residues that count; others cost 0. None is all. Masking the result instead gives
+            NaN gradients where `log_p` overflows at residues that no loss restrains.
 
     Returns:
         ``(B, L)``, nats, at least 0.
     """
     log_p = at_least_float32(log_p)
+    if sites is not None:
+        log_p = torch.where(sites[..., None], log_p, 0.0)
     true = x0.clamp(0, log_p.shape[-1] - 1)[..., None]
     at_true = log_p.gather(-1, true).squeeze(-1)
     others = log_p.exp().sum(-1) - at_true.exp()
-    return bregman(at_true) + others.clamp(min=0)
+    cost = bregman(at_true) + others.clamp(min=0)
+    return cost if sites is None else torch.where(sites, cost, 0.0)
 
 
 def cross_entropy(log_p: Tensor, x0: Tensor) -> Tensor:

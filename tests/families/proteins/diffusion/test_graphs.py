@@ -156,9 +156,10 @@ def test_what_is_no_site_is_neither_touched_nor_counted(graph):
     assert not log_s.grad[0, [1, 3]].any()
 
 
-def test_a_score_of_nothing_at_a_clean_residue_leaves_the_gradient_finite():
+@pytest.mark.parametrize("unrestrained", [200.0, -torch.inf])
+def test_scores_of_clean_residues_which_nothing_restrains_leave_the_gradient_finite(unrestrained):
     log_s = torch.zeros(1, 2, 4)
-    log_s[0, 1, 1:] = -torch.inf
+    log_s[0, 1, 1:] = unrestrained
     log_s.requires_grad_()
     xt, x0 = torch.tensor([[4, 0]]), torch.tensor([[2, 0]])
     AbsorbingGraph(4).score_entropy(log_s, torch.tensor([1.0]), xt, x0).sum().backward()
