@@ -74,6 +74,8 @@ FINDINGS = {
     "causal_er2": {"scale-dependent"},
     "neutrinos_before": {"cache-below-window"},
     "neutrinos_after": {"train-not-shuffled"},
+    "proteins_before": {"noise-leaves-residues"},
+    "proteins_after": {"noise-leaves-residues"},
 }
 
 

@@ -255,7 +255,16 @@ class ScoreEntropyDiffusion(ScoresProteins):
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, sync_dist=True)
         self.log(f"{stage}/loss", scores["nll"], prog_bar=True, sync_dist=True)
         for finding in self.evaluation.findings:
-            self._reporter.report(self.trainer, finding)
+            if not (finding.name == "worse-than-unigram" and self._has_just_begun(stage)):
+                self._reporter.report(self.trainer, finding)
+
+    def _has_just_begun(self, stage: str) -> bool:
+        """Whether nobody would expect anything of the model yet: in the first half of its training."""
+        if getattr(self.trainer, "fast_dev_run", False):
+            return True
+        in_training = stage == "val" and self.trainer.state.fn == "fit"
+        planned = self.trainer.estimated_stepping_batches if in_training else 0
+        return self.trainer.global_step < planned / 2
 
     def _uniform(self, n: int, batch_idx: int) -> Tensor:
         accumulated = max(1, int(getattr(self.trainer, "accumulate_grad_batches", 1)))

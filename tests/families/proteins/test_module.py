@@ -345,3 +345,24 @@ def test_a_run_in_bfloat16_trains():
     assert math.isfinite(float(run.callback_metrics["train/loss"]))
     state = copy.deepcopy(model.state_dict())
     assert all(value.dtype == torch.float32 for value in state.values())
+
+
+class Hopeless(ScoreEntropyDiffusion):
+    """Its network gets worse, whatever it is shown."""
+
+    def training_step(self, batch, batch_idx):
+        with torch.no_grad():
+            self.network.head.bias[0] += 3.0
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_bound_above_the_unigrams_is_said_when_half_of_the_training_is_over():
+    torch.manual_seed(0)
+    model = Hopeless(TINY)
+    seen = []
+    model._reporter.report = lambda trainer, finding: seen.append((finding.name, trainer.global_step))
+    run = trainer(max_epochs=4, limit_train_batches=2, limit_val_batches=1)
+    run.fit(model, data())
+    assert seen[0] == ("worse-than-unigram", 4)
+    run.test(model, data(), verbose=False)
+    assert seen[-1][0] == "worse-than-unigram"
