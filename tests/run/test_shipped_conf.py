@@ -8,6 +8,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch import Trainer
 
+from stablelit.families.proteins import decode
+from stablelit.families.proteins.fasta_writer import FastaRecord, write_fasta
 from stablelit.run.build import build_trainer
 from stablelit.run.experiments import find_experiments, shipped_conf
 from stablelit.run.train_job import check_configuration
@@ -38,6 +40,14 @@ def recipe(request, tmp_path, generated):
         # four files of events, two of them to train on
         few = ["data.n_events=1600", "data.batch_size=8"]
         return [f"+experiment={request.param}", f"data.cache_dir={generated}", *few]
+    if request.param == "proteins_uniref50":
+        # the model is made for a GPU, the data for a prepared folder
+        path = tmp_path / "some.fasta"
+        codes = np.random.default_rng(0).integers(20, size=(300, 30))
+        write_fasta(path, (FastaRecord(f"UniRef50_{i}", decode(one)) for i, one in enumerate(codes)))
+        small = ["model/network=ddit_tiny", "data.max_tokens=600", "data.train=0.8", "data.val=0.1", "data.test=0.1"]
+        small += ["callbacks.sample_writer.n=2", "data.max_length=64", f"++data.cache_dir={tmp_path}"]
+        return [f"+experiment={request.param}", f"data.path={path}", *small]
     if request.param != "causal_sachs":
         return [f"+experiment={request.param}", *FEW.get(request.param, [])]
     cells = np.random.default_rng(0).lognormal(size=(60, 3))
