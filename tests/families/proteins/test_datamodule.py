@@ -156,12 +156,19 @@ def test_training_can_be_of_fewer_sequences_spread_evenly(made):
     assert data.split_indices["val"] == made().split_indices["val"]
 
 
-def test_sequences_are_left_out_and_the_others_keep_their_windows(made):
-    settings = {"length": {"median": 20, "longest": 60}, "max_length": 16, "batch_size": 500}
-    whole = everything(made(**settings).train_dataloader())[0]
-    left = everything(made(**settings, leave_out=[0, 5]).train_dataloader())[0]
+def test_sequences_are_left_out_and_the_others_keep_the_windows_of_their_epoch_and_difficulty(made):
+    settings = {"length": {"median": 20, "longest": 60}, "max_length": 16, "batch_size": 500, "length_curriculum": True}
+    found = []
+    for left_out in (None, [0, 5]):
+        data = made(**settings, leave_out=left_out)
+        data.set_difficulty(0.5)
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(3)
+        found.append(next(iter(loader)))
+    whole, left = found
     rows = made().split_indices["train"]
     assert set(whole["id"].tolist()) - set(left["id"].tolist()) == {rows[0], rows[5]}
+    assert int(whole["length"].max()) == 8
     windows = {int(i): tokens.tolist() for i, tokens in zip(whole["id"], whole["tokens"], strict=True)}
     assert all(windows[int(i)] == t.tolist() for i, t in zip(left["id"], left["tokens"], strict=True))
 
