@@ -130,7 +130,7 @@ class Objective:
         h = head(xt, noise.sigma)
         if isinstance(self.graph, AbsorbingGraph):
             masked = (xt == self.graph.mask) & loss_mask
-            cost = self._cost(h, x0)
+            cost = self._cost(h, x0, masked)
             weight = self._clipped(t_weight(noise.sigma, noise.rate))
             nats = weight * torch.where(masked, cost, 0.0).sum(1)
         else:
@@ -138,10 +138,10 @@ class Objective:
             nats = weighted_score_entropy(self.graph, h, noise.sigma, noise.rate, xt, x0, loss_mask)
         return Drawn(noise.weight * nats, masked.sum() / residues.sum().clamp(min=1), noise.sigma)
 
-    def _cost(self, h: Tensor, x0: Tensor) -> Tensor:
+    def _cost(self, h: Tensor, x0: Tensor, masked: Tensor) -> Tensor:
         """What a masked residue costs, ``(B, L)``, in units of 1 / (e^sigma - 1): the score entropy has no more."""
         if self.loss == "dwdse":
-            return denoising_cost(unnormalised_log_probabilities(h), x0)
+            return denoising_cost(unnormalised_log_probabilities(h), x0, masked)
         return cross_entropy(log_probabilities(h), x0)
 
     def _clipped(self, weight: Tensor) -> Tensor:

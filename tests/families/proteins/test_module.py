@@ -366,3 +366,18 @@ def test_a_bound_above_the_unigrams_is_said_when_half_of_the_training_is_over():
     assert seen[0] == ("worse-than-unigram", 4)
     run.test(model, data(), verbose=False)
     assert seen[-1][0] == "worse-than-unigram"
+
+
+def test_what_no_loss_holds_back_at_clean_residues_does_not_spoil_the_gradient():
+    """A score that has grown beyond float32 where nothing is masked: its exponential is infinite, and not looked at."""
+    model = module()
+    batch = batch_of(drawn(8, 12))
+    h = torch.zeros(8, 12, 20, requires_grad=True)
+
+    def head(codes, sigma):
+        return torch.where((codes == 20)[..., None], h, h + 200.0)
+
+    u = (torch.arange(8) + 0.5) / 8
+    model.objective.draw(head, batch["tokens"], batch["loss_mask"], u, 1.0).nats.sum().backward()
+    assert h.grad.isfinite().all()
+    assert h.grad.any()
