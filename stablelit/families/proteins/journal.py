@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from stablelit.errors import DataError
+from stablelit.errors import ConfigurationError
 
 JOURNAL = "journal.jsonl"
 
@@ -31,7 +31,7 @@ class JournaledFiles:
         outdated: whether there were files of other settings, which are gone now.
 
     Raises:
-        DataError: something else is there.
+        ConfigurationError: something else is there.
     """
 
     def __init__(self, folder: Path, names: tuple[str, ...], settings: Mapping[str, Any]) -> None:
@@ -80,7 +80,7 @@ class JournaledFiles:
         """The journal's lines up to the last one that the files reach; none where it is of other settings."""
         if not journal.is_file():
             if any(self.folder.iterdir()):
-                raise DataError(
+                raise ConfigurationError(
                     f"{self.folder}: is there already and has no {JOURNAL}. It is where an unfinished preparation "
                     f"lies: delete it, or name another output."
                 )

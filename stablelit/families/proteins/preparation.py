@@ -100,10 +100,12 @@ def prepare(
         "limit": limit,
         "ids": ids,
     }
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(work):
         # another process may have made it meanwhile
         _refuse_what_is_there(folder)
-        _check_space(folder, reader)
+        if limit is None:
+            _check_space(work, reader)
         if not _is_finished(work, settings):
             try:
                 _write(work, reader, settings)
@@ -172,13 +174,14 @@ def _refuse_what_is_there(folder: Path) -> None:
         )
 
 
-def _check_space(folder: Path, reader: FastaReader) -> None:
+def _check_space(work: Path, reader: FastaReader) -> None:
     """Refuses to begin what the disk cannot hold; a packed file does not say how much that is."""
-    needed, free = reader.path.stat().st_size, shutil.disk_usage(folder.parent).free
+    written = sum(file.stat().st_size for file in work.iterdir()) if work.is_dir() else 0
+    needed, free = reader.path.stat().st_size - written, shutil.disk_usage(work.parent).free
     if reader.stream.compression == "none" and needed > free:
         raise ConfigurationError(
-            f"{_OWNER}: {reader.path} has {needed / 1e9:.1f} GB and needs about as much prepared, but {free / 1e9:.1f} "
-            f"GB are free at {folder.parent}. Give a limit, or another disk."
+            f"{_OWNER}: {reader.path} needs about {needed / 1e9:.1f} GB prepared, but {free / 1e9:.1f} GB are free at "
+            f"{work.parent}. Name an output on another disk, or give a limit."
         )
 
 

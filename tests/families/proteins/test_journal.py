@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stablelit.errors import DataError
+from stablelit.errors import ConfigurationError
 from stablelit.families.proteins.journal import JOURNAL, JournaledFiles
 
 NAMES = ("a.bin", "b.bin")
@@ -70,6 +70,6 @@ def test_files_that_were_killed_before_the_first_moment_begin_anew(tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("all of it")
-    with pytest.raises(DataError, match="is there already and has no journal"):
+    with pytest.raises(ConfigurationError, match="is there already and has no journal"):
         JournaledFiles(tmp_path, NAMES, {"n": 1})
     assert (tmp_path / "thesis.tex").read_text() == "all of it"

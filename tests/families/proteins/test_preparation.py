@@ -204,6 +204,14 @@ def test_a_folder_that_is_there_is_not_written_into(fasta, tmp_path):
         prepare(str(fasta), str(tmp_path))
 
 
+def test_what_else_lies_where_the_work_would_is_left_alone(fasta, tmp_path):
+    (tmp_path / ".store-unfinished").mkdir()
+    (tmp_path / ".store-unfinished" / "thesis.tex").write_text("all of it")
+    with pytest.raises(ConfigurationError, match="is there already and has no journal"):
+        prepare(str(fasta), str(tmp_path / "store"))
+    assert (tmp_path / ".store-unfinished" / "thesis.tex").read_text() == "all of it"
+
+
 def test_an_empty_folder_is_taken(fasta, tmp_path):
     (tmp_path / "store").mkdir()
     prepare(str(fasta), str(tmp_path / "store"))
