@@ -59,9 +59,12 @@ def test_the_published_ramp_is_not_another_one(arguments):
 
 
 def test_evaluation_is_at_full_difficulty_and_training_goes_on_where_it_was(tmp_path):
-    module = fit(tmp_path, [CurriculumCallback(duration="1.0dur")], val_check_interval=2, num_sanity_val_steps=1)
+    # it stands still before the ramp and after it, so that nothing but the end of a validation puts it back
+    curriculum = CurriculumCallback(end=0.8, delay=5, duration=7)
+    module = fit(tmp_path, [curriculum], val_check_interval=2, num_sanity_val_steps=1)
     assert module.seen["val"] == [1.0] * (1 + TOTAL // 2)
-    assert module.seen["train"] == pytest.approx([0.1 + 0.9 * step / TOTAL for step in range(TOTAL)])
+    share = [min(1.0, max(0, step - 5) / 7) for step in range(TOTAL)]
+    assert module.seen["train"] == pytest.approx([0.1 + 0.7 * s for s in share])
 
 
 def test_a_run_that_only_evaluates_is_at_full_difficulty_and_stays_there(tmp_path):

@@ -269,7 +269,7 @@ def test_workers_make_training_batches_at_the_level_of_training(tmp_path):
 
     levels = []
     curriculum = CurriculumCallback(start=0.2, end=0.9, duration="1.0dur")
-    fit(tmp_path, [curriculum], Reads(), data=Shared(), max_epochs=2, val_check_interval=3)
+    fit(tmp_path, [curriculum], Reads(), data=Shared(), max_epochs=2, val_check_interval=3, num_sanity_val_steps=0)
     total = 4 * BATCHES
     ramp = [0.2 + 0.7 * step / total for step in range(total)]
     # a worker runs ahead by what it prefetches and what Lightning fetches before a step, at an epoch's start by more
