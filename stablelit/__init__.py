@@ -7,9 +7,9 @@ KLCapCallback(...)
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
+
+from stablelit.lazy_exports import lazy_exports
 
 __version__ = "0.1.0"
 
@@ -19,46 +19,38 @@ _here = Path(__file__).resolve().parent
 if not (_here / "conf").is_dir() and (_here.parent / "conf" / "train.yaml").is_file():
     __path__.append(str(_here.parent))
 
-_EXPORTS = {
-    "AdaptiveGradClip": "callbacks.adaptive_grad_clip",
-    "CurriculumCallback": "callbacks.curriculum",
-    "DeviceMemoryMonitor": "callbacks.device_memory",
-    "EdgeListWriter": "callbacks.edge_list_writer",
-    "EMACallback": "callbacks.ema",
-    "EpochMeanCheckpoint": "callbacks.epoch_mean",
-    "EpochPrinter": "callbacks.epoch_printer",
-    "FigureWriter": "callbacks.figure_writer",
-    "GradientReachCheck": "callbacks.gradient_reach_check",
-    "GradClipMonitor": "callbacks.grad_clip_monitor",
-    "HistoryWriter": "callbacks.history_writer",
-    "InputPipelineMonitor": "callbacks.input_pipeline_monitor",
-    "InterruptCheckpoint": "callbacks.interrupt",
-    "KLCapCallback": "callbacks.kl_cap",
-    "NonFiniteGuard": "callbacks.non_finite_guard",
-    "PlateauGate": "functional.plateau_gate",
-    "PosteriorMonitor": "callbacks.posterior_monitor",
-    "RandomStateCheckpoint": "callbacks.random_state",
-    "SampleWriter": "callbacks.sample_writer",
-    "ScalarSchedule": "callbacks.scalar_schedule",
-    "StableProgressBar": "callbacks.progress_bar",
-    "StepCheckpoint": "callbacks.step_checkpoint",
-    "LengthBucketBatchSampler": "data.buckets",
-    "SharedLevel": "data.shared_level",
-    "ShuffleCallback": "callbacks.shuffle_callback",
-    "ShuffleDataLoader": "data.loader",
-    "ShuffleSampler": "data.shuffle",
-    "ThresholdSweepValidation": "callbacks.threshold_sweep",
-    "shuffle_quality": "functional.shuffle_quality",
-}
-
-__all__ = ["__version__", *sorted(_EXPORTS)]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+_names, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "AdaptiveGradClip": "callbacks.adaptive_grad_clip",
+        "CurriculumCallback": "callbacks.curriculum",
+        "DeviceMemoryMonitor": "callbacks.device_memory",
+        "EdgeListWriter": "callbacks.edge_list_writer",
+        "EMACallback": "callbacks.ema",
+        "EpochMeanCheckpoint": "callbacks.epoch_mean",
+        "EpochPrinter": "callbacks.epoch_printer",
+        "FigureWriter": "callbacks.figure_writer",
+        "GradientReachCheck": "callbacks.gradient_reach_check",
+        "GradClipMonitor": "callbacks.grad_clip_monitor",
+        "HistoryWriter": "callbacks.history_writer",
+        "InputPipelineMonitor": "callbacks.input_pipeline_monitor",
+        "InterruptCheckpoint": "callbacks.interrupt",
+        "KLCapCallback": "callbacks.kl_cap",
+        "NonFiniteGuard": "callbacks.non_finite_guard",
+        "PlateauGate": "functional.plateau_gate",
+        "PosteriorMonitor": "callbacks.posterior_monitor",
+        "RandomStateCheckpoint": "callbacks.random_state",
+        "SampleWriter": "callbacks.sample_writer",
+        "ScalarSchedule": "callbacks.scalar_schedule",
+        "StableProgressBar": "callbacks.progress_bar",
+        "StepCheckpoint": "callbacks.step_checkpoint",
+        "LengthBucketBatchSampler": "data.buckets",
+        "SharedLevel": "data.shared_level",
+        "ShuffleCallback": "callbacks.shuffle_callback",
+        "ShuffleDataLoader": "data.loader",
+        "ShuffleSampler": "data.shuffle",
+        "ThresholdSweepValidation": "callbacks.threshold_sweep",
+        "shuffle_quality": "functional.shuffle_quality",
+    },
+)
+__all__ = ["__version__", *_names]

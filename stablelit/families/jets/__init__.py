@@ -7,32 +7,22 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from stablelit.lazy_exports import lazy_exports
 
-_EXPORTS = {
-    "HypergraphVAE": "network",
-    "JetArrays": "jet_arrays",
-    "JetDataModule": "datamodule",
-    "JetMassW1": "metrics",
-    "JetMetrics": "metrics",
-    "JetScaler": "scaler",
-    "JetVAE": "module",
-    "anomaly_auc": "anomaly",
-    "read_jets": "readers",
-    "score_jets": "metrics",
-    "toy_shower": "generator",
-    "write_jets": "readers",
-}
-
-__all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "HypergraphVAE": "network",
+        "JetArrays": "jet_arrays",
+        "JetDataModule": "datamodule",
+        "JetMassW1": "metrics",
+        "JetMetrics": "metrics",
+        "JetScaler": "scaler",
+        "JetVAE": "module",
+        "anomaly_auc": "anomaly",
+        "read_jets": "readers",
+        "score_jets": "metrics",
+        "toy_shower": "generator",
+        "write_jets": "readers",
+    },
+)

@@ -7,35 +7,25 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from stablelit.lazy_exports import lazy_exports
 
-_EXPORTS = {
-    "DetectorGeometry": "geometry",
-    "DynEdge": "networks",
-    "FlatTransformer": "networks",
-    "HierarchicalTransformer": "networks",
-    "NeutrinoDataModule": "datamodule",
-    "NeutrinoDirection": "module",
-    "PulseEvents": "pulse_events",
-    "angle_between": "angles",
-    "generate_events": "generator",
-    "hexagonal_detector": "geometry",
-    "line_fit": "line_fit",
-    "read_geometry": "geometry",
-    "von_mises_fisher_nll": "losses",
-    "write_event_files": "generator",
-    "write_submission": "submission",
-}
-
-__all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "DetectorGeometry": "geometry",
+        "DynEdge": "networks",
+        "FlatTransformer": "networks",
+        "HierarchicalTransformer": "networks",
+        "NeutrinoDataModule": "datamodule",
+        "NeutrinoDirection": "module",
+        "PulseEvents": "pulse_events",
+        "angle_between": "angles",
+        "generate_events": "generator",
+        "hexagonal_detector": "geometry",
+        "line_fit": "line_fit",
+        "read_geometry": "geometry",
+        "von_mises_fisher_nll": "losses",
+        "write_event_files": "generator",
+        "write_submission": "submission",
+    },
+)

@@ -7,27 +7,17 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from stablelit.lazy_exports import lazy_exports
 
-_EXPORTS = {
-    "AMINO_ACIDS": "alphabet",
-    "DiffusionTransformer": "network",
-    "ProteinDataModule": "datamodule",
-    "ScoreEntropyDiffusion": "module",
-    "build_corpus": "corpora",
-    "decode": "alphabet",
-    "encode": "alphabet",
-}
-
-__all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "AMINO_ACIDS": "alphabet",
+        "DiffusionTransformer": "network",
+        "ProteinDataModule": "datamodule",
+        "ScoreEntropyDiffusion": "module",
+        "build_corpus": "corpora",
+        "decode": "alphabet",
+        "encode": "alphabet",
+    },
+)
