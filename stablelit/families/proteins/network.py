@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from stablelit.errors import bad_argument, did_you_mean
 from stablelit.families.proteins.alphabet import N_RESIDUES, PAD, UNKNOWN
+from stablelit.families.proteins.conditioned_blocks import ConditionedBlock, ConditionedNorm, NoiseLevelEmbedding
 from stablelit.functional.schedules import check_count, check_flag, check_number
 from stablelit.nn import SelfAttention
 
@@ -138,148 +137,6 @@ class DiffusionTransformer(nn.Module):
         matrices = sum(p.numel() for n, p in self.blocks.named_parameters() if p.dim() == 2 and "modulation" not in n)
         matrices += self.head.weight.numel()
         return 3 * (2 * tokens * matrices + 4 * tokens * length * d * len(self.blocks))
-
-
-class NoiseLevelEmbedding(nn.Module):
-    r"""The level of noise as a vector: sines and cosines of the mask probability, and two layers.
-
-    Of :math:`p = 1 - e^{-\sigma}`, in [0, 1]: :math:`\cos` and :math:`\sin` of :math:`1000\, p\, \omega_i`, with
-    frequencies from 1 to 1e-4.
-
-    Args:
-        width: of the vector.
-        frequencies: how many.
-    """
-
-    omega: Tensor
-
-    def __init__(self, width: int, frequencies: int = 64) -> None:
-        super().__init__()
-        omega = torch.exp(-math.log(1e4) * torch.arange(frequencies) / max(frequencies - 1, 1))
-        self.register_buffer("omega", 1000.0 * omega, persistent=False)
-        self.layers = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-
-    def forward(self, sigma: Tensor) -> Tensor:
-        """``(B,)`` to ``(B, width)``."""
-        angle = -torch.expm1(-sigma.float())[:, None] * self.omega
-        answer: Tensor = self.layers(torch.cat([angle.cos(), angle.sin()], dim=-1))
-        return answer
-
-
-class ConditionedNorm(nn.Module):
-    """A layer norm whose scale and shift come from the level of noise; or are learned, where there is none.
-
-    Args:
-        width: d.
-        condition: width of the level's vector, or None.
-    """
-
-    def __init__(self, width: int, condition: int | None) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, elementwise_affine=condition is None)
-        self.modulation = None if condition is None else _modulation(condition, 2 * width)
-
-    def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
-        """``(B, L, d)`` and ``(B, condition)`` to ``(B, L, d)``."""
-        normed: Tensor = self.norm(x)
-        if self.modulation is None:
-            return normed
-        shift, scale = self.modulation(level)[:, None].chunk(2, dim=-1)
-        return torch.addcmul(shift, normed, 1 + scale)
-
-
-class ConditionedBlock(nn.Module):
-    """``y = x + a A(n(x))``, then ``y + f F(m(y))``: norms n and m scaled and shifted, and gates a and f, by the noise.
-
-    Args:
-        attention: A; its `width` is the block's.
-        condition: width of the vector that the six come from, or None: norms have learned scales, and the gates are
-            learned vectors.
-        feedforward: width of F's middle as a multiple of the block's.
-        dropout: of what A and F add.
-        gate_init: what the gates begin with.
-
-    Raises:
-        ConfigurationError: `feedforward` or `dropout` out of range.
-    """
-
-    def __init__(
-        self,
-        attention: SelfAttention,
-        condition: int | None,
-        feedforward: float = 4.0,
-        dropout: float = 0.0,
-        gate_init: float = 0.0,
-    ) -> None:
-        super().__init__()
-        owner, width = type(self).__name__, attention.width
-        middle = int(check_number(owner, "feedforward", feedforward, at_least=1.0 / width) * width)
-        self.dropout = check_number(owner, "dropout", dropout, at_least=0.0, at_most=0.99)
-        affine = condition is None
-        self.attention_norm = nn.LayerNorm(width, elementwise_affine=affine)
-        self.attention = attention
-        self.feedforward_norm = nn.LayerNorm(width, elementwise_affine=affine)
-        self.feedforward = nn.Sequential(nn.Linear(width, middle), nn.GELU(), nn.Linear(middle, width))
-        if condition is None:
-            self.modulation = None
-            self.gates = nn.Parameter(torch.full((2, width), float(gate_init)))
-        else:
-            self.modulation = _modulation(condition, 6 * width)
-            with torch.no_grad():
-                self.modulation.bias.view(6, width)[[2, 5]] = gate_init
-
-    def forward(
-        self, x: Tensor, level: Tensor | None, mask: Tensor | None = None, rows: Tensor | None = None
-    ) -> Tensor:
-        """``(B, L, d)`` to the same.
-
-        Args:
-            x: ``(B, L, d)``.
-            level: ``(B, condition)``.
-            mask: as `SelfAttention` takes it.
-            rows: ``(R,)``, of the B L places one after another those that are asked for; then the answer is
-                ``(R, 1, d)``.
-        """
-        affine = self._affine(level)
-        (shift, scale, gate), (shift2, scale2, gate2) = affine[:3], affine[3:]
-        attended = self._attended(self._modulated(self.attention_norm(x), shift, scale), mask, rows)
-        if rows is not None:
-            # places as sequences of one, so that what is said of a sequence can be said of each
-            sequence = rows // x.shape[1]
-            x = x.flatten(0, 1)[rows][:, None]
-            if level is not None:
-                gate, shift2, scale2, gate2 = (part[sequence] for part in (gate, shift2, scale2, gate2))
-        x = torch.addcmul(x, gate, self._dropped(attended))
-        fed = self.feedforward(self._modulated(self.feedforward_norm(x), shift2, scale2))
-        return torch.addcmul(x, gate2, self._dropped(fed))
-
-    def _affine(self, level: Tensor | None) -> Sequence[Tensor]:
-        """Shift, scale and gate of both branches."""
-        if self.modulation is None:
-            none = self.gates.new_empty(0)
-            return none, none, self.gates[0], none, none, self.gates[1]
-        return self.modulation(level)[:, None].chunk(6, dim=-1)  # type: ignore[no-any-return]
-
-    def _modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        return x if self.modulation is None else torch.addcmul(shift, x, 1 + scale)
-
-    def _attended(self, x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
-        attention = self.attention
-        if rows is None:
-            return attention(x, mask)  # type: ignore[no-any-return]
-        heads = attention.attend(*attention.query_key_value(x).chunk(3, dim=-1), mask)
-        return attention.out(heads.flatten(0, 1)[rows])[:, None]  # type: ignore[no-any-return]
-
-    def _dropped(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.dropout, self.training) if self.dropout else x
-
-
-def _modulation(condition: int, width: int) -> nn.Linear:
-    """A linear layer that begins with no effect."""
-    layer = nn.Linear(condition, width)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def build_network(network: str | Mapping[str, Any], owner: str, **settings: Any) -> DiffusionTransformer:
