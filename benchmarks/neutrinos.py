@@ -27,6 +27,8 @@ PEERS = {
 }
 # of the two runs whose difference is what a step costs
 FEW_STEPS, MORE_STEPS = 10, 40
+STEPS_OF_EPOCH = 562
+"""Of ours: a quarter of 72,000 events in batches of 32."""
 _CACHE = tempfile.TemporaryDirectory(prefix="stablelit-")
 
 
@@ -49,12 +51,22 @@ def shipped(seed: int) -> tuple[Outcome, float]:
     return timed(f"seed={seed}")
 
 
+def step_seconds(*overrides: str) -> float:
+    """CPU seconds of a training step: of 30 more steps, over 30."""
+    few, more = (timed(*overrides, *short(steps))[1] for steps in (FEW_STEPS, MORE_STEPS))
+    return (more - few) / (MORE_STEPS - FEW_STEPS)
+
+
+@cache
+def cost_of(name: str) -> float:
+    """A step of a peer over a step of ours, by turns: what else the machine does falls on both."""
+    return statistics.median(step_seconds(*PEERS[name]) / step_seconds() for _ in range(3))
+
+
 @cache
 def peer(name: str, seed: int) -> tuple[Outcome, float, int]:
-    """What it came to, its CPU seconds, and its steps."""
-    ours, seconds = shipped(seed)
-    few, more = (timed(f"seed={seed}", *PEERS[name], *short(steps))[1] for steps in (FEW_STEPS, MORE_STEPS))
-    of_epoch = max(1, round(seconds / len(ours.history) * (MORE_STEPS - FEW_STEPS) / (more - few)))
+    """What it came to, its CPU seconds, and its steps: as many as take the time of ours."""
+    of_epoch = max(1, round(STEPS_OF_EPOCH / cost_of(name)))
     found, took = timed(f"seed={seed}", *PEERS[name], f"trainer.limit_train_batches={of_epoch}")
     return found, took, of_epoch * len(found.history)
 
