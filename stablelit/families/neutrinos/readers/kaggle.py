@@ -71,7 +71,7 @@ class KaggleFolder(EventSource):
         there = self._batches_there()
         self.batch_ids = np.array(self._chosen(there, batch_ids), dtype=np.int64)
         self.files = tuple(there[int(b)].name for b in self.batch_ids)
-        columns = self._read_meta()
+        columns = self._read_meta(batch_ids)
         self._first = columns["first_pulse_index"].astype(np.int64)
         last = columns["last_pulse_index"].astype(np.int64)
         self._check_rows(columns["event_id"], columns["file"], last)
@@ -134,11 +134,17 @@ class KaggleFolder(EventSource):
             )
         return list(dict.fromkeys(int(b) for b in batch_ids))
 
-    def _read_meta(self) -> dict[str, NDArray[Any]]:
+    def _without_files(self, n: int, of: int) -> str:
+        """That events of the table have no file, and which numbers are missing between those that are there."""
+        between = np.setdiff1d(np.arange(self.batch_ids.min(), self.batch_ids.max()), self.batch_ids).tolist()
+        missing = f" (between the first and the last, {in_words(between)} is missing)" if between else ""
+        return f"{n} of {of} events of {self._meta.name} are left out: {self._folder.name}/ lacks their files{missing}"
+
+    def _read_meta(self, wanted_ids: Sequence[int] | None) -> dict[str, NDArray[Any]]:
         """The table's rows of the chosen batches, grouped by file; `file` tells which."""
         arrow = imported_arrow()
         with opened_parquet(self._meta, "the table of events") as file:
-            found = file.schema_arrow.names
+            found, n_events = file.schema_arrow.names, file.metadata.num_rows
         wanted = EVENTS + (TRUTH if self._with_truth else ())
         check_columns(found, wanted, str(self._meta))
         names = [*wanted, *(name for name in EXTRA_TRUTH if name in found and self._with_truth)]
@@ -156,6 +162,8 @@ class KaggleFolder(EventSource):
                 f"{self._meta}: has no event of batch {int(self.batch_ids[empty[0]])} ({len(empty)} batch files are "
                 f"such), though {self.files[empty[0]]} is there. The two do not belong together."
             )
+        if wanted_ids is None and len(batch) < n_events:
+            self.notes += (self._without_files(n_events - len(batch), n_events),)
         order = np.argsort(place, kind="stable")
         return {"file": place[order], **{name: column[order] for name, column in columns.items()}}
 
@@ -166,7 +174,7 @@ class KaggleFolder(EventSource):
             raise DataError(
                 f"{self._meta}: event {int(event_id[at])}: first_pulse_index {int(self._first[at])} and "
                 f"last_pulse_index {int(last[at])} ({int(bad.sum())} events are such). Allowed: 0 <= first <= last; "
-                f"the last row is the event's own."
+                f"the last row is the event's own. Drop events without a pulse from the table, or fetch it again."
             )
         n_rows = np.zeros(len(self.files), dtype=np.int64)
         for k, name in enumerate(self.files):
@@ -182,7 +190,7 @@ class KaggleFolder(EventSource):
             )
         unused = int(n_rows.sum() - (last - self._first + 1).sum())
         if unused > 0:
-            self.notes = (f"{unused} of {int(n_rows.sum())} rows of pulses belong to no event of {self._meta.name}",)
+            self.notes += (f"{unused} of {int(n_rows.sum())} rows of pulses belong to no event of {self._meta.name}",)
 
 
 def in_words(numbers_there: Sequence[int] | dict[int, Any]) -> str:

@@ -64,6 +64,17 @@ def test_a_table_of_more_batches_than_are_there_is_used_for_those_that_are(files
     source = KaggleFolder(files.folder)
     assert source.batch_ids.tolist() == [1, 3]
     assert_same_events(source, files, (1, 3))
+    n, left_out = sum(len(e["event_id"]) for e in files.events.values()), len(files.events[2]["event_id"])
+    assert source.notes == (
+        f"{left_out} of {n} events of train_meta.parquet are left out: train/ lacks their files (between the first and "
+        f"the last, 2 is missing)",
+    )
+    (files.folder / "train/batch_1.parquet").unlink()
+    (note,) = KaggleFolder(files.folder).notes
+    assert "between" not in note
+    assert note.startswith(f"{n - len(files.events[3]['event_id'])} of {n} events")
+    # whoever names files knows that there are others
+    assert KaggleFolder(files.folder, batch_ids=[3]).notes == ()
 
 
 def test_the_index_of_pandas_without_a_name_is_the_event_id(files):
@@ -169,7 +180,10 @@ def no_column(name, events=False):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (broken("last_pulse_index", 0, -1, events=True), r"train_meta.*event 2000: first_pulse_index 0 and .*-1"),
+        (
+            broken("last_pulse_index", 0, -1, events=True),
+            r"train_meta.*event 2000: first_pulse_index 0 and .*-1 .*Drop events without a pulse",
+        ),
         (broken("last_pulse_index", 6, 10_000, events=True), r"event 2018: last_pulse_index 10000 .*end of batch_2"),
         (broken("azimuth", 3, -0.1, events=True), r"train_meta.*event 2009: azimuth is -0\.1"),
         (broken("azimuth", 3, 6.4, events=True), r"event 2009: azimuth is 6\.4"),
