@@ -14,7 +14,6 @@ weight is above 0.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from stablelit.families.neutrinos.losses import (
     track_loss,
     von_mises_fisher_nll,
 )
+from stablelit.families.neutrinos.metrics import cap_radius
 from stablelit.families.neutrinos.networks import DirectionHead, EnergyHead, TrackHead, build_network
 from stablelit.families.neutrinos.submission import write_submission
 from stablelit.findings import FindingReporter
@@ -232,15 +232,15 @@ class NeutrinoDirection(LightningModule):
             path: .csv or .parquet.
 
         Returns:
-            How many events were written, and where.
+            How many events were written, and the error that half of the predictions of the median kappa should exceed.
 
         Raises:
             DataError: an event twice, or a prediction that is not finite.
         """
         columns = {name: torch.cat([p[name] for p in predictions]).cpu().numpy() for name in predictions[0]}
         write_submission(path, columns["event_id"], columns["azimuth"], columns["zenith"])
-        median = 2.0 * math.log(2.0) / max(float(torch.as_tensor(columns["kappa"]).median()), 1e-12)
-        return {"events": len(columns["event_id"]), "typical_error_rad": min(math.sqrt(median), math.pi)}
+        typical = cap_radius(torch.as_tensor(columns["kappa"]).median(), 0.5)
+        return {"events": len(columns["event_id"]), "typical_error_rad": float(typical)}
 
     def figures(self) -> dict[str, Figure]:
         """Pictures of the last validation or test epoch; none before the first."""

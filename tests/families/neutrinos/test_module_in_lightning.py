@@ -65,9 +65,6 @@ def test_a_schedule_moves_the_weight_of_the_angle_and_validation_is_at_the_const
 def test_predictions_are_written_as_a_submission(data, tmp_path):
     module, events = NeutrinoDirection(network=TINY), data()
     predictions = trainer().predict(module, events)
-    for one in predictions:
-        # as of a trained network, since one that knows nothing is beyond the angle's upper end
-        one["kappa"] = one["kappa"] + 30.0
     told = module.write_predictions(predictions, tmp_path / "submission.csv")
     with (tmp_path / "submission.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -76,9 +73,10 @@ def test_predictions_are_written_as_a_submission(data, tmp_path):
     for name, kind in (("event_id", int), ("azimuth", float), ("zenith", float)):
         written = [kind(row[name]) for row in rows]
         assert written == torch.cat([p[name] for p in predictions]).tolist()
-    kappa = float(torch.cat([p["kappa"] for p in predictions]).median())
-    # half of the events of a von Mises-Fisher distribution lie within that angle, where it is narrow
-    assert told["typical_error_rad"] == pytest.approx(math.sqrt(2 * math.log(2) / kappa))
+    # half of the probability of a von Mises-Fisher distribution lies within that angle
+    kappa, angle = float(torch.cat([p["kappa"] for p in predictions]).median()), told["typical_error_rad"]
+    within = (1 - math.exp(-kappa * (1 - math.cos(angle)))) / (1 - math.exp(-2 * kappa))
+    assert within == pytest.approx(0.5, rel=1e-5)
 
 
 def test_the_scores_of_a_validation_are_those_computed_by_hand(data):

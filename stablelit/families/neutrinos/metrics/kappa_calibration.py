@@ -47,6 +47,25 @@ def probability_integral(f: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     return u.clamp(0.0, 1.0), (kappa * versine - log_rest).clamp_min(0.0)
 
 
+def cap_radius(kappa: Tensor, share: float) -> Tensor:
+    r"""The angle of the cap around a prediction that holds a share of the probability, rad.
+
+    The inverse of `probability_integral`: :math:`1 - \cos \theta = -\log(1 - u (1 - e^{-2 \kappa})) / \kappa`; for
+    kappa = 0 the cap of an even sphere, for large ones :math:`\sqrt{-2 \log(1 - u) / \kappa}`.
+
+    Args:
+        kappa: of any shape, 0 or more.
+        share: u, between 0 and 1.
+
+    Returns:
+        float64, in [0, pi], of kappa's shape.
+    """
+    kappa = kappa.detach().double().clamp_min(LEAST_LENGTH)
+    versine = -torch.log1p(share * torch.expm1(-2 * kappa)) / kappa
+    # acos would lose an angle of 1e-8
+    return 2 * torch.asin((versine / 2).clamp(0.0, 1.0).sqrt())
+
+
 class KappaCalibration(SummedMetric):
     r"""Coverage of the predicted distributions, and the size of kappa.
 

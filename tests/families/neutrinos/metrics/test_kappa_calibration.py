@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stablelit.families.neutrinos.metrics import KappaCalibration, probability_integral
+from stablelit.families.neutrinos.metrics import KappaCalibration, cap_radius, probability_integral
 
 
 def drawn(kappa, seed=0):
@@ -53,6 +53,21 @@ def test_the_integral_is_the_density_s_over_a_cap():
         u, depth = probability_integral(f, t)
         assert float(u) == pytest.approx(float(cap), rel=1e-5)
         assert float(depth) == pytest.approx(float(-mpmath.log(1 - cap)), rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.68, 0.999])
+def test_a_cap_of_its_radius_holds_its_share(share):
+    kappa = torch.tensor([1e-3, 0.4, 1.0, 30.0, 1e4, 1e6], dtype=torch.float64)
+    angle = cap_radius(kappa, share)
+    t = torch.stack([angle.sin(), torch.zeros_like(angle), angle.cos()], dim=1)
+    f = torch.stack([torch.zeros_like(kappa), torch.zeros_like(kappa), kappa], dim=1)
+    assert probability_integral(f, t)[0].tolist() == pytest.approx([share] * len(kappa), rel=1e-6)
+
+
+def test_half_of_an_even_sphere_is_a_right_angle_and_a_narrow_cap_is_a_gaussian():
+    assert float(cap_radius(torch.tensor(0.0), 0.5)) == pytest.approx(math.pi / 2, abs=1e-6)
+    narrow = float(cap_radius(torch.tensor(1e7, dtype=torch.float64), 0.5))
+    assert narrow == pytest.approx(math.sqrt(2 * math.log(2) / 1e7), rel=1e-6)
 
 
 def test_deep_in_the_tail_the_integral_still_tells_events_apart():
