@@ -61,7 +61,8 @@ def angular_error_by_pulse_count(
             axes.plot(centres, high, ":", color=colour, lw=1)
     axes.axhline(90.0, color=GUESS, lw=1, ls="--", label="random guess: median")
     axes.set(ylabel="angular error (degrees)", ylim=(0, 180), yticks=range(0, 181, 30))
-    axes.legend(frameon=False, fontsize="small", loc="upper right")
+    # above the axes: errors up to 180 degrees leave no free corner
+    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     edges = 2.0 ** np.arange(classes.min(initial=20), classes.max(initial=0) + 2)
     below.stairs(np.histogram(pulses, edges)[0], edges, fill=True, color=GUESS, alpha=0.6)
     below.set(xlabel="pulses of the event", ylabel="events", xlim=(edges[0], edges[-1]))
