@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -90,11 +91,16 @@ class MemoryStore(EventStore):
 
     def sensor_count(self, max_auxiliary: int | None = None) -> NDArray[np.int64]:
         """Distinct sensors of each event, ``(E,)``; see `EventStore.sensor_count`."""
-        counts = distinct_sensors(self.events, self._n_sensors)
-        if max_auxiliary is None:
-            return counts
-        in_hlc = distinct_sensors(self.events, self._n_sensors, ~self.events.auxiliary)
-        return sensors_within(counts, in_hlc, max_auxiliary)
+        counts = self._distinct_sensors
+        return counts if max_auxiliary is None else sensors_within(counts, self._distinct_hlc_sensors, max_auxiliary)
+
+    @cached_property
+    def _distinct_sensors(self) -> NDArray[np.int64]:
+        return distinct_sensors(self.events, self._n_sensors)
+
+    @cached_property
+    def _distinct_hlc_sensors(self) -> NDArray[np.int64]:
+        return distinct_sensors(self.events, self._n_sensors, ~self.events.auxiliary)
 
 
 class PackedStore(EventStore):

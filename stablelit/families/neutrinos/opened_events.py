@@ -53,11 +53,21 @@ class Storing:
                 f"{n_cut} of {len(indices)} events have more than max_pulses={self.max_pulses} pulses, up to "
                 f"{int(store.table.pulse_count.max())}: HLC pulses are kept first."
             )
+        if self.max_auxiliary is not None:
+            say(self._of_auxiliary(store))
         if n := source.n_all_auxiliary:
             say(f"{n} events have no HLC pulse: all their pulses are used.")
         if n := source.n_unsorted:
             say(f"the pulses of {n} events were not in the order of their times: sorted.")
         return store
+
+    def _of_auxiliary(self, store: EventStore) -> str:
+        limit = f"max_auxiliary={self.max_auxiliary}: of events that have HLC pulses"
+        hit, used = store.sensor_count(), store.sensor_count(self.max_auxiliary)
+        if hit is None or used is None:
+            return f"{limit}, no more auxiliary ones are used."
+        at_most = "at most " if self.max_auxiliary else ""
+        return f"{limit}, no more auxiliary ones are used: {at_most}{used.sum()} of {hit.sum()} sensors that were hit."
 
 
 @dataclass(frozen=True)
