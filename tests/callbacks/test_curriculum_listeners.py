@@ -42,6 +42,18 @@ def test_a_datamodule_listens_beside_its_module(tmp_path):
     assert 1.0 in data.told
 
 
+def test_data_have_their_first_difficulty_before_their_loader_is_made(tmp_path):
+    # a plain DataLoader's workers begin before training does
+    class Early(Data):
+        def train_dataloader(self):
+            self.told_by_then = list(self.told)
+            return super().train_dataloader()
+
+    data = Early()
+    fit(tmp_path, [CurriculumCallback(start=0.3)], Silent(), data=data, max_epochs=1, num_sanity_val_steps=0)
+    assert data.told_by_then == [0.3]
+
+
 def test_a_datamodule_alone_is_enough_and_one_of_training_is_left_alone_by_evaluation(tmp_path):
     data = Data(of_training=True)
     fit(tmp_path, [CurriculumCallback(end=0.8, duration=9)], Silent(), data=data, val_check_interval=2)
