@@ -16,6 +16,12 @@ def test_more_sequences_begin_with_the_same_ones():
     assert many.buckets[:1500].tolist() == few.buckets.tolist()
 
 
+def test_no_sequence_comes_twice(monkeypatch):
+    monkeypatch.setattr(toys, "_DRAWN_TOGETHER", 1000)
+    made = toy_sequences(IIDCorpus(), "iid", 2500, 30, seed=4)
+    assert len(np.unique(made.tokens.reshape(2500, 30), axis=0)) == 2500
+
+
 def test_sequences_of_a_law_of_lengths_have_its_lengths_and_the_residues_of_the_law():
     law = LogNormalLengths(median=20, longest=60)
     made = toy_sequences(IIDCorpus(), "iid", 3000, law, seed=1)
