@@ -29,7 +29,11 @@ from stablelit.families.proteins.diffusion import build_graph, build_noise
 from stablelit.families.proteins.diffusion.noise import FEW_UNMASKED
 from stablelit.families.proteins.diffusion.noise_curriculum import build_noise_curriculum, check_difficulty
 from stablelit.families.proteins.diffusion.time_sampling import sample_uniform
-from stablelit.families.proteins.diffusion.trivial_losses import describe_difficulty, trivial_score_entropy
+from stablelit.families.proteins.diffusion.trivial_losses import (
+    InterpolatedLoss,
+    describe_difficulty,
+    trivial_score_entropy,
+)
 from stablelit.families.proteins.evaluation import BoundEvaluation
 from stablelit.families.proteins.network import build_network
 from stablelit.families.proteins.objective import Objective
@@ -134,6 +138,7 @@ class ScoreEntropyDiffusion(ScoresProteins):
             raise bad_argument(
                 owner, "noise_curriculum", noise_curriculum, f"None with loss={self.objective.loss}, which has no times"
             )
+        self._trivial: InterpolatedLoss | None = None
         self._optimizer, self._lr_schedule = optimizer, lr_schedule
         self._reporter = FindingReporter(owner)
 
@@ -179,10 +184,16 @@ class ScoreEntropyDiffusion(ScoresProteins):
         return describe_difficulty(self.objective.curriculum, self.difficulty, self.objective.noise)
 
     def trivial_loss(self, difficulty: float) -> float:
-        """Training loss, nats per residue, of guessing by the training residues' frequencies at this difficulty."""
-        unigram = self._unigram()
-        objective = self.objective
-        return trivial_score_entropy(objective.graph, objective.curriculum, difficulty, objective.noise, unigram)
+        """Training loss, nats per residue, of guessing by the training residues' frequencies at this difficulty.
+
+        A curriculum asks at every step of its ramp: between 64 difficulties it is interpolated.
+        """
+        if self._trivial is None:
+            objective, unigram = self.objective, self._unigram()
+            self._trivial = InterpolatedLoss(
+                lambda d: trivial_score_entropy(objective.graph, objective.curriculum, d, objective.noise, unigram)
+            )
+        return self._trivial(difficulty)
 
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate, unless the constructor was given others."""
@@ -190,6 +201,7 @@ class ScoreEntropyDiffusion(ScoresProteins):
 
     def on_fit_start(self) -> None:
         """Says before training what cannot come of it."""
+        self._trivial = None
         left = self.objective.noise.unmasked_at_end
         if left > FEW_UNMASKED * (1 + 1e-9):
             message = (

@@ -138,6 +138,34 @@ def trivial_score_entropy(
     return _over_replay(curriculum, difficulty, noise, n_nodes, mean)
 
 
+class InterpolatedLoss:
+    """A loss as a function of difficulty, asked at a few difficulties and interpolated between them.
+
+    Args:
+        loss: of a difficulty in [0, 1]; smooth.
+        n_intervals: of [0, 1], K. It is asked at both ends of an interval when somebody first asks between them.
+    """
+
+    def __init__(self, loss: Callable[[float], float], n_intervals: int = 64) -> None:
+        self.n_intervals = check_count(type(self).__name__, "n_intervals", n_intervals, least=1)
+        self._loss = loss
+        self._known: dict[int, float] = {}
+
+    def __call__(self, difficulty: float) -> float:
+        """The loss; as it is at the ends of intervals, and in the first, where it may not be defined at 0."""
+        place = difficulty * self.n_intervals
+        low = math.floor(place)
+        if low == place or low == 0:
+            return self._at(low) if low == place and low > 0 else self._loss(difficulty)
+        share = place - low
+        return (1 - share) * self._at(low) + share * self._at(low + 1)
+
+    def _at(self, node: int) -> float:
+        if node not in self._known:
+            self._known[node] = self._loss(node / self.n_intervals)
+        return self._known[node]
+
+
 def describe_difficulty(curriculum: NoiseCurriculum, difficulty: float, noise: Noise) -> dict[str, float]:
     """What a difficulty means: largest time, mean mask rate, and `residue_share` relative to that of d = 1.
 

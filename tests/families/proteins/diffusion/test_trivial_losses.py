@@ -11,6 +11,7 @@ from stablelit.families.proteins.diffusion.noise import GeometricNoise, HalfCosi
 from stablelit.families.proteins.diffusion.noise_curriculum import MODES, NoiseCurriculum
 from stablelit.families.proteins.diffusion.score_entropy import log_score_from, log_score_of_probabilities
 from stablelit.families.proteins.diffusion.trivial_losses import (
+    InterpolatedLoss,
     describe_difficulty,
     residue_share,
     trivial_loss,
@@ -131,3 +132,22 @@ def test_frequencies_that_are_none_and_numbers_out_of_range_are_refused():
         trivial_loss(curriculum, 1, noise, -1.0)
     with pytest.raises(ConfigurationError, match="logit_variance=-1"):
         untrained_cost(36, -1.0)
+
+
+@pytest.mark.parametrize("mode", ["truncate", "corrupt_only", "sigma_scale"])
+def test_between_a_few_difficulties_the_loss_is_interpolated(mode):
+    asked = []
+
+    def loss(d):
+        asked.append(d)
+        return trivial_loss(NoiseCurriculum(mode), d, LogLinearNoise(), 2.83)
+
+    quick = InterpolatedLoss(loss)
+    difficulties = [0.005, 0.1, 0.25, 0.5037, 0.8, 0.999, 1.0]
+    for d in difficulties:
+        assert quick(d) == pytest.approx(trivial_loss(NoiseCurriculum(mode), d, LogLinearNoise(), 2.83), rel=2e-3)
+    assert quick(1.0) == trivial_loss(NoiseCurriculum(mode), 1.0, LogLinearNoise(), 2.83)
+    once = len(asked)
+    for d in difficulties[1:]:
+        quick(d)
+    assert len(asked) == once
