@@ -7,12 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from stablelit.evaluate import main as evaluate
+from stablelit.families.neutrinos.networks import build_network
 from stablelit.families.neutrinos.readers import PackedFolder, open_source
 from stablelit.families.neutrinos.toy_folder import generated_once
 from stablelit.predict import main as predict
 from stablelit.prepare import main as prepare
+from stablelit.run.experiments import shipped_conf
 from stablelit.train import main as train
 
 N_EVENTS = 600
@@ -115,6 +120,24 @@ def test_a_folder_of_files_is_trained_on_and_packed_it_gives_the_same_numbers(do
     assert done.code == 0, done.err
     final = [json_of(next(Path(f"runs/{name}").glob("*/summary.json")))["final"] for name in ("kaggle", "packed")]
     assert final[0]["val/loss"] == pytest.approx(final[1]["val/loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (shipped_conf() / "model/network").glob("*.yaml")))
+def test_an_experiment_trains_every_network_as_its_own_file_has_it(name):
+    own = OmegaConf.load(shipped_conf() / f"model/network/{name}.yaml")
+    if own.get("name") not in ("hierarchical", "flat", "dynedge"):
+        pytest.skip("another family's")
+    with initialize_config_module("stablelit.conf", version_base="1.3"):
+        found = compose("train", ["+experiment=neutrinos", f"model/network={name}"])
+    if "max_pulses_per_sensor" in own:
+        own.max_pulses_per_sensor = found.data.max_pulses_per_sensor
+    settings = OmegaConf.to_container(found.model.network)
+    assert settings == OmegaConf.to_container(own)
+    with torch.device("meta"):
+        network = build_network(settings)
+    if name.startswith("hierarchical_deep"):
+        depths = [len(part.blocks) for part in (network.sensor_transformer, network.event_transformer)]
+        assert depths == [int(name.removeprefix("hierarchical_deep"))] * 2
 
 
 @pytest.mark.parametrize(

@@ -54,20 +54,23 @@ class Storing:
                 f"{int(store.table.pulse_count.max())}: HLC pulses are kept first."
             )
         if self.max_auxiliary is not None:
-            say(self._of_auxiliary(store))
+            self._tell_of_auxiliary(store)
         if n := source.n_all_auxiliary:
             say(f"{n} events have no HLC pulse: all their pulses are used.")
         if n := source.n_unsorted:
             say(f"the pulses of {n} events were not in the order of their times: sorted.")
         return store
 
-    def _of_auxiliary(self, store: EventStore) -> str:
-        limit = f"max_auxiliary={self.max_auxiliary}: of events that have HLC pulses"
+    def _tell_of_auxiliary(self, store: EventStore) -> None:
+        limit = (
+            f"max_auxiliary={self.max_auxiliary}: further auxiliary pulses of events that have HLC ones are left out"
+        )
         hit, used = store.sensor_count(), store.sensor_count(self.max_auxiliary)
         if hit is None or used is None:
-            return f"{limit}, no more auxiliary ones are used."
-        at_most = "at most " if self.max_auxiliary else ""
-        return f"{limit}, no more auxiliary ones are used: {at_most}{used.sum()} of {hit.sum()} sensors that were hit."
+            say(f"{limit}.")
+        elif (n_left := int(used.sum())) < int(hit.sum()):
+            at_most = "at most " if self.max_auxiliary else ""
+            say(f"{limit}; {at_most}{n_left} of the {hit.sum()} sensors that were hit are left.")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from stablelit.families.proteins.prepared import prepared_once
 from stablelit.families.proteins.sequences import Sequences
 from stablelit.families.proteins.splits import check_shares
 from stablelit.families.proteins.told import say
-from stablelit.families.proteins.toy_sequences import toy_law, toy_sequences
+from stablelit.families.proteins.toy_sequences import check_subset_curriculum, toy_law, toy_sequences
 from stablelit.families.proteins.training_order import BatchSize, LeftOutSequences, TrainingBatches
 from stablelit.functional.schedules import check_count, check_flag, check_number
 
@@ -66,6 +66,7 @@ class ProteinDataModule(LightningDataModule):
         cache_dir: where FASTA files are prepared; None is ``$XDG_CACHE_HOME/stablelit/proteins``.
         policies: how a FASTA file is read, the arguments of `readers.policies.Policies`: ``{"ambiguous": "map"}``.
         leave_out: training sequences to do without, as in `stablelit.data.leave_out`.
+        predict_on: what `predict` goes over: the "test" split, or "all" sequences, which then are not split.
 
     Raises:
         ConfigurationError: an argument outside its range, or arguments that do not go together; at `setup`, a split
@@ -96,6 +97,7 @@ class ProteinDataModule(LightningDataModule):
         cache_dir: str | None = None,
         policies: Mapping[str, Any] | None = None,
         leave_out: str | Sequence[int] | None = None,
+        predict_on: str = "test",
     ) -> None:
         super().__init__()
         if path is not None and not isinstance(path, str | Path):
@@ -106,10 +108,11 @@ class ProteinDataModule(LightningDataModule):
         for name, value, choices in (
             ("crop", crop, ("random", "first")),
             ("evaluation_crop", evaluation_crop, ("tile", "first")),
+            ("predict_on", predict_on, ("test", "all")),
         ):
             if value not in choices:
                 raise bad_argument(_OWNER, name, value, " or ".join(choices), did_you_mean(str(value), choices))
-        self.crop, self.evaluation_crop = crop, evaluation_crop
+        self.crop, self.evaluation_crop, self.predict_on = crop, evaluation_crop, predict_on
         self.max_sequences = None if max_sequences is None else check_count(_OWNER, "max_sequences", max_sequences, 1)
         self.shares = {"train": train, "val": val, "test": test}
         self._bucket_ranges = check_shares(self.shares)
@@ -127,6 +130,7 @@ class ProteinDataModule(LightningDataModule):
             # an attribute only where it does something: a curriculum that nobody hears is an error, not silence
             self.set_difficulty = self._set_difficulty
         self._opened: OpenedSequences | None = None
+        self._all: Sequences | None = None
         self._batches: weakref.ref[TrainingBatches] | None = None
         self._difficulty = 1.0
 
@@ -137,7 +141,9 @@ class ProteinDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Opens or generates the sequences and splits them; a second call does nothing."""
-        if self._opened is None:
+        if stage == "predict" and self.predict_on == "all":
+            self._all = self._all or self._sequences()
+        elif self._opened is None:
             self._opened = open_split(self._sequences(), self.corpus, self._bucket_ranges, self.max_sequences)
 
     @property
@@ -235,15 +241,24 @@ class ProteinDataModule(LightningDataModule):
         return self._evaluated("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Test sequences in the order of their rows, `batch_size` at a time."""
+        """Test sequences, or all, in the order of their rows, `batch_size` at a time."""
         return DataLoader(
-            self._dataset("test", self.evaluation_crop),
+            self._dataset("test" if self._all is None else None, self.evaluation_crop),
             batch_size=self.size.batch_size,
             num_workers=self.num_workers,
             collate_fn=already_a_batch,
             # without one, a loader draws from the global generator at every epoch, and evaluation moves training
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+    @property
+    def n_records(self) -> int:
+        """How many sequences there are, in all splits; a batch's `id` is a row of them plus a multiple of this."""
+        return len(self._data.sequences if self._all is None else self._all)
+
+    def record_name(self, row: int) -> str:
+        """What a sequence is called in its file."""
+        return (self._data.sequences if self._all is None else self._all).sequence_id(row)
 
     def _evaluated(self, split: str) -> ShuffleDataLoader:
         dataset = self._dataset(split, self.evaluation_crop)
@@ -261,8 +276,11 @@ class ProteinDataModule(LightningDataModule):
             collate_fn=already_a_batch,
         )
 
-    def _dataset(self, split: str, crop: str, **settings: Any) -> SequenceDataset:
+    def _dataset(self, split: str | None, crop: str, **settings: Any) -> SequenceDataset:
         cut = {"max_length": self.max_length, "multiple_of": self.size.multiple_of, "seed": self.seed}
+        if split is None:
+            assert self._all is not None
+            return SequenceDataset(self._all, np.arange(len(self._all)), crop=crop, **cut, **settings)
         return SequenceDataset(self._data.sequences, self._data.splits[split], crop=crop, **cut, **settings)
 
     def _sequences(self) -> Sequences:
@@ -281,16 +299,8 @@ class ProteinDataModule(LightningDataModule):
         self.size.check_holds(min(self.max_length, self.length) if known else self.max_length)
         if self.policies and self.path is None:
             raise ConfigurationError(f"{_OWNER}: policies are of a FASTA file. Give path=FILE, or leave them out.")
-        if self.subset_curriculum and (self.path is not None or not isinstance(self.length, int)):
-            raise ConfigurationError(
-                f"{_OWNER}: subset_curriculum needs toy sequences (whose probability is known) of one length. Leave "
-                f"path out and give length an int, or use length_curriculum."
-            )
-        if self.subset_curriculum and self.leave_out is not None:
-            raise ConfigurationError(
-                f"{_OWNER}: subset_curriculum draws sequences in place of others and leave_out takes some away. Give "
-                f"one of the two."
-            )
+        if self.subset_curriculum:
+            check_subset_curriculum(_OWNER, known, self.leave_out is not None)
 
     @property
     def _data(self) -> OpenedSequences:

@@ -87,6 +87,10 @@ class Sequences:
             self._refuse_other_numbers(tokens, inside, rows, first)
         return np.asarray(tokens)
 
+    def sequence_id(self, row: int) -> str:
+        """What a sequence is called: by its number, where there is no file to name it."""
+        return f"sequence_{row + 1}"
+
     def identity(self) -> dict[str, Any]:
         """What data these are."""
         return {"source": self.source, "n_sequences": len(self), "n_residues": len(self.tokens)}

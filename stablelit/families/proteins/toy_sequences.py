@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stablelit.errors import bad_argument
+from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.families.proteins.alphabet import N_RESIDUES
 from stablelit.families.proteins.corpora import CORPORA, HiddenMarkovCorpus, LogNormalLengths, build_corpus
 from stablelit.families.proteins.sequences import Sequences
@@ -80,3 +80,26 @@ def true_nll(corpus: HiddenMarkovCorpus, sequences: Sequences, rows: NDArray[Any
         padded = sequences.windows(here, np.zeros_like(length), length, int(length.max()))
         nll.append(-corpus.log_prob(torch.from_numpy(padded.astype(np.int64)), torch.from_numpy(length)).numpy())
     return np.concatenate(nll)
+
+
+def check_subset_curriculum(owner: str, known: bool, leaves_out: bool) -> None:
+    """Raises where a curriculum over the likeliest sequences first cannot be.
+
+    Args:
+        owner: who asks, for the message.
+        known: whether the sequences are toy ones, whose probability is known, of one length.
+        leaves_out: whether some of them are left out.
+
+    Raises:
+        ConfigurationError: their probability is not known, or some are left out.
+    """
+    if not known:
+        raise ConfigurationError(
+            f"{owner}: subset_curriculum needs toy sequences (whose probability is known) of one length. Leave path "
+            f"out and give length an int, or use length_curriculum."
+        )
+    if leaves_out:
+        raise ConfigurationError(
+            f"{owner}: subset_curriculum draws sequences in place of others and leave_out takes some away. Give one of "
+            f"the two."
+        )

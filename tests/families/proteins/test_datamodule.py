@@ -243,3 +243,27 @@ def test_padding_and_unknown_residues_are_not_scored(made):
     batch = next(iter(made(length={"median": 20, "longest": 60}).val_dataloader()))
     assert torch.equal(batch["loss_mask"], (batch["tokens"] != PAD) & (batch["tokens"] != UNKNOWN))
     assert torch.equal(batch["pad_mask"], batch["tokens"] != PAD)
+
+
+def test_prediction_goes_over_the_test_split_or_over_all_sequences_unsplit(tmp_path):
+    path = tmp_path / "three.fasta"
+    path.write_text(">a first\nMKV\n>b\nACDEFGHIK\n>c\nWW\n", encoding="utf-8")
+    data = ProteinDataModule(str(path), cache_dir=str(tmp_path), max_length=4, predict_on="all", batch_size=2)
+    data.prepare_data()
+    # three sequences would leave a split empty
+    data.setup("predict")
+    batches = list(data.predict_dataloader())
+    ids = torch.cat([batch["id"] for batch in batches])
+    assert data.n_records == 3
+    # windows of the second: its row, and twice that plus a multiple of three
+    assert sorted(ids.tolist()) == [0, 1, 2, 1 + 3, 1 + 6]
+    assert [data.record_name(row) for row in range(3)] == ["a", "b", "c"]
+    assert sum(int(batch["loss_mask"].sum()) for batch in batches) == 14
+
+    toy = ProteinDataModule(n_sequences=300, length=8)
+    toy.setup("predict")
+    found = torch.cat([batch["id"] for batch in toy.predict_dataloader()]).tolist()
+    assert found == toy.split_indices["test"]
+    assert toy.record_name(found[0]) == f"sequence_{found[0] + 1}"
+    with pytest.raises(ConfigurationError, match="predict_on='both'.*test or all"):
+        ProteinDataModule(predict_on="both")
