@@ -29,7 +29,10 @@ class LossNorm:
         self._module, self._owner = module, owner
         self._at: float | None = None
         self._trivial: Any = 0.0
-        self.load_state_dict({})
+        self._loss: Any = 0.0
+        self._kept: list[Any] = []
+        self._divided_by = 1
+        self._trivial_sum: Any = 0.0
 
     @classmethod
     def of(cls, module: object, wanted: bool | None, owner: str) -> LossNorm | None:
@@ -95,10 +98,10 @@ class LossNorm:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up the sums; an empty state begins anew."""
-        self._loss: Any = state.get("loss", 0.0)
-        self._kept: list[Any] = list(state.get("kept", []))
-        self._divided_by: int = state.get("divided_by", 1)
-        self._trivial_sum: Any = state.get("trivial", 0.0)
+        self._loss = state.get("loss", 0.0)
+        self._kept = list(state.get("kept", []))
+        self._divided_by = state.get("divided_by", 1)
+        self._trivial_sum = state.get("trivial", 0.0)
 
     def _add_up(self) -> None:
         if self._kept:
