@@ -75,7 +75,7 @@ class KLCapCallback(ScalarWriter):
         gamma: immediate part of `capacity` and `hinge`, relative to the weight in force.
         free_bits: nats per dimension that cost nothing; None is 0.5. For the mode `free_bits` only.
         free_bits_reduce: `batch` compares the batch's mean of a dimension with it, `sample` each sample's.
-        eval_weight: the weight during validation and test; None leaves it alone.
+        eval_weight: the weight during validation, test and prediction; None leaves it alone.
         allow_unfinished_warmup: accept a warm-up that the planned run does not finish.
         action: what a finding does: `warn`, `stop` or `raise`. Findings: `kl-non-finite`, `kl-target-out-of-reach`.
         name: distinguishes instances in logs: ``kl/<name>/weight``.

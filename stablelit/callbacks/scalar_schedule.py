@@ -34,7 +34,7 @@ class ScalarSchedule(ScalarWriter):
         cycles: cycles of `cyclical`, rises of `step`.
         ramp_share: share of a cycle that rises.
         steepness: of `sigmoid` and `exponential`.
-        eval_value: the value during validation and test; None leaves the scheduled one.
+        eval_value: the value during validation, test and prediction; None leaves the scheduled one.
         allow_unfinished: accept a ramp that the planned run does not finish.
         name: distinguishes instances in logs.
 
