@@ -131,7 +131,7 @@ def test_an_experiment_trains_every_network_as_its_own_file_has_it(name):
         found = compose("train", ["+experiment=neutrinos", f"model/network={name}"])
     if "max_pulses_per_sensor" in own:
         own.max_pulses_per_sensor = found.data.max_pulses_per_sensor
-    settings = OmegaConf.to_container(found.model.network)
+    settings = OmegaConf.to_container(found.model.network, resolve=True)
     assert settings == OmegaConf.to_container(own)
     with torch.device("meta"):
         network = build_network(settings)
