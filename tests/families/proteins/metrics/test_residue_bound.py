@@ -29,13 +29,13 @@ def test_it_is_the_sum_over_the_sum_in_three_units():
 
 def test_the_error_is_the_spread_over_many_data_sets():
     generator = torch.Generator().manual_seed(5)
-    shape = (3000, 60)
+    shape = (600, 60)
     residues = torch.randint(20, 200, shape, generator=generator)
     nats = residues * 2.5 + residues.sqrt() * 3.0 * torch.randn(shape, generator=generator)
     each = [found(x, n) for x, n in zip(nats, residues, strict=True)]
     spread = torch.stack([value["nll"] for value in each]).std()
     claimed = torch.stack([value["nll_se"] for value in each]).square().mean().sqrt()
-    assert claimed.item() == pytest.approx(spread.item(), rel=0.05)
+    assert claimed.item() == pytest.approx(spread.item(), rel=0.08)
 
 
 def test_one_sequence_has_no_error_and_none_has_no_value():

@@ -5,7 +5,6 @@ import gzip
 import itertools
 import lzma
 import random
-import time
 from collections import Counter
 
 import numpy as np
@@ -17,7 +16,7 @@ from stablelit.families.proteins.readers import fasta
 from stablelit.families.proteins.readers.fasta import FastaReader, Place
 from stablelit.families.proteins.readers.policies import Policies
 
-from .plain_fasta import plain_cleaned, plain_records, read_a_line_at_a_time
+from .plain_fasta import plain_cleaned, plain_records
 
 
 @pytest.fixture
@@ -317,24 +316,3 @@ def test_a_missing_an_empty_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "nothing.fasta", tmp_path / "empty.fasta", tmp_path):
         with pytest.raises(DataError, match=str(path)):
             FastaReader(path)
-
-
-def test_it_is_faster_than_a_reader_of_lines(tmp_path):
-    rng = np.random.default_rng(0)
-    letters = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY", dtype=np.uint8)[rng.integers(0, 20, (10_000, 300))]
-    path = tmp_path / "many.fasta"
-    with path.open("wb") as file:
-        for i, row in enumerate(letters):
-            text = row.tobytes()
-            file.write(b">UniRef50_%d some protein n=1 Tax=root TaxID=1 RepID=A_%d\n" % (i, i))
-            file.writelines(text[at : at + 60] + b"\n" for at in range(0, 300, 60))
-    # of this process alone, whatever else the machine does
-    seconds = {"ours": [], "lines": []}
-    for _ in range(3):
-        begin = time.process_time()
-        total = sum(len(block.tokens) for block, _ in FastaReader(path).blocks())
-        seconds["ours"].append(time.process_time() - begin)
-        begin = time.process_time()
-        assert read_a_line_at_a_time(path) == total == letters.size
-        seconds["lines"].append(time.process_time() - begin)
-    assert min(seconds["ours"]) < 0.7 * min(seconds["lines"]), seconds
