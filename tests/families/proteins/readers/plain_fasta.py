@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from stablelit.families.proteins.alphabet import AMINO_ACIDS, UNKNOWN, encode
+from stablelit.families.proteins.alphabet import AMINO_ACIDS
 
 NEAREST = {"U": "C", "O": "K", "B": "D", "Z": "E", "J": "L"}
 
@@ -45,21 +43,3 @@ def plain_cleaned(
         if residues.count("X") <= max_bad_fraction * len(residues):
             kept.append((name, residues))
     return kept
-
-
-def read_a_line_at_a_time(path: Path) -> int:
-    """Residues of a file, as a peer reads it that makes an array of numbers of each record."""
-    total, parts = 0, []
-    with path.open() as file:
-        for line in file:
-            if line.startswith(">"):
-                total += _as_array(parts)
-                parts = []
-            else:
-                parts.append(line.strip().upper())
-    return total + _as_array(parts)
-
-
-def _as_array(parts: list[str]) -> int:
-    residues = encode("".join(parts).rstrip("*"))
-    return len(residues) if int((residues == UNKNOWN).sum()) <= 0.1 * len(residues) else 0
