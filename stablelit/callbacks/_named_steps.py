@@ -41,7 +41,10 @@ class NamedSteps:
         self._given_every = None if every is None else _above_zero(owner, "every", every)
         self._reporter = FindingReporter(owner, "warn")
         self._loaded = False
-        self._forget()
+        self._done: list[str] = []
+        self._resolved: dict[str, Duration] = {}
+        self._tick: int | None = None
+        self._last_step = 0
 
     def __str__(self) -> str:
         named = [f"steps=[{', '.join(map(str, self._given))}]"] if self._given else []
@@ -100,10 +103,7 @@ class NamedSteps:
         self._reporter.load_state_dict(state["findings"])
 
     def _forget(self) -> None:
-        self._done: list[str] = []
-        self._resolved: dict[str, Duration] = {}
-        self._tick: int | None = None
-        self._last_step = 0
+        self._done, self._resolved, self._tick, self._last_step = [], {}, None, 0
 
     def _left(self) -> list[Duration]:
         return [duration for duration in self._given if str(duration) not in self._done]

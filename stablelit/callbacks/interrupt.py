@@ -1,6 +1,7 @@
 """Ctrl-C ends a run at a batch boundary and keeps what was trained.
 
-Runs    on_fit_start (takes the signal), on_train_batch_end (saves and leaves), on_fit_end, on_exception (gives it back)
+Runs    on_fit_start (takes the signal, and goes behind the other callbacks), on_train_batch_end (saves and leaves),
+        on_fit_end, on_exception (gives it back)
 Reads   SIGINT
 Writes  last.ckpt in `directory`, else where ModelCheckpoint writes
 Logs    nothing
@@ -18,6 +19,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from stablelit.callbacks._checkpoint_directory import checkpoint_directory
+from stablelit.callbacks._last_in_line import go_behind_the_others
 
 # ranks agree on an interrupt together, which costs them a wait for each other; not at every batch, then
 _AGREE_EVERY = 20
@@ -32,6 +34,7 @@ class InterruptCheckpoint(pl.Callback):
     """
 
     keeps_books = True
+    ends_the_fit = True
 
     def __init__(self, directory: str | None = None) -> None:
         self.directory = directory
@@ -44,7 +47,8 @@ class InterruptCheckpoint(pl.Callback):
         return f"InterruptCheckpoint(directory={self.directory!r})"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over SIGINT."""
+        """Takes over SIGINT; behind the others, whose end of the batch belongs into what is saved."""
+        go_behind_the_others(trainer, self)
         self._asked, self.saved_to = False, None
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)

@@ -18,6 +18,7 @@ import lightning.pytorch as pl
 
 from stablelit.callbacks._checkpoint_directory import checkpoint_directory
 from stablelit.callbacks._clock import elapsed
+from stablelit.callbacks._last_in_line import go_behind_the_others
 from stablelit.callbacks._named_steps import NamedSteps
 from stablelit.errors import bad_argument
 
@@ -62,10 +63,7 @@ class StepCheckpoint(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Goes behind the other callbacks: what they do at the end of a batch is then in the file."""
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        saving = [c for c in callbacks if c in trainer.checkpoint_callbacks]
-        others = [c for c in callbacks if c is not self and c not in saving]
-        trainer.callbacks = [*others, self, *saving]  # type: ignore[attr-defined]
+        go_behind_the_others(trainer, self)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begins, or goes on where a resumed run stopped."""

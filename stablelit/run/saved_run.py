@@ -62,6 +62,8 @@ def trained_module(run: SavedRun) -> tuple[pl.LightningModule, dict[str, Any]]:
     module = build_module(run.config)
     require_match(checkpoint, module, run.checkpoint)
     module.on_load_checkpoint(checkpoint)
+    # now it has all that it makes of a checkpoint: a name that differs is told as such
+    require_match(checkpoint, module, run.checkpoint, complete=True)
     module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
     return module.eval(), checkpoint
 

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from stablelit.callbacks import EpochMeanCheckpoint, InterruptCheckpoint, RandomStateCheckpoint
+from stablelit.callbacks import EMACallback, EpochMeanCheckpoint, InterruptCheckpoint, RandomStateCheckpoint
 from tests.contract.modules import BATCHES, make_module, make_trainer, train_loader, val_loader
 
 
@@ -52,6 +52,24 @@ def test_ctrl_c_ends_the_run_after_a_whole_step_and_a_resume_continues_it_exactl
 
     again = make_module(seed=5)
     make_trainer(tmp_path, exact()).fit(again, train_loader(), val_loader(), ckpt_path=callback.saved_to)
+    for (name, a), (_, b) in zip(whole.state_dict().items(), again.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_what_is_saved_has_what_callbacks_listed_later_do_at_the_end_of_the_batch(tmp_path):
+    """An average listed behind it has taken up the weights of the last step."""
+    torch.manual_seed(0)
+    whole = make_module()
+    make_trainer(tmp_path / "whole", [EMACallback(0.9), *exact()]).fit(whole, train_loader(), val_loader())
+    torch.manual_seed(0)
+    callback = InterruptCheckpoint(str(tmp_path / "checkpoints"))
+    trainer = make_trainer(tmp_path, [callback, PressCtrlC(5), *exact(), EMACallback(0.9)])
+    with pytest.raises(SystemExit):
+        trainer.fit(make_module(), train_loader(), val_loader())
+    again = make_module(seed=5)
+    callbacks = [EMACallback(0.9), *exact()]
+    make_trainer(tmp_path, callbacks).fit(again, train_loader(), val_loader(), ckpt_path=callback.saved_to)
+    # after a fit the average is in the module
     for (name, a), (_, b) in zip(whole.state_dict().items(), again.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
 

@@ -107,7 +107,7 @@ def test_a_second_one_has_its_own_files(tmp_path):
     assert written(tmp_path / "d") == {"mine_step_3.ckpt"}
 
 
-def test_a_step_that_ctrl_c_fell_on_is_saved_with_the_next_one(tmp_path):
+def test_a_step_that_ctrl_c_fell_on_is_saved_before_the_run_is_left(tmp_path):
     class Press(pl.Callback):
         def on_train_batch_end(self, trainer, *args):
             if trainer.global_step == 3:
@@ -116,9 +116,9 @@ def test_a_step_that_ctrl_c_fell_on_is_saved_with_the_next_one(tmp_path):
     stop = InterruptCheckpoint(str(tmp_path / "stopped"))
     with pytest.raises(SystemExit):
         fit(tmp_path, [Press(), stop, StepCheckpoint([3])])
-    assert written(tmp_path) == {"last.ckpt"}
+    assert written(tmp_path) == {"last.ckpt", "step_3.ckpt"}
     fit(tmp_path / "b", [StepCheckpoint([3])], stop.saved_to)
-    assert written(tmp_path / "b") == {"step_4.ckpt"}
+    assert not written(tmp_path / "b")
 
 
 def test_steps_beyond_the_run_are_told(tmp_path):
