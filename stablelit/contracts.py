@@ -159,7 +159,11 @@ class GeneratesToFile(Protocol):
 
 @runtime_checkable
 class PredictsToFile(Protocol):
-    """A module whose predictions the `predict` door can write."""
+    """A module whose predictions the `predict` door can write.
+
+    One that has `prediction_suffixes`, a tuple such as ``(".csv",)``, is asked for a file of these alone, and another
+    is refused before anything is predicted.
+    """
 
     def write_predictions(self, predictions: Sequence[Any], path: str | Path) -> Mapping[str, Any]:
         """Writes what `predict_step` has returned of all batches, in the family's own format; returns what it did."""

@@ -78,7 +78,8 @@ class MuonAdamW(Optimizer):
         if not inside:
             matrices = [name for name, parameter in pairs if parameter.dim() == 2]
             some = ", ".join(matrices[:5]) or "none"
-            raise bad_argument(owner, "hidden", list(parts), f"a part of a matrix's name; there are: {some}")
+            remedy = "Name a part of one of these, or choose another optimizer (optimizer=adamw)."
+            raise bad_argument(owner, "hidden", list(parts), f"a part of a matrix's name; there are: {some}", remedy)
         chosen = [p for n, p in pairs if n in inside]
         others = [p for n, p in pairs if n not in inside]
         # with nothing left for it AdamW would refuse an empty list, but takes a group of none

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import open_dict
 
 from stablelit.contracts import PredictsToFile
-from stablelit.errors import ConfigurationError, ContractError
+from stablelit.errors import ConfigurationError, ContractError, bad_argument
 from stablelit.run.command_line import CommandLine, key_of
 from stablelit.run.environment import quiet_libraries
 from stablelit.run.output_file import output_path
@@ -45,6 +45,9 @@ def predict(argv: Sequence[str]) -> dict[str, Any]:
                 f"{type(module).__name__} cannot predict into a file: it has no predict_step with "
                 f"write_predictions(predictions, path). The experiment {config.name!r} has nothing to write."
             )
+        suffixes = getattr(module, "prediction_suffixes", (path.suffix,))
+        if path.suffix not in suffixes:
+            raise bad_argument("predict", "output", str(path), f"a file that ends in {' or '.join(suffixes)}")
         with loading(run, module) as checkpoint:
             batches = trainer.predict(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     if not batches:

@@ -98,6 +98,10 @@ def test_a_fasta_file_is_trained_on_scored_and_tuned_to(door, fasta):
 
     done = door(prepare, "proteins", f"path={fasta}", "output=prepared")
     assert done.code == 0, done.err
+    done = door(predict, f"run={tuned}", "data.path=prepared", "output=scores.txt")
+    assert done.code != 0
+    assert "scores.txt" in done.err
+    assert "ends in .csv" in done.err
     done = door(predict, f"run={tuned}", "data.path=prepared", "data.predict_on=all", "output=scores.csv")
     assert done.code == 0, done.err
     with Path("scores.csv").open(newline="") as file:

@@ -78,6 +78,8 @@ class NeutrinoDirection(LightningModule):
         ConfigurationError: an argument outside its range, or no weight above 0.
     """
 
+    prediction_suffixes = (".csv", ".parquet")
+
     vmf_weight: Tensor
     angle_weight: Tensor
     energy_weight: Tensor

@@ -24,6 +24,8 @@ EVALUATION_SEED = 20_240_310
 class ScoresProteins(GeneratesProteins):
     """The part of `ScoreEntropyDiffusion` that bounds the likelihood of sequences: subclasses are callable."""
 
+    prediction_suffixes = (".csv",)
+
     eps: float
     predict_draws: int
 
