@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.proteins_speed import rows as speed_rows
@@ -143,6 +144,24 @@ def estimator_rows() -> Iterator[Row]:
     yield Row(name, theirs / scatter, "x", 2.0, "higher", "nats, ours", scatter, 64)
 
 
+def n_gram_nll(data: ProteinDataModule, n: int) -> float:
+    """Nats a residue of the test split under frequencies of n residues in training, each seen once more than it was."""
+    counts = np.ones([20] * n)
+    for split in ("train", "test"):
+        total, residues = 0.0, 0
+        for row in data.split_indices[split]:
+            codes = data._data.sequences[row].astype(np.int64)
+            # the first residues have fewer before them: they are left to a shorter memory, here to none
+            grams = np.stack([codes[i : len(codes) - n + 1 + i] for i in range(n)])
+            grams = grams[:, (grams < 20).all(axis=0)]
+            if split == "train":
+                np.add.at(counts, tuple(grams), 1)
+            else:
+                share = counts / counts.sum(axis=-1, keepdims=True)
+                total, residues = total - np.log(share[tuple(grams)]).sum(), residues + grams.shape[1]
+    return float(total / residues)
+
+
 def real_rows() -> Iterator[Row]:
     if not DATA.is_file():
         print(f"no real proteins at {DATA}: set STABLELIT_TEST_DATA")
@@ -161,6 +180,12 @@ def real_rows() -> Iterator[Row]:
     found = [outcome_of("proteins", f"seed={seed}", *overrides, *shares).test for seed in SEEDS[:3]]
     nll, baseline = (statistics.median(one[f"test/{name}"] for one in found) for name in ("nll", "nll_baseline"))
     yield Row("bound of real proteins, per residue", nll, "nats", baseline + 0.05, "lower", "unigram", baseline, 3)
+    data = ProteinDataModule(
+        str(DATA), cache_dir=_SCRATCH.name, max_length=256, train=0.8, val=0.1, test=0.1, seed=SEEDS[0]
+    )
+    data.setup()
+    two, three = (n_gram_nll(data, n) for n in (2, 3))
+    yield Row("    what two and three residues in a row tell of the same", two, "nats", None, "lower", "three", three)
 
 
 def rows() -> Iterator[Row]:
