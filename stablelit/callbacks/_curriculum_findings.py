@@ -35,8 +35,8 @@ def stopped_early(pacing: Pacing, difficulty: float, progress: float) -> Finding
     return Finding(
         "curriculum-unfinished",
         "warning",
-        f"training ended when {progress:.0%} of the ramp had passed: the difficulty reached d={difficulty:.2f} of "
-        f"{pacing.end:g}, so the task itself was never trained on.",
+        f"training ended when {_below(100 * progress, 100, 0)}% of the ramp had passed: the difficulty reached "
+        f"d={_below(difficulty, pacing.end)} of {pacing.end:g}, so the task itself was never trained on.",
         {"difficulty": difficulty, "end": float(pacing.end), "progress": progress},
         "a shorter ramp, a smaller max_hold of the gate, or a longer run",
     )
@@ -105,4 +105,11 @@ def _unfinished(trainer: Any, pacing: Pacing, ramp: RampClock, reach: float) -> 
 
 
 def _outcome(pacing: Pacing, reach: float) -> str:
-    return f"the difficulty reaches d={pacing.value(reach):.2f} of {pacing.end:g}"
+    return f"the difficulty reaches d={_below(pacing.value(reach), pacing.end)} of {pacing.end:g}"
+
+
+def _below(value: float, end: float, digits: int = 2) -> str:
+    """A number with as many digits as it takes to be below `end`, where it is."""
+    while value < end <= float(f"{value:.{digits}f}"):
+        digits += 1
+    return f"{value:.{digits}f}"

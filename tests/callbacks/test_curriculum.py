@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -155,6 +157,15 @@ def test_a_ramp_that_may_stay_unfinished_is_a_finding(tmp_path):
     finding = findings(tmp_path)["curriculum-unfinished"]
     assert finding.evidence == {"difficulty": pytest.approx(0.55), "end": 1.0, "run": 18.0, "ramp": 36.0}
     assert finding.source == "CurriculumCallback[module, datamodule]"
+
+
+def test_a_difficulty_that_is_all_but_full_is_not_told_as_full(tmp_path):
+    fit(tmp_path, [CurriculumCallback("postmortem", duration="6ba")])
+    reached = 0.1 + 0.9 * (1 - math.exp(-9.0))
+    finding = findings(tmp_path)["curriculum-unfinished"]
+    assert finding.evidence["difficulty"] == pytest.approx(reached)
+    assert f"{reached:.2f}" == "1.00"
+    assert "reaches d=0.9999 of 1," in finding.message
 
 
 def test_a_ramp_as_long_as_the_run_is_finished(tmp_path):
