@@ -23,7 +23,8 @@ def refuse_neighbours(trainer: Any, callback: Any, owner: str) -> None:
         )
     for other in trainer.callbacks:
         names = {kind.__name__ for kind in type(other).__mro__}
-        if other is not callback and (getattr(other, "averages_weights", False) or "WeightAveraging" in names):
+        averages = getattr(other, "averages_weights", False) or any(name.endswith("WeightAveraging") for name in names)
+        if other is not callback and averages:
             raise ConfigurationError(
                 f"{owner}: {type(other).__name__} averages the weights too, and the two would exchange each other's. "
                 f"Keep one."

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from stablelit.errors import ConfigurationError
+from stablelit.findings import FindingReporter
 
 SUFFIX = "_raw"
 
@@ -18,7 +19,8 @@ SUFFIX = "_raw"
 class RawTwin:
     """A copy of the module for one validation: its metrics and lists are its own, so that neither sees the other.
 
-    What it logs is logged by the module under ``<name>_raw``. The global random state is as it was before every step.
+    What it logs is logged by the module under ``<name>_raw``; findings are the module's alone. The global random state
+    is as it was before every step.
 
     Args:
         owner: for messages.
@@ -46,6 +48,7 @@ class RawTwin:
         self._metrics: dict[str, Any] = {}
         self._loader = 0
         object.__setattr__(twin, "log", self._log)
+        _silence(twin)
 
     def step(self, trainer: pl.Trainer, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         """Validates a batch as the module has just done."""
@@ -75,3 +78,11 @@ class RawTwin:
             self._metrics[f"{name}{SUFFIX}{place}"] = value
             return
         self._module.log(f"{name}{SUFFIX}", value, **kwargs)
+
+
+def _silence(twin: torch.nn.Module) -> None:
+    """Leaves findings to the module: the twin, asked first, would say of other weights what each cause says once."""
+    for part in twin.modules():
+        for value in vars(part).values():
+            if isinstance(value, FindingReporter):
+                object.__setattr__(value, "report", lambda trainer, finding: False)

@@ -5,14 +5,14 @@ import math
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 
 from stablelit import EMACallback, NonFiniteGuard
 from stablelit.errors import ConfigurationError
-from stablelit.findings import FindingWarning, read_findings
+from stablelit.findings import Finding, FindingReporter, FindingWarning, read_findings
 from stablelit.functional.averaging import ema_decay
 from tests.contract.modules import (
     BATCHES,
@@ -190,6 +190,20 @@ def test_both_differ_in_nothing_but_the_weights(tmp_path):
         trained[validate] = [p.detach().clone() for p in module.parameters()]
     for a, b in zip(*trained.values(), strict=True):
         assert torch.equal(a, b), "the random state of training is left as it was"
+
+
+def test_what_is_found_out_about_the_model_is_said_once_and_of_the_average(tmp_path):
+    class Telling(Drift):
+        def __init__(self):
+            super().__init__()
+            self.reporter = FindingReporter("Telling")
+
+        def on_validation_epoch_end(self):
+            if not self.trainer.sanity_checking:
+                self.reporter.report(self.trainer, Finding("heavy", "warning", "too heavy", {"kg": float(self.weight)}))
+
+    trainer, _ = fit(tmp_path, Telling(), [EMACallback(0.9, validate="both")])
+    assert [finding.evidence["kg"] for finding in read_findings(tmp_path)] == [validations(trainer, "val/weight")[0]]
 
 
 def test_a_module_that_cannot_be_copied_is_refused_by_name(tmp_path):
@@ -496,6 +510,7 @@ def test_an_average_that_never_forgets_its_beginning_is_reported(tmp_path):
     [
         (lambda p: [EMACallback(), Second()], {}, "averages the weights too"),
         (lambda p: [EMACallback(), EMAWeightAveraging()], {}, "EMAWeightAveraging averages the weights too"),
+        (lambda p: [EMACallback(), StochasticWeightAveraging(1e-3)], {}, "StochasticWeightAveraging averages"),
         (lambda p: [EMACallback(), ModelCheckpoint(p, save_weights_only=True)], {}, "save_weights_only"),
         (lambda p: [EMACallback(delay=12)], {}, "delay=12st lasts as long as the run"),
         (lambda p: [EMACallback(delay="3ep")], {}, "delay=3ep lasts as long as the run of 2 epochs"),
