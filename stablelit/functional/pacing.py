@@ -246,7 +246,12 @@ class Pacing:
         before = 0.0
         for k in range(_GRID + 1):
             p = k / _GRID
-            share = float(pace(p))
+            share = pace(p)
+            try:
+                share = float(share)
+            except (TypeError, ValueError):
+                given = f"a callable that returns a number, not {share!r} at {p:g}"
+                raise bad_argument(self.owner, "pacing", self.name, given) from None
             if not 0.0 <= share <= 1.0:
                 raise bad_argument(self.owner, "pacing", self.name, f"shares in [0, 1], not {share:g} at {p:g}")
             if share < before:

@@ -142,6 +142,7 @@ def test_any_callable_paces():
         ({"kind": lambda p: p / 2}, "1 at 1, not 0.5"),
         ({"kind": lambda p: 2 * p}, "not 1.00781 at 0.50390"),
         ({"kind": lambda p: math.nan}, "not nan at 0"),
+        ({"kind": lambda p: None}, "returns a number, not None at 0"),
     ],
 )
 def test_bad_pacings_are_refused_with_the_place(arguments, says):
