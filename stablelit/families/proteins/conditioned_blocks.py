@@ -27,18 +27,18 @@ class NoiseLevelEmbedding(nn.Module):
         frequencies: how many.
     """
 
-    omega: Tensor
-
     def __init__(self, width: int, frequencies: int = 64) -> None:
         super().__init__()
-        omega = torch.exp(-math.log(1e4) * torch.arange(frequencies) / max(frequencies - 1, 1))
-        self.register_buffer("omega", 1000.0 * omega, persistent=False)
+        self.frequencies = frequencies
         self.layers = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, sigma: Tensor) -> Tensor:
         """``(B,)`` to ``(B, width)``."""
-        angle = -torch.expm1(-sigma.float())[:, None] * self.omega
-        answer: Tensor = self.layers(torch.cat([angle.cos(), angle.sin()], dim=-1))
+        # no buffer: a network of half precision would round it, and an angle of 1000 with it
+        order = torch.arange(self.frequencies, device=sigma.device, dtype=torch.float32)
+        omega = 1000.0 * torch.exp(-math.log(1e4) * order / max(self.frequencies - 1, 1))
+        angle = -torch.expm1(-sigma.float())[:, None] * omega
+        answer: Tensor = self.layers(torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.layers[0].weight.dtype))
         return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -118,6 +119,14 @@ def test_bfloat16_autocast_answers_in_float32():
     assert answer.dtype == torch.float32
     assert answer.isfinite().all()
     torch.testing.assert_close(answer, network(codes, sigma), rtol=0, atol=0.1)
+
+
+def test_weights_in_bfloat16_are_told_the_same_noise():
+    network = small(time_conditioning=True)
+    codes, sigma = draw(5, 7, high=21), torch.tensor([1e-6, 0.01, 0.3, 2.0, 30.0])
+    half = copy.deepcopy(network).bfloat16()(codes, sigma)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, network(codes, sigma), rtol=0, atol=0.1)
 
 
 def test_presets_are_sizes_that_settings_change():
