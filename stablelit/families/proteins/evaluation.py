@@ -80,6 +80,10 @@ class BoundEvaluation(nn.Module):
         if drawn.masked_nats is not None and drawn.masked is not None:
             rate = drawn.masked / loss_mask.sum(1).clamp(min=1)
             self.by_mask_rate.update(drawn.masked_nats, drawn.masked, rate)
+        else:
+            # a metric that nothing was ever added to warns when it is asked
+            nothing = loss_mask.new_zeros(0)
+            self.by_mask_rate.update(nothing, nothing, nothing)
 
     def finish(self) -> dict[str, Tensor]:
         """The scores; `findings` has what is to be known about them."""

@@ -36,6 +36,9 @@ _COMMIT_BYTES = 1 << 25
 _GROWING = ("tokens.bin", "lengths.bin", "hashes.bin", "ids.bin", "id_lengths.bin")
 _PASSING = ("lengths.bin", "hashes.bin", "id_lengths.bin")
 
+# of proteins they are a quarter
+_NUCLEOTIDES, _FEW_OTHERS, _FEW_RESIDUES = "ACGTN", 0.95, 100
+
 _WHY = {
     "dropped_empty": "without a residue",
     "dropped_short": "with fewer than min_length={min_length} residues",
@@ -139,6 +142,12 @@ def report(meta: Mapping[str, Any]) -> list[str]:
         if counts.get(name):
             first = f" (one is {meta['first'][name]!r})" if name in meta["first"] else ""
             lines.append(f"{counts[name]} {what.format(**meta['policies'])}{first}")
+    share = sum(meta["residues"][letter] for letter in _NUCLEOTIDES) / max(1, meta["n_residues"])
+    if share >= _FEW_OTHERS and meta["n_residues"] >= _FEW_RESIDUES:
+        lines.append(
+            f"{100 * share:.3g} % of the residues are A, C, G, T or N. Are they nucleotides? DNA is read as if it were "
+            f"proteins; translate it first"
+        )
     return lines
 
 

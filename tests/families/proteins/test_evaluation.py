@@ -61,6 +61,20 @@ def test_findings_come_where_numbers_contradict_each_other(nats, truth, names):
     assert [finding.name for finding in evaluation.findings] == names
 
 
+@pytest.mark.filterwarnings("error")
+def test_of_a_graph_without_masks_nothing_is_said_by_mask_rate():
+    evaluation = BoundEvaluation()
+    evaluation.begin(data(), "val")
+    mask = torch.ones(2, 10, dtype=torch.bool)
+    nats = torch.tensor([24.0, 26.0])
+    evaluation.add({"tokens": torch.zeros(2, 10, dtype=torch.long), "loss_mask": mask}, nats)
+    evaluation.add_masked(mask, SequenceBound(nats))
+    scores = evaluation.finish()
+    assert scores["nll"].item() == pytest.approx(2.5)
+    assert not [name for name in scores if name.startswith("ce_mask")]
+    assert set(evaluation.figures()) == {"residue_frequencies"}
+
+
 def test_an_evaluation_forgets_the_one_before_and_keeps_its_picture():
     evaluation, _ = evaluated([24.0, 26.0], data())
     assert set(evaluation.figures()) == {"residue_frequencies", "cross_entropy_by_mask_rate"}

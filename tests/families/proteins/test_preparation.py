@@ -108,6 +108,15 @@ def test_what_was_dropped_and_changed_is_counted_and_said(fasta, tmp_path, capsy
     assert [name for name, _ in wanted].count(repeated) == 2
 
 
+def test_dna_is_not_taken_for_proteins_in_silence(fasta, tmp_path, capsys):
+    prepare(str(fasta), str(tmp_path / "proteins"))
+    assert "nucleotides" not in capsys.readouterr().out
+    dna = tmp_path / "dna.fasta"
+    dna.write_text(">gene\n" + "ACGTTGCAAN" * 20 + "\n>protein\nMKVLW\n")
+    prepare(str(dna), str(tmp_path / "dna"))
+    assert "97.6 % of the residues are A, C, G, T or N. Are they nucleotides?" in capsys.readouterr().out
+
+
 def test_a_limit_takes_the_first_sequences_and_counts_no_others(fasta, tmp_path):
     done = prepare(str(fasta), str(tmp_path / "store"), limit=17)
     store = SequenceStore(tmp_path / "store")
