@@ -72,8 +72,10 @@ def uniform(
         drawn = generator.uniform(shape).to(device)
         # rounding a float64 just below 1 to float32 gives 1, which is not below 1
         return drawn if dtype == torch.float64 else (drawn.float() * (1 - 2.0**-24)).to(dtype)
-    source = device if generator is None else generator.device
-    return torch.rand(shape, generator=generator, device=source, dtype=dtype).to(device)
+    if generator is None:
+        # not `generator=None`, which torch.compile refuses where the batch size is a symbol
+        return torch.rand(shape, device=device, dtype=dtype)
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=dtype).to(device)
 
 
 def _hashed(numbers: Tensor) -> Tensor:

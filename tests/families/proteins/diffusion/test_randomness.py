@@ -49,3 +49,12 @@ def test_a_generator_is_followed():
 def test_a_seed_that_is_no_count_is_refused(seed):
     with pytest.raises(ConfigurationError, match=f"SampleKeys: seed={seed}"):
         SampleKeys(torch.tensor([0]), seed=seed)
+
+
+def test_draws_of_any_number_of_samples_compile_once():
+    compiled = torch.compile(lambda x: uniform(x.shape, None, x.device), backend="eager", dynamic=True, fullgraph=True)
+    for n in (5, 9):
+        torch.manual_seed(n)
+        drawn = compiled(torch.zeros(n, 3))
+        torch.manual_seed(n)
+        assert torch.equal(drawn, torch.rand(n, 3))
