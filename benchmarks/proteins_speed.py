@@ -119,14 +119,15 @@ def line_by_line(path: Path) -> int:
 
 def peak_megabytes(path: Path, output: Path) -> float:
     """Of a process of its own that prepares a file."""
+    # not ru_maxrss, in which a process begins with the peak of the one that started it
     code = (
-        "import resource, sys; from stablelit.families.proteins.preparation import prepare; "
-        "prepare(*sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "import sys; from stablelit.families.proteins.preparation import prepare; prepare(*sys.argv[1:]); "
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path), str(output)], capture_output=True, text=True, check=True
     )
-    return float(done.stdout.split()[-1])
+    return float(done.stdout.split()[-1]) / 1024
 
 
 def fasta_rows() -> Iterator[Row]:
