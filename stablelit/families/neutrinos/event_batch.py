@@ -36,8 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stablelit.families.neutrinos.line_fit import line_fit
-from stablelit.families.neutrinos.pulse_events import PulseEvents
+from stablelit.families.neutrinos.pulse_events import PulseEvents, gathered
 from stablelit.families.neutrinos.pulse_groups import by_sensor, kept_pulses
 
 POSITION = slice(0, 3)
@@ -85,24 +84,27 @@ def assemble(
     order, counts = by_sensor(event, events.sensor, events.time, len(position))
     keep = kept_pulses(events, order, counts, max_pulses, max_pulses_per_sensor, max_auxiliary)
 
-    where = position / METRES
-    event, sensor = event[order], events.sensor[order]
-    time = (events.time[order] - reference[event]) / NANOSECONDS
-    charge, auxiliary = events.charge[order], events.auxiliary[order]
+    # pulses by sensor are still by event
+    sensor, reference = gathered(events.sensor, order), np.repeat(reference, events.pulse_count)
+    time = (gathered(events.time, order) - reference) / NANOSECONDS
+    charge, auxiliary = gathered(events.charge, order), gathered(events.auxiliary, order)
     first = np.cumsum(counts) - counts
-    sensors = _of_sensors(where[sensor[first]], deep_core[sensor[first]], time, charge, auxiliary, counts)
-    event_of_sensor = event[first]
+    where = position / METRES
+    of_sensor, event_of_sensor = sensor[first], event[first]
+    sensors = _of_sensors(where[of_sensor], deep_core[of_sensor], time, charge, auxiliary, counts)
+    summary = _of_events(events.pulse_count, n_hlc, where[of_sensor], event_of_sensor, first, time, charge, auxiliary)
     if keep is not None:
         counts = np.add.reduceat(keep, first, dtype=np.int64)
         left = counts > 0
         sensors, event_of_sensor, counts = sensors[left], event_of_sensor[left], counts[left]
-        event, sensor, time = event[keep], sensor[keep], time[keep]
-        charge, auxiliary = charge[keep], auxiliary[keep]
+        kept = np.flatnonzero(keep)
+        event, sensor, time = gathered(event, kept), gathered(sensor, kept), gathered(time, kept)
+        charge, auxiliary = gathered(charge, kept), gathered(auxiliary, kept)
 
     pulses = np.empty((len(time), N_PULSE_FEATURES), dtype=np.float32)
-    pulses[:, POSITION] = where[sensor]
+    pulses[:, POSITION] = gathered(where, sensor)
     pulses[:, PULSE_TIME], pulses[:, PULSE_CHARGE] = time, np.log10(charge)
-    pulses[:, PULSE_AUXILIARY], pulses[:, PULSE_DEEP_CORE] = auxiliary, deep_core[sensor]
+    pulses[:, PULSE_AUXILIARY], pulses[:, PULSE_DEEP_CORE] = auxiliary, gathered(deep_core, sensor)
 
     # ceil(log2 n): frexp's exponent of n - 1, exact
     size_class = np.frexp((counts - 1).astype(np.float64))[1].astype(np.uint8)
@@ -113,7 +115,7 @@ def assemble(
         "event_id": events.event_id,
         "pulses": pulses,
         "sensors": sensors,
-        "events": _of_events(events, n_hlc, position),
+        "events": summary,
         "pulses_of_sensor": counts,
         "event_of_sensor": event_of_sensor,
         "sensors_of_event": sensors_of_event,
@@ -159,20 +161,45 @@ def _of_sensors(
     return sensors
 
 
-def _of_events(events: PulseEvents, n_hlc: NDArray[np.int64], position: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``(B, 9)``."""
-    n, counts = len(events), events.pulse_count
-    event = np.repeat(np.arange(n), counts)
-    where, hlc = position[events.sensor], ~events.auxiliary
+def _of_events(
+    pulse_count: NDArray[np.int64],
+    n_hlc: NDArray[np.int64],
+    where: NDArray[np.float32],
+    event_of_sensor: NDArray[np.int64],
+    first: NDArray[np.int64],
+    time: NDArray[np.float32],
+    charge: NDArray[np.float32],
+    auxiliary: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    r"""``(B, 9)``, by sums over each sensor's pulses first: there are several times fewer sensors.
+
+    The line fit is that of `line_fit`, whose velocity is along :math:`\sum_s r_s (T_s - \bar t N_s)` with N pulses of
+    a sensor and T the sum of their times, both of those that count.
+    """
+    n, hlc = len(pulse_count), ~auxiliary
+    event = np.repeat(np.arange(n), pulse_count)
+    begin = np.searchsorted(event_of_sensor, np.arange(n))
     summary = np.empty((n, N_EVENT_FEATURES), dtype=np.float32)
-    summary[:, EVENT_LINE_FIT] = line_fit(where, events.time, hlc, events.begin)
+
+    # as in `line_fit`, of all pulses where fewer than two are HLC
+    counts = (hlc | gathered(n_hlc < 2, event)).astype(np.float32)
+    timed = counts * time
+    number, total, squares = (
+        np.add.reduceat(values, first, dtype=np.float64) for values in (counts, timed, timed * time)
+    )
+    mean = np.add.reduceat(total, begin) / np.add.reduceat(number, begin)
+    spread = np.add.reduceat(squares - mean[event_of_sensor] * total, begin)
+    velocity = np.add.reduceat(where * (total - mean[event_of_sensor] * number)[:, None], begin)
+    speed = np.linalg.norm(velocity, axis=1)
+    none = (spread <= 0) | (speed == 0)
+    summary[:, EVENT_LINE_FIT] = -velocity / np.where(none, np.inf, speed)[:, None]
+
     # of all pulses, where none is HLC
-    weight = events.charge * (hlc | (n_hlc == 0)[event])
-    centre = [np.bincount(event, weights=weight * where[:, axis], minlength=n) for axis in range(3)]
-    total = np.bincount(event, weights=weight, minlength=n)
-    summary[:, EVENT_CENTRE] = np.stack(centre, axis=1) / (total[:, None] * METRES)
-    summary[:, EVENT_CHARGE] = np.log10(np.bincount(event, weights=events.charge, minlength=n))
-    summary[:, EVENT_PULSES] = np.log10(counts)
+    weight = np.add.reduceat(charge * (hlc | gathered(n_hlc == 0, event)), first, dtype=np.float64)
+    centre = np.add.reduceat(where * weight[:, None], begin) / np.add.reduceat(weight, begin)[:, None]
+    summary[:, EVENT_CENTRE] = centre
+    summary[:, EVENT_CHARGE] = np.log10(np.add.reduceat(np.add.reduceat(charge, first, dtype=np.float64), begin))
+    summary[:, EVENT_PULSES] = np.log10(pulse_count)
     summary[:, EVENT_HLC] = np.log10(1 + n_hlc)
     return summary
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stablelit.families.neutrinos.pulse_events import PulseEvents, rows_of
+from stablelit.families.neutrinos.pulse_events import PulseEvents, gathered, rows_of
 
 
 def by_sensor(
@@ -25,13 +25,13 @@ def by_sensor(
     # one after the other by 16 bits, which are radix sorts: half the time of one sort by the whole key
     by_key = np.argsort(sensor, kind="stable")
     short = event.astype(np.uint16) if event[-1] < 1 << 16 else event
-    by_key = by_key[np.argsort(short[by_key], kind="stable")]
-    first = np.flatnonzero(np.diff(key[by_key], prepend=-1))
+    by_key = gathered(by_key, np.argsort(gathered(short, by_key), kind="stable"))
+    first = np.flatnonzero(np.diff(gathered(key, by_key), prepend=-1))
     # times since the event's first pulse are not negative: their bits are in the order of their values
     bits = time[by_key[first]].astype(np.float32).view(np.int32).astype(np.int64)
     turn = np.argsort((event[by_key[first]] << 32) | bits, kind="stable")
     rows, offsets = rows_of(np.append(first, len(by_key)), turn)
-    return by_key[rows], np.diff(offsets)
+    return gathered(by_key, rows), np.diff(offsets)
 
 
 def kept_pulses(
@@ -61,11 +61,11 @@ def kept_pulses(
         keep[order] = rank < max_pulses_per_sensor
     rows = np.arange(len(order)) if keep is None else np.flatnonzero(keep)
     begin = np.searchsorted(rows, events.begin)
-    within = within_cap(events.auxiliary[rows], begin, max_pulses, max_auxiliary)
+    within = within_cap(gathered(events.auxiliary, rows), begin, max_pulses, max_auxiliary)
     if within is not None:
         keep = np.zeros(len(order), dtype=bool)
         keep[rows[within]] = True
-    return None if keep is None else keep[order]
+    return None if keep is None else gathered(keep, order)
 
 
 def within_cap(
@@ -86,6 +86,11 @@ def within_cap(
     most = np.full(len(counts), max_pulses)
     if max_auxiliary is not None:
         most[n_auxiliary < counts] = min(max_auxiliary, max_pulses)
+    if max_auxiliary == 0 and (n_auxiliary > most).any():
+        # all of a kind go: those that stay need no places among their like
+        stay = np.flatnonzero(~auxiliary | np.repeat(most > 0, counts))
+        within = within_cap(gathered(auxiliary, stay), np.searchsorted(stay, begin), max_pulses)
+        return stay if within is None else stay[within]
     long = np.flatnonzero((counts > max_pulses) | (n_auxiliary > most))
     if not len(long):
         return None
