@@ -28,6 +28,7 @@ from stablelit.data import ShuffleSampler
 from stablelit.families.neutrinos import NeutrinoDataModule, NeutrinoDirection, von_mises_fisher_nll
 from stablelit.families.neutrinos.dataset import EventDataset
 from stablelit.families.neutrinos.event_batch import Batch
+from stablelit.families.neutrinos.generator import GeneratorSettings, write_event_files
 from stablelit.run.build import build_module
 
 EVENTS, BATCH = 5000, 256
