@@ -198,7 +198,7 @@ def test_a_resumed_run_writes_what_is_left_and_nothing_twice(tmp_path, saved_at)
     assert whole.callback_metrics.keys() == resumed.callback_metrics.keys()
 
 
-def test_a_step_that_ctrl_c_fell_on_is_written_when_the_run_goes_on(tmp_path):
+def test_a_step_that_ctrl_c_fell_on_is_written_before_the_run_is_left_and_not_again(tmp_path):
     class Press(pl.Callback):
         def on_before_backward(self, trainer, *args):
             if trainer.global_step == 3:
@@ -211,9 +211,10 @@ def test_a_step_that_ctrl_c_fell_on_is_written_when_the_run_goes_on(tmp_path):
             fit(tmp_path, [stop, writer([4]), Press()])
     finally:
         signal.signal(signal.SIGINT, before)
-    assert not (tmp_path / "samples").exists()
-    fit(tmp_path, [writer([4])], generator(seed=4), stop.saved_to)
     assert written(tmp_path) == {"step_4.pt"}
+    (tmp_path / "samples" / "step_4.pt").unlink()
+    fit(tmp_path, [writer([4])], generator(seed=4), stop.saved_to)
+    assert not written(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")
