@@ -92,6 +92,7 @@ def test_what_is_held_is_logged_and_a_ramp_that_was_held_too_long_is_a_finding(t
 
 
 @pytest.mark.parametrize("step", [8, 2 * BATCHES, 20])
+@pytest.mark.slow
 def test_a_resumed_run_holds_as_the_uninterrupted_one(step, tmp_path):
     losses = [3.0, 3.0, 2.0, 2.0, 2.0, 2.0]
     saver = save_at_class("lightning.pytorch")(step, tmp_path / "s.ckpt")
@@ -115,6 +116,7 @@ def test_a_gate_that_comes_or_goes_with_a_resume_changes_what_follows_only(tmp_p
     assert steps.seen["train"] == pytest.approx([0.55] * 12)
 
 
+@pytest.mark.slow
 def test_ranks_with_metrics_of_their_own_hold_together(tmp_path):
     class ByRank(Watched):
         def on_validation_epoch_end(self):

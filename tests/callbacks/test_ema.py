@@ -474,6 +474,7 @@ def test_the_callback_begins_anew_in_another_fit(tmp_path):
     assert float(second.weight) == pytest.approx(averaged(range(1, 25), 2 ** (-1 / 6)))
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_averaged(tmp_path):
     class Compiled(Drift):
         def __init__(self):

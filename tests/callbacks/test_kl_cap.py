@@ -93,6 +93,7 @@ def test_accumulated_batches_are_one_update_with_their_mean(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["target", "capacity", "hinge"])
+@pytest.mark.slow
 def test_the_kl_of_a_real_vae_settles_where_it_was_asked_to(mode, tmp_path):
     trainer, module = fit(
         tmp_path,

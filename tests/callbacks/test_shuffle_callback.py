@@ -60,6 +60,7 @@ def test_a_look_at_the_data_does_not_take_the_place_of_a_resumed_run(kind, tmp_p
         for step in (3, BATCHES, BATCHES + 2)
     ],
 )
+@pytest.mark.slow
 def test_also_with_workers(kind, step, persistent, tmp_path):
     def loader():
         return LOADERS[kind](num_workers=2, persistent_workers=persistent)
@@ -97,6 +98,7 @@ def test_from_a_checkpoint_made_after_a_validation(interval, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["RandomSampler", "own sampler"])
+@pytest.mark.slow
 def test_also_with_a_loader_that_is_built_anew_every_epoch(kind, tmp_path):
     class Rebuilt(Module):
         def train_dataloader(self):

@@ -217,6 +217,7 @@ def test_a_worker_that_dies_while_its_tensors_are_handed_over_is_reported_too(mo
 
 @pytest.mark.parametrize("error", [ConnectionResetError, EOFError, FileNotFoundError])
 @pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.slow
 def test_a_broken_connection_of_the_data_set_is_not_taken_for_a_dead_worker(error, workers):
     class Remote(TensorDataset):
         def __getitem__(self, index):

@@ -29,6 +29,7 @@ def pictures(directory: Path) -> set[str]:
     return {path.stem for path in directory.glob("*.png")}
 
 
+@pytest.mark.slow
 def test_a_run_is_tested_drawn_generated_from_and_evaluated_on_what_it_generated(door):
     done = door(train, "+experiment=jets", *SMALL, "trainer.max_epochs=1")
     assert done.code == 0, done.err

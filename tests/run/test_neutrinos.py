@@ -109,6 +109,7 @@ def test_a_run_is_trained_evaluated_predicted_from_and_goes_on(door, toy):
     assert json_of(run / "summary.json")["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_a_folder_of_files_is_trained_on_and_packed_it_gives_the_same_numbers(door, files):
     named = [*SMALL, *FEW, "test=false"]
     done = door(train, *named, f"data.path={files}", "name=kaggle")

@@ -85,6 +85,7 @@ def test_a_run_is_trained_evaluated_generated_from_and_goes_on(door):
     assert json_of(run / "summary.json")["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_a_fasta_file_is_trained_on_scored_and_tuned_to(door, fasta):
     ours = [f"data.path={fasta}", "data.train=0.7", "data.val=0.15", "data.test=0.15", "data.max_tokens=1024"]
     done = door(train, *SMALL, *TOY, "name=toy")
@@ -147,6 +148,7 @@ def test_a_file_that_is_no_fasta_is_refused_by_name(door, tmp_path):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_nothing_is_generated_by_the_post_mortems_noise(door):
     done = door(train, "+experiment=proteins_before", *TINY, *SHORT, *TOY, "trainer.max_epochs=1")
     assert done.code == 0, done.err

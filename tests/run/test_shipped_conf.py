@@ -90,7 +90,12 @@ FINDINGS = {
 
 
 @pytest.mark.filterwarnings("default::stablelit.findings.FindingWarning")
-@pytest.mark.parametrize(("recipe", "experiment"), [(e, e) for e in EXPERIMENTS], indirect=["recipe"])
+@pytest.mark.parametrize(
+    ("recipe", "experiment"),
+    # one of each family here, all of them where there is more time
+    [pytest.param(e, e, marks=[pytest.mark.slow] if "_" in e else []) for e in EXPERIMENTS],
+    indirect=["recipe"],
+)
 def test_every_experiment_runs_one_batch_and_is_warned_of_what_is_known(recipe, experiment, capfd):
     arguments = ["trainer.fast_dev_run=true", "trainer=cpu", "model_summary=null"]
     assert main([*recipe, *arguments]) == 0
@@ -131,6 +136,7 @@ SWEEPS = names("sweep")
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.slow
 def test_the_last_choices_of_every_sweep_are_free_of_mistakes(sweep):
     about = (shipped_conf() / "sweep" / f"{sweep}.yaml").read_text(encoding="utf-8")
     experiment = re.search(r"\+experiment=(\w+) \+sweep=" + sweep, about)

@@ -169,6 +169,7 @@ def test_another_latent_size_is_told_with_both_shapes_and_the_way_out(train, tra
     assert done.runs == [first]
 
 
+@pytest.mark.slow
 def test_a_module_may_refuse_the_checkpoint(train):
     of = (target(RefusesStrangers),)
     first = train(*of, "trainer.max_epochs=1", "+model.alphabet=abc")
@@ -186,6 +187,7 @@ def test_weights_and_resume_are_refused_together(train, trained):
     assert "Leave one of the two out" in done.err
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run_is_resumed_without_the_weights_it_began_with(train, trained):
     first = trained("trainer.max_epochs=1").run_dir
     tuned = train(f"weights={first.relative_to(Path.cwd())}", "trainer.max_epochs=1")
@@ -201,6 +203,7 @@ def test_a_fine_tuned_run_is_resumed_without_the_weights_it_began_with(train, tr
     assert last.keys() == weights_of(tuned.run_dir / LAST).keys()
 
 
+@pytest.mark.slow
 def test_a_sweep_may_choose_among_weights(train, trained):
     one, two = trained("trainer.max_epochs=1").run_dir, trained("trainer.max_epochs=2").run_dir
     done = train("-m", f"weights={one},{two}", *STILL)
@@ -214,6 +217,7 @@ def test_a_sweep_may_choose_among_weights(train, trained):
         assert_near(weights_of(run / LAST), weights_of(checkpoint))
 
 
+@pytest.mark.slow
 def test_the_average_is_what_a_training_with_averaging_hands_on(train):
     with_average = ("callbacks=[default,ema]", "callbacks.ema.decay=0.9")
     first = train(*with_average, "trainer.max_epochs=2").run_dir
@@ -235,6 +239,7 @@ def test_parameters_that_setup_makes_anew_are_still_the_checkpoints(train, train
     assert Watch.seen["weights"]["kl_weight"] == 0.25, "a buffer that setup takes from the data is left"
 
 
+@pytest.mark.slow
 def test_a_module_that_makes_parameters_late_gets_them_and_is_held_to_the_names(train, trained):
     first = trained("trainer.max_epochs=1").run_dir
     late = (target(MakesItsDecoderLater),)

@@ -76,6 +76,7 @@ def test_the_uniform_graph_draws_by_steps():
 
 
 @pytest.mark.parametrize("sampler", ["first_hitting", "ancestral", "tau_leaping"])
+@pytest.mark.slow
 def test_samples_of_the_oracle_have_the_likelihood_of_the_law(sampler):
     """A network that knows the law draws from it: one residue at a time exactly, in many steps nearly."""
     corpus = build_corpus("markov")

@@ -82,6 +82,7 @@ def test_a_batch_that_is_cut_into_parts_gives_the_same(tiny, monkeypatch):
     assert whole[2] == pytest.approx(tiny.entropy(20, 37), abs=1e-14)
 
 
+@pytest.mark.slow
 def test_long_sequences_do_not_underflow():
     corpus = build_corpus("motif_hmm")
     tokens = corpus.sample(2, 4000, seed=0)

@@ -26,6 +26,7 @@ def test_the_figures_of_four_motifs_are_those_of_the_literature_of_this_project(
     assert value == pytest.approx(2.2648, abs=3 * math.hypot(error, 0.002))
 
 
+@pytest.mark.slow
 def test_eight_motifs_hold_less():
     # prototype: unigram 2.8935, entropy 2.3944 +- 0.002 with two motifs that were not written down
     corpus = build_corpus("motif_hmm_8")

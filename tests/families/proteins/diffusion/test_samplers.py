@@ -13,6 +13,8 @@ from stablelit.families.proteins.diffusion.sampling import Reshaping
 from stablelit.families.proteins.diffusion.score_entropy import log_score_of_probabilities
 from tests.families.proteins.diffusion.enumerated import Joint, most_chi_square
 
+pytestmark = pytest.mark.slow
+
 ABSORB, UNIFORM = AbsorbingGraph(3), UniformGraph(3)
 PAIR = Joint(3, 2, seed=0)
 
