@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -68,11 +69,9 @@ def test_scaler_sees_training_jets_only(tmp_path, toy_jets):
     before = made.scaler
     train = set(made.split_indices["train"])
     others = [i for i in range(300) if i not in train]
-    toy_jets.particles[others] *= 0.5
-    try:
-        write_jets(tmp_path / "b.npz", toy_jets)
-    finally:
-        toy_jets.particles[others] *= 2.0
+    particles = toy_jets.particles.copy()
+    particles[others] *= 0.5
+    write_jets(tmp_path / "b.npz", replace(toy_jets, particles=particles))
     after = JetDataModule(str(tmp_path / "b.npz"), train=200, val=50, test=50).scaler
     for name in vars(before):
         assert torch.equal(getattr(before, name), getattr(after, name))
