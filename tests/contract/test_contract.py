@@ -208,7 +208,8 @@ def uninterrupted(tmp_path_factory):
 
 
 # where a run stopped is a matter of Lightning's loops, which are the same under both names: two places are tried always
-# under the first, the others where there is more time; all those of a callback follow each other, so that one process has their whole run
+# under the first, the others where there is more time; all those of a callback follow each other, so that one process
+# has their whole run
 @pytest.mark.parametrize(
     ("name", "step"),
     [

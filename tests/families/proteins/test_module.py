@@ -186,7 +186,7 @@ def test_one_sequence_is_learned_by_heart():
     model = module(network={"preset": "tiny", "dropout": 0.0}, learning_rate=3e-3)
     tokens = drawn(1, 24).expand(16, 24)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(250):
+    for _ in range(600):
         optimizer.zero_grad()
         batch = batch_of(tokens)
         u = (torch.arange(16) + torch.rand(16)) / 16
