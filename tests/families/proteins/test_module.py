@@ -16,6 +16,7 @@ from stablelit.families.proteins import ProteinDataModule, ScoreEntropyDiffusion
 from stablelit.families.proteins.alphabet import PAD, UNKNOWN
 from stablelit.families.proteins.dataset import already_a_batch
 from stablelit.findings import FindingWarning
+from stablelit.optim import MuonAdamW
 
 TINY = {"d_model": 16, "blocks": 1, "heads": 2, "condition": 8, "dropout": 0.0, "gate_init": 1.0}
 # with an opinion before it is trained
@@ -183,16 +184,19 @@ def test_four_micro_batches_of_eight_are_one_of_thirty_two():
 @pytest.mark.slow
 def test_one_sequence_is_learned_by_heart():
     pl.seed_everything(0, verbose=False)
-    model = module(network={"preset": "tiny", "dropout": 0.0}, learning_rate=3e-3)
+    tiny = {"preset": "tiny", "dropout": 0.0}
+    model = module(network=tiny, parameterization="subs", loss="k_dce", time_conditioning=False)
     tokens = drawn(1, 24).expand(16, 24)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(600):
+    optimizer = MuonAdamW(model.named_parameters(), lr=2e-3, muon_scale=2.5)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, 400)
+    for _ in range(400):
         optimizer.zero_grad()
         batch = batch_of(tokens)
         u = (torch.arange(16) + torch.rand(16)) / 16
         nats = model.objective.draw(model._head(batch), batch["tokens"], batch["loss_mask"], u, 1.0).nats
         (nats.sum() / 384).backward()
         optimizer.step()
+        decay.step()
     model.eval()
     with torch.no_grad():
         assert model.bound(batch_of(tokens)).nats.mean() / 24 < 0.05
