@@ -26,7 +26,7 @@ class BoundEvaluation(nn.Module):
     Scores, all in nats per residue unless the name says otherwise: ``nll`` with ``nll_se``, ``perplexity`` and
     ``bits_per_residue``; ``nll_baseline``, of guessing by the training residues' frequencies; ``gap_to_unigram``, by
     how much the bound is below that; where the law of the data is known, ``nll_truth`` of the same sequences under it,
-    ``gap_to_truth``, by how much the bound is above that, and the law's ``entropy``; ``prior_kl``, part of the bound;
+    ``gap_to_truth``, by how much the bound is above that, and the law's ``entropy``;
     ``score_excess``, what scores that do not add up would cost on top; and ``ce_mask_<percent>``, the cross entropy of
     a masked residue where up to so much of a sequence is masked.
     """
@@ -38,10 +38,10 @@ class BoundEvaluation(nn.Module):
         self.residues = ResidueCounts()
         self.findings: list[Finding] = []
         self._unigram = torch.full((N_RESIDUES,), 1.0 / N_RESIDUES, dtype=torch.float64)
-        self._entropy, self._truth, self._prior_kl = math.nan, math.nan, 0.0
+        self._entropy, self._truth = math.nan, math.nan
         self._last: dict[str, Any] = {}
 
-    def begin(self, data: Any = None, split: str = "val", prior_kl: float = 0.0) -> None:
+    def begin(self, data: Any = None, split: str = "val") -> None:
         """Forgets what was collected, not the last result.
 
         Args:
@@ -49,11 +49,10 @@ class BoundEvaluation(nn.Module):
                 their law (`entropy`), and what it says of the sequences of a split (`true_nll(split)`); nats per
                 residue, or None.
             split: that is evaluated.
-            prior_kl: what the bound has beside the estimates, nats per residue.
         """
         for metric in (self.bound, self.excess, self.by_mask_rate, self.residues):
             metric.reset()
-        self.findings, self._prior_kl = [], prior_kl
+        self.findings = []
         unigram = getattr(data, "unigram", None)
         if callable(unigram):
             self._unigram = torch.as_tensor(unigram(), dtype=torch.float64)
@@ -88,9 +87,6 @@ class BoundEvaluation(nn.Module):
     def finish(self) -> dict[str, Tensor]:
         """The scores; `findings` has what is to be known about them."""
         scores = dict(self.bound.compute())
-        scores["nll"] = scores["nll"] + self._prior_kl
-        scores["perplexity"], scores["bits_per_residue"] = scores["nll"].exp(), scores["nll"] / math.log(2.0)
-        scores["prior_kl"] = torch.as_tensor(self._prior_kl, dtype=torch.float64)
         scores["nll_baseline"] = self.residues.cross_entropy(self._unigram.to(scores["nll"].device))
         scores["gap_to_unigram"] = scores["nll_baseline"] - scores["nll"]
         if math.isfinite(self._entropy):
