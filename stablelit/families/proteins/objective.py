@@ -15,6 +15,7 @@ from stablelit.families.proteins.diffusion import (
     Noise,
     cross_entropy,
     denoising_cost,
+    k_at,
     log_probabilities,
     mask_by_rate,
     mask_k,
@@ -119,8 +120,7 @@ class Objective:
                 # u = 0 would be no mask and an infinite weight
                 masking = mask_by_rate(self.graph, x0, loss_mask, 1.0 - u, random)
             else:
-                k = (u * residues).long().clamp(max=residues - 1).clamp(min=0) + 1
-                masking = mask_k(self.graph, x0, loss_mask, k, random)
+                masking = mask_k(self.graph, x0, loss_mask, k_at(u, loss_mask), random)
             sigma = masking.sigma.clamp(max=self.noise.sigma_at_end)
             cost = cross_entropy(log_probabilities(head(masking.xt, sigma)), x0)
             nats = self._clipped(masking.weight) * torch.where(masking.masked, cost, 0.0).sum(1)

@@ -14,6 +14,7 @@ from stablelit.families.proteins.diffusion import (
     UniformGraph,
     cross_entropy,
     denoising_cost,
+    k_at,
     log_probabilities,
     mask_k,
     masked_sum,
@@ -69,10 +70,8 @@ def absorbing_bound(
         draw: which, 0 or more.
         scores: whether the network's output is log scores less what `log_score_from` subtracts, which need not add up.
     """
-    residues = loss_mask.sum(1)
     u = (SampleKeys(ids, seed).uniform((len(ids),)) + draw * GOLDEN) % 1.0
-    k = (u * residues).long().clamp(max=residues - 1).clamp(min=0) + 1
-    masking = mask_k(graph, x0, loss_mask, k, SampleKeys(ids, seed + 1 + draw), noise.sigma_at_end)
+    masking = mask_k(graph, x0, loss_mask, k_at(u, loss_mask), SampleKeys(ids, seed + 1 + draw), noise.sigma_at_end)
     h = head(masking.xt, masking.sigma)
     cost = cross_entropy(log_probabilities(h), x0)
     nats, excess = masked_sum(cost, masking), None

@@ -34,6 +34,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "denoising_cost": "score_entropy",
         "describe_difficulty": "trivial_losses",
         "draw_k": "bounds",
+        "k_at": "bounds",
         "k_bound": "bounds",
         "log_probabilities": "score_entropy",
         "log_score_from": "score_entropy",

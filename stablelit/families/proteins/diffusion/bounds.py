@@ -108,9 +108,13 @@ def mask_k(
 
 def draw_k(loss_mask: Tensor, generator: RandomSource) -> Tensor:
     """Numbers of masks of the k form, ``(B,)``: uniform in 1..n, n the True of a row of `loss_mask` ``(B, L)``."""
+    return k_at(uniform((loss_mask.shape[0],), generator, loss_mask.device, torch.float64), loss_mask)
+
+
+def k_at(u: Tensor, loss_mask: Tensor) -> Tensor:
+    r"""The number of masks ``(B,)`` at the share u ``(B,)`` in [0, 1) of 1..n: :math:`1 + \lfloor u n \rfloor`."""
     n = loss_mask.sum(1)
-    drawn = uniform((loss_mask.shape[0],), generator, loss_mask.device, torch.float64)
-    return (drawn * n).long().clamp(max=n - 1).clamp(min=0) + 1
+    return (u * n).long().clamp(max=n - 1).clamp(min=0) + 1
 
 
 def choose_k(loss_mask: Tensor, k: Tensor, generator: RandomSource) -> Tensor:
