@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stablelit.families.neutrinos.line_fit import line_through_sums
 from stablelit.families.neutrinos.pulse_events import PulseEvents, gathered
 from stablelit.families.neutrinos.pulse_groups import by_sensor, kept_pulses
 
@@ -171,11 +172,7 @@ def _of_events(
     charge: NDArray[np.float32],
     auxiliary: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    r"""``(B, 9)``, by sums over each sensor's pulses first: there are several times fewer sensors.
-
-    The line fit is that of `line_fit`, whose velocity is along :math:`\sum_s r_s (T_s - \bar t N_s)` with N pulses of
-    a sensor and T the sum of their times, both of those that count.
-    """
+    """``(B, 9)``, by sums over each sensor's pulses first: there are several times fewer sensors."""
     n, hlc = len(pulse_count), ~auxiliary
     event = np.repeat(np.arange(n), pulse_count)
     begin = np.searchsorted(event_of_sensor, np.arange(n))
@@ -187,12 +184,7 @@ def _of_events(
     number, total, squares = (
         np.add.reduceat(values, first, dtype=np.float64) for values in (counts, timed, timed * time)
     )
-    mean = np.add.reduceat(total, begin) / np.add.reduceat(number, begin)
-    spread = np.add.reduceat(squares - mean[event_of_sensor] * total, begin)
-    velocity = np.add.reduceat(where * (total - mean[event_of_sensor] * number)[:, None], begin)
-    speed = np.linalg.norm(velocity, axis=1)
-    none = (spread <= 0) | (speed == 0)
-    summary[:, EVENT_LINE_FIT] = -velocity / np.where(none, np.inf, speed)[:, None]
+    summary[:, EVENT_LINE_FIT] = line_through_sums(number, total, squares, where, begin)
 
     # of all pulses, where none is HLC
     weight = np.add.reduceat(charge * (hlc | gathered(n_hlc == 0, event)), first, dtype=np.float64)

@@ -47,22 +47,37 @@ def line_fit(position: np.ndarray, time: np.ndarray, use: np.ndarray, begin: np.
     first = first - begin[0]
     few = np.add.reduceat(used, first, dtype=np.int64) < 2
     used = used | np.repeat(few, counts)
-    weight = used.astype(np.float64)
     t = time[begin[0] : begin[-1]].astype(np.float64)
     # times since the first that counts: where all are equal they are zeros exactly, and so is their spread
     t -= np.repeat(np.minimum.reduceat(np.where(used, t, np.inf), first), counts)
-    number = np.add.reduceat(weight, first)
-    centred = t - np.repeat(np.add.reduceat(weight * t, first) / number, counts)
-    centred *= weight
-    spread = np.add.reduceat(centred * t, first)
-    velocity = np.empty((len(there), 3))
-    for axis in range(3):
-        values = position[begin[0] : begin[-1], axis].astype(np.float64)
-        velocity[:, axis] = np.add.reduceat(centred * values, first)
-    speed = np.linalg.norm(velocity, axis=1)
-    none = (spread == 0) | (speed == 0)
-    direction[there] = -velocity / np.where(none, np.inf, speed)[:, None]
+    number = used.astype(np.float64)
+    total = number * t
+    direction[there] = line_through_sums(number, total, total * t, position[begin[0] : begin[-1]], first)
     return direction
+
+
+def line_through_sums(
+    number: np.ndarray, total: np.ndarray, squares: np.ndarray, position: np.ndarray, first: np.ndarray
+) -> np.ndarray:
+    r"""The line fit from what is known of places: :math:`v \propto \sum_s r_s (T_s - \bar t N_s)`.
+
+    Args:
+        number: ``(D,)``, N, the pulses that count at each place.
+        total: ``(D,)``, T, the sum of their times.
+        squares: ``(D,)``, the sum of the squares of their times.
+        position: ``(D, 3)``.
+        first: ``(E,)`` places of event i are ``first[i] ... first[i + 1] - 1``; one at least.
+
+    Returns:
+        ``(E, 3)``, as `line_fit`.
+    """
+    mean = np.add.reduceat(total, first) / np.add.reduceat(number, first)
+    mean_of_place = np.repeat(mean, np.diff(first, append=len(number)))
+    spread = np.add.reduceat(squares - mean_of_place * total, first)
+    velocity = np.add.reduceat(position * (total - mean_of_place * number)[:, None], first)
+    speed = np.linalg.norm(velocity, axis=1)
+    none = (spread <= 0) | (speed == 0)
+    return np.asarray(-velocity / np.where(none, np.inf, speed)[:, None])
 
 
 def constant_direction(directions: np.ndarray) -> np.ndarray:
