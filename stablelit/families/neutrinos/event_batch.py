@@ -92,8 +92,8 @@ def assemble(
     first = np.cumsum(counts) - counts
     where = position / METRES
     of_sensor, event_of_sensor = sensor[first], event[first]
-    sensors = _of_sensors(where[of_sensor], deep_core[of_sensor], time, charge, auxiliary, counts)
-    summary = _of_events(events.pulse_count, n_hlc, where[of_sensor], event_of_sensor, first, time, charge, auxiliary)
+    sensors = _of_sensors(where[of_sensor], deep_core[of_sensor], time, charge, auxiliary, counts, first)
+    summary = _of_events(event, n_hlc, where[of_sensor], event_of_sensor, first, time, charge, auxiliary)
     if keep is not None:
         counts = np.add.reduceat(keep, first, dtype=np.int64)
         left = counts > 0
@@ -144,9 +144,9 @@ def _of_sensors(
     charge: NDArray[np.float32],
     auxiliary: NDArray[np.bool_],
     counts: NDArray[np.int64],
+    first: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """``(D, 10)``; of `counts` pulses each, which come one sensor after another, in order of time."""
-    first = np.cumsum(counts) - counts
+    """``(D, 10)``; of `counts` pulses each from `first` on, one sensor after another, in order of time."""
     delay = time - np.repeat(time[first], counts)
     mean_delay = np.add.reduceat(delay, first) / counts
     spread = delay - np.repeat(mean_delay, counts)
@@ -163,7 +163,7 @@ def _of_sensors(
 
 
 def _of_events(
-    pulse_count: NDArray[np.int64],
+    event: NDArray[np.int64],
     n_hlc: NDArray[np.int64],
     where: NDArray[np.float32],
     event_of_sensor: NDArray[np.int64],
@@ -173,8 +173,7 @@ def _of_events(
     auxiliary: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """``(B, 9)``, by sums over each sensor's pulses first: there are several times fewer sensors."""
-    n, hlc = len(pulse_count), ~auxiliary
-    event = np.repeat(np.arange(n), pulse_count)
+    n, hlc = len(n_hlc), ~auxiliary
     begin = np.searchsorted(event_of_sensor, np.arange(n))
     summary = np.empty((n, N_EVENT_FEATURES), dtype=np.float32)
 
@@ -191,7 +190,7 @@ def _of_events(
     centre = np.add.reduceat(where * weight[:, None], begin) / np.add.reduceat(weight, begin)[:, None]
     summary[:, EVENT_CENTRE] = centre
     summary[:, EVENT_CHARGE] = np.log10(np.add.reduceat(np.add.reduceat(charge, first, dtype=np.float64), begin))
-    summary[:, EVENT_PULSES] = np.log10(pulse_count)
+    summary[:, EVENT_PULSES] = np.log10(np.bincount(event, minlength=n))
     summary[:, EVENT_HLC] = np.log10(1 + n_hlc)
     return summary
 
