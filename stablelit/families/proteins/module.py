@@ -35,11 +35,11 @@ from stablelit.families.proteins.diffusion.trivial_losses import (
     trivial_score_entropy,
 )
 from stablelit.families.proteins.evaluation import BoundEvaluation
+from stablelit.families.proteins.global_batch import mean_over_ranks, uniform_of_step
 from stablelit.families.proteins.network import build_network
 from stablelit.families.proteins.objective import Objective
 from stablelit.families.proteins.prediction import ScoresProteins
 from stablelit.findings import Finding, FindingReporter
-from stablelit.functional.permutation import mix
 from stablelit.functional.schedules import check_count, check_flag, check_number
 from stablelit.optim import build_optimizers, check_factories
 
@@ -161,10 +161,10 @@ class ScoreEntropyDiffusion(ScoresProteins):
         x0 = self._codes(batch)
         # a number of the host, from shapes: what monitors of utilisation divide by
         self.flops_per_batch = self.network.flops_per_batch(*x0.shape)
-        u = self._uniform(len(x0), batch_idx)
+        u = uniform_of_step(self.trainer, self.time_sampling, len(x0), batch_idx, self.device)
         drawn = self.objective.draw(self._head(batch), x0, batch["loss_mask"], u, self.difficulty)
         residues = batch["loss_mask"].sum(1)
-        loss = drawn.nats.sum() / self._mean_over_ranks(residues.sum()).clamp(min=1)
+        loss = drawn.nats.sum() / mean_over_ranks(self.trainer, residues.sum()).clamp(min=1)
         self.log_dict(
             {"train/loss": loss.detach(), "train/mask_rate": drawn.mask_rate},
             on_step=False,
@@ -277,26 +277,6 @@ class ScoreEntropyDiffusion(ScoresProteins):
         in_training = stage == "val" and self.trainer.state.fn == "fit"
         planned = self.trainer.estimated_stepping_batches if in_training else 0
         return self.trainer.global_step < planned / 2
-
-    def _uniform(self, n: int, batch_idx: int) -> Tensor:
-        accumulated = max(1, int(getattr(self.trainer, "accumulate_grad_batches", 1)))
-        ranks, rank = int(getattr(self.trainer, "world_size", 1)), int(getattr(self.trainer, "global_rank", 0))
-        part = (batch_idx % accumulated) * ranks + rank
-        # the same on all ranks, as the step is
-        shift = mix(int(getattr(self.trainer, "global_step", 0)), 0) / 2**64
-        return sample_uniform(self.time_sampling, n, None, self.device, part, accumulated * ranks, shift)
-
-    def _mean_over_ranks(self, count: Tensor) -> Tensor:
-        """Residues of a rank's batch, or where ranks have different numbers their mean.
-
-        Lightning averages gradients over ranks: with each rank's own number, residues of a rank that has few would
-        weigh more.
-        """
-        if int(getattr(self.trainer, "world_size", 1)) == 1:
-            return count
-        mean = count.float()
-        torch.distributed.all_reduce(mean)
-        return mean / self.trainer.world_size
 
     def _unigram(self) -> Tensor:
         datamodule = getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
