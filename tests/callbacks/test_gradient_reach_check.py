@@ -219,6 +219,7 @@ def test_a_graph_freed_by_hand_is_said(tmp_path):
         fit(tmp_path, ByHand(), GradientReachCheck({"recon": "encoder"}), max_steps=-1, max_epochs=1)
 
 
+@pytest.mark.slow
 def test_a_compiled_module_is_looked_into_and_stays_compiled(tmp_path):
     module = SensorAutoencoder(through_the_graph=True)
     module.decoder = torch.compile(module.decoder, backend="aot_eager")

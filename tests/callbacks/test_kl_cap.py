@@ -249,6 +249,7 @@ def test_a_non_finite_kl_is_left_out_and_reported(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["target", "capacity", "hinge"])
+@pytest.mark.slow
 def test_a_target_that_the_weight_cannot_reach_is_reported_with_its_numbers(mode, tmp_path):
     class Stubborn(TinyVAE):
         def training_step(self, batch, batch_idx):

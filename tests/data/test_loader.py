@@ -228,6 +228,7 @@ def test_a_broken_connection_of_the_data_set_is_not_taken_for_a_dead_worker(erro
         next(iter(ShuffleDataLoader(data, sampler=ShuffleSampler(data), num_workers=workers)))
 
 
+@pytest.mark.slow
 def test_an_error_of_the_data_set_comes_through_as_it_is():
     class Broken(TensorDataset):
         def __getitem__(self, index):

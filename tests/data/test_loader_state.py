@@ -101,6 +101,7 @@ def test_the_state_is_plain_and_small_and_the_same_on_every_rank():
         ([], r"\(a list\)"),
     ],
 )
+@pytest.mark.slow
 def test_a_state_that_is_none_is_refused_and_changes_nothing(state, says):
     loader = loader_of()
     with pytest.raises(ConfigurationError, match=says):

@@ -146,6 +146,7 @@ def test_a_run_that_has_been_resumed_is_resumed_again(interrupted, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["full", "fixed"])
+@pytest.mark.slow
 def test_it_continues_on_two_and_then_on_four_ranks_and_back_on_one(kind, interrupted, tmp_path):
     whole, checkpoints = interrupted(kind)
     for ranks, ckpt, step in ((2, checkpoints / "2.ckpt", 2), (4, tmp_path / "4.ckpt", 4), (1, tmp_path / "9.ckpt", 9)):

@@ -36,6 +36,7 @@ def test_a_key_that_nothing_reads_is_told_and_a_variable_is_not(capsys):
     assert check(["+experiment=jets", "+my_width=8", "model.latent_dim=${my_width}"]) == 0
 
 
+@pytest.mark.slow
 def test_a_section_without_a_signature_says_which_keys_it_has(capsys):
     text = complaint(capsys, "model.decoder.n_component=3", "model.latent_dimm=8", "model.decoder.n_components=9")
     assert "2 problems" in text

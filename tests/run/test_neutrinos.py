@@ -80,6 +80,7 @@ def pictures(directory: Path) -> set[str]:
     return {path.stem for path in directory.glob("*.png")}
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_evaluated_predicted_from_and_goes_on(door, toy):
     done = door(train, *SMALL, *toy, *FEW)
     assert done.code == 0, done.err

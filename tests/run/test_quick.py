@@ -74,12 +74,14 @@ def test_debug_quick_fails_with_exit_code_1(train):
     assert done.err.strip() == ""
 
 
+@pytest.mark.slow
 def test_a_failed_verdict_does_not_end_a_sweep(train):
     done = train("debug=quick", "-m", "model.learning_rate=1e-9,0.01", "trainer.max_epochs=2", "seed=0")
     assert done.code == 0
     assert done.out.count("test of the best") + done.out.count("best epoch") == 2
 
 
+@pytest.mark.slow
 def test_debug_overfit_learns_one_batch_by_heart(train):
     done = train("debug=overfit", "trainer.max_epochs=60")
     assert done.code == 0, done.out + done.err

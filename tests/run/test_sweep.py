@@ -23,6 +23,7 @@ def test_the_runs_of_a_sweep_are_its_numbered_children(train):
 
 
 @pytest.mark.parametrize("swept", [["-m", "model.latent_dim=2,3"], ["sweep=tiny_sizes"]])
+@pytest.mark.slow
 def test_a_run_of_a_sweep_goes_on_alone(train, swept):
     train(*swept, "trainer.max_epochs=1")
     (sweep_dir,) = Path("runs/tiny").iterdir()
@@ -33,6 +34,7 @@ def test_a_run_of_a_sweep_goes_on_alone(train, swept):
 
 
 @pytest.mark.parametrize("how", ["infinity", "nan_error", "memory"])
+@pytest.mark.slow
 def test_a_run_that_diverges_does_not_end_the_sweep(train, how):
     done = train("-m", f"model.fail_with={how},null", "trainer.max_epochs=2")
     assert done.code == 0, done.err

@@ -242,6 +242,7 @@ def test_the_same_seed_gives_the_same_numbers(train):
     assert first["final"] == second["final"] != other["final"]
 
 
+@pytest.mark.slow
 def test_a_finder_says_what_it_suggests(train):
     done = train("tune.batch_size=true", "data.n=32", "trainer.max_epochs=1")
     assert done.code == 0, done.err
@@ -258,6 +259,7 @@ def test_a_finder_that_saw_too_little_changes_nothing(train):
 
 # where the time of so small a model goes is the machine's matter
 @pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
+@pytest.mark.slow
 def test_what_a_finder_sets_is_in_the_configuration_that_is_kept(train):
     done = train("tune.learning_rate=true", "data.n=320", "trainer.max_epochs=12", "model.learning_rate=0.5")
     assert done.code == 0, done.err

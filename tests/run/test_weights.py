@@ -102,6 +102,7 @@ def target(kind):
 
 
 @pytest.mark.parametrize("given", [".", BEST, LAST])
+@pytest.mark.slow
 def test_a_new_training_begins_with_the_weights_and_nothing_else(train, trained, given):
     first = trained("trainer.max_epochs=2", "model.learning_rate=0.02").run_dir
     done = train(f"weights={first / given}", "model.learning_rate=1e-3", "lr_schedule=none", "seed=9", *WATCH)
