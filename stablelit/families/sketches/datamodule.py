@@ -1,0 +1,306 @@
+"""Sketches for a Trainer: generated or read, split by classes or samples, as batches or as few-shot episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from stablelit.data import EpisodicSampler, LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.families.sketches.dataset import Batch, SketchDataset, already_a_batch
+from stablelit.families.sketches.generator import generate_sketches
+from stablelit.families.sketches.opened_sketches import SPLITS, OpenedSketches, identity_of, opened
+from stablelit.families.sketches.rasterise import rasterise
+from stablelit.families.sketches.readers import FORMATS, open_source
+from stablelit.families.sketches.told import say
+from stablelit.functional.schedules import check_count, check_flag, check_number
+
+_OWNER = "SketchDataModule"
+_SPLIT_BY = ("class", "group", "samples")
+_SAMPLE_FROM = ("batches", "episodes")
+Part = int | float | Sequence[str]
+
+
+class SketchDataModule(LightningDataModule):
+    """Generated TOY sketches (`path=None`), or sketches of files.
+
+    A batch is ``image`` ``(B, 1, S, S)`` float32, ink 1 on paper 0, ``label`` ``(B,)``, -1 where unknown, and ``id``
+    ``(B,)``, its place among all sketches as in `split_indices`. With `stroke_augment` a training batch also has
+    ``views`` ``(2, B, 1, S, S)``, drawn of strokes that were changed separately. An episode is a batch of
+    ``n_way * (n_shot + n_query)`` sketches, class after class, the support of each before its queries.
+
+    Args:
+        path: a folder or file of any format of `readers`; None generates.
+        format: one of `readers.FORMATS`, or "auto".
+        size: S, the edge of a picture in pixels.
+        n_classes: of the generated sketches.
+        per_class: generated sketches of a class.
+        jitter: by how much generated sketches of one class differ.
+        max_per_class: sketches of a class that are read at most; None reads all.
+        recognized_only: of Quick, Draw! only what its game had recognised.
+        invert: whether pictures are ink on paper ("auto" looks at their borders).
+        line_width: of what is drawn from strokes, pixels.
+        split: "class": no class in two splits; "group": nor a group of classes (an alphabet); "samples": every class
+            in each.
+        train: a share, a number of classes (of groups, of samples) or their names.
+        val: likewise.
+        test: likewise.
+        batch_size: sketches per batch.
+        draw: "batches", or "episodes" for few-shot training.
+        n_way: classes of a training episode.
+        n_shot: support sketches of a class.
+        n_query: query sketches of a class.
+        n_episodes: of a training epoch.
+        eval_way: classes of an episode of validation and test.
+        n_val_episodes: the same ones at every validation.
+        n_test_episodes: of a test.
+        stroke_augment: changes strokes in training, see `StrokeAugment`; None does not. Needs data with strokes.
+        raw: pictures that nobody has normalised, black ink 0 on white paper 255: for experiments with that fault.
+        num_workers: of the loaders; 0 is fast, since a batch is one indexing.
+        seed: of the generated sketches, a split of samples, the order of training and the episodes.
+        leave_out: training sketches to do without, as in `stablelit.data.leave_out`.
+
+    Raises:
+        ConfigurationError: an argument outside its range; at `setup`, splits that the classes do not allow.
+        DataError: at `setup`, data that cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        format: str = "auto",
+        size: int = 32,
+        n_classes: int = 200,
+        per_class: int = 20,
+        jitter: float = 0.15,
+        max_per_class: int | None = None,
+        recognized_only: bool = True,
+        invert: bool | str = "auto",
+        line_width: float = 1.5,
+        split: str = "class",
+        train: Part = 0.6,
+        val: Part = 0.2,
+        test: Part = 0.2,
+        batch_size: int = 256,
+        draw: str = "batches",
+        n_way: int = 20,
+        n_shot: int = 1,
+        n_query: int = 5,
+        n_episodes: int = 100,
+        eval_way: int = 5,
+        n_val_episodes: int = 200,
+        n_test_episodes: int = 600,
+        stroke_augment: nn.Module | None = None,
+        raw: bool = False,
+        num_workers: int = 0,
+        seed: int = 0,
+        leave_out: str | Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if path is not None and not isinstance(path, str | Path):
+            raise bad_argument(_OWNER, "path", path, "a folder, a file, or None (generated sketches)")
+        self.path = None if path is None else str(path)
+        choices = {"format": (format, ("auto", *FORMATS)), "split": (split, _SPLIT_BY), "draw": (draw, _SAMPLE_FROM)}
+        for name, (value, allowed) in choices.items():
+            if value not in allowed:
+                raise bad_argument(_OWNER, name, value, ", ".join(allowed), did_you_mean(str(value), allowed))
+        if invert not in ("auto", True, False):
+            raise bad_argument(_OWNER, "invert", invert, "auto, true or false")
+        self.format, self.split, self.draw, self.invert = format, split, draw, invert
+        self.size = check_count(_OWNER, "size", size, 8)
+        self.generated = {
+            "n_classes": check_count(_OWNER, "n_classes", n_classes, 2),
+            "per_class": check_count(_OWNER, "per_class", per_class, 2),
+            "jitter": check_number(_OWNER, "jitter", jitter, at_least=0.0),
+        }
+        self.max_per_class = None if max_per_class is None else check_count(_OWNER, "max_per_class", max_per_class, 2)
+        self.recognized_only = check_flag(_OWNER, "recognized_only", recognized_only)
+        self.line_width = check_number(_OWNER, "line_width", line_width, above=0.0)
+        # plain lists, whatever sequence came: a checkpoint with anything else does not load with weights_only=True
+        self.parts = {name: _part(part) for name, part in zip(SPLITS, (train, val, test), strict=True)}
+        self.batch_size = check_count(_OWNER, "batch_size", batch_size, 2)
+        self.n_shot, self.n_query = check_count(_OWNER, "n_shot", n_shot, 1), check_count(_OWNER, "n_query", n_query, 1)
+        self.n_way, self.eval_way = check_count(_OWNER, "n_way", n_way, 2), check_count(_OWNER, "eval_way", eval_way, 2)
+        counts = {"train": n_episodes, "val": n_val_episodes, "test": n_test_episodes}
+        for name, count in zip(("n_episodes", "n_val_episodes", "n_test_episodes"), counts.values(), strict=True):
+            check_count(_OWNER, name, count, 1)
+        self.episode_counts = counts
+        if stroke_augment is not None and not isinstance(stroke_augment, nn.Module):
+            raise bad_argument(_OWNER, "stroke_augment", stroke_augment, "a StrokeAugment or None")
+        self.stroke_augment, self.raw = stroke_augment, check_flag(_OWNER, "raw", raw)
+        if self.raw and stroke_augment is not None:
+            raise ConfigurationError(f"{_OWNER}: raw=true and stroke_augment exclude each other: views are ink on 0.")
+        self.num_workers = check_count(_OWNER, "num_workers", num_workers, 0)
+        self.seed = check_count(_OWNER, "seed", seed, 0)
+        if leave_out is not None and not isinstance(leave_out, str | Sequence):
+            raise bad_argument(_OWNER, "leave_out", leave_out, "a path, places in the training split, or None")
+        self.leave_out = leave_out
+        self._opened: OpenedSketches | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Generates or reads the sketches and splits them; a second call does nothing."""
+        del stage
+        if self._opened is not None:
+            return
+        if self.path is None:
+            sketches = generate_sketches(**self.generated, seed=self.seed)
+        else:
+            sketches = open_source(
+                self.path,
+                self.format,
+                self.size,
+                max_per_class=self.max_per_class,
+                recognized_only=self.recognized_only,
+                invert=self.invert,
+                seed=self.seed,
+            )
+        if self.stroke_augment is not None and sketches.strokes is None:
+            raise ConfigurationError(
+                f"{_OWNER}: stroke_augment changes strokes, and {self.path} has pictures. Give data with strokes "
+                f"(quickdraw, svg, omniglot_strokes, stroke3), or data.stroke_augment=null."
+            )
+        self._opened = opened(sketches, self.size, self.line_width, self.split, self.parts, self.seed)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, which labels are places in."""
+        return self._sketches.sketches.classes
+
+    @property
+    def split_indices(self) -> dict[str, list[int]]:
+        """The places of the sketches of each split among all of them."""
+        return {name: where.tolist() for name, where in self._sketches.splits.items()}
+
+    @cached_property
+    def training_sketches(self) -> SketchDataset | LeftOut:
+        """The training split, without the sketches that are left out."""
+        dataset = self._dataset("train", self.stroke_augment is not None)
+        if self.leave_out is None:
+            return dataset
+        kept = leave_out(dataset, self.leave_out)
+        say(f"left out {len(kept.left_out)} training sketches; {len(kept)} are left.")
+        return kept
+
+    def identity(self) -> dict[str, Any]:
+        """What data these are: the generator and its settings, or the files, and how they are split."""
+        opened_now = self._sketches
+        of_data = (
+            {"source": "TOY sketches, generated", **self.generated}
+            if self.path is None
+            else identity_of(self.path, opened_now.sketches)
+        )
+        n_train = len(opened_now.splits["train"])
+        return {
+            **of_data,
+            "sketches": len(opened_now.sketches),
+            "left_out": dict(opened_now.sketches.left_out.counts),
+            "split": self.split,
+            "splits": {name: len(where) for name, where in opened_now.splits.items()},
+            "classes": {name: len(names) for name, names in opened_now.classes_of_split.items()},
+            "size": self.size,
+            "seed": self.seed,
+            "n_left_out": n_train - len(self.training_sketches),
+        }
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training sketches (or episodes) in an order that depends on the seed and the epoch alone."""
+        dataset = self.training_sketches
+        # Lightning #21938: on a resume with workers the iterator is made before Lightning calls set_epoch
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
+        if self.draw == "episodes":
+            return self._episodes("train", dataset, epoch)
+        return self._loader(
+            dataset,
+            sampler=ShuffleSampler(dataset, seed=self.seed, epoch=epoch),
+            batch_size=self.batch_size,
+            # a last short batch has another chance level, and other batch statistics
+            drop_last=len(dataset) > self.batch_size,
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation sketches in a fixed order, or the same episodes every time."""
+        return self._evaluated("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """As in validation."""
+        return self._evaluated("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test sketches, in the order of the data."""
+        return DataLoader(
+            self._dataset("test"),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=already_a_batch,
+            # without one, a loader draws from the global generator at every epoch, and evaluation moves training
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Draws two views of strokes that were changed separately, where the batch has strokes."""
+        del dataloader_idx
+        if "points" not in batch:
+            return batch
+        assert self.stroke_augment is not None
+        points, begins, mask = (batch.pop(name) for name in ("points", "begins", "point_mask"))
+        twice = [torch.cat([values, values]) for values in (points, begins, mask)]
+        views: Tensor = rasterise(*self.stroke_augment(*twice), size=self.size, line_width=self.line_width)
+        return {**batch, "views": views.unflatten(0, (2, len(points)))}
+
+    def _evaluated(self, split: str) -> DataLoader[Batch]:
+        dataset = self._dataset(split)
+        if self.draw == "episodes":
+            return self._episodes(split, dataset)
+        sampler = ShuffleSampler(dataset, seed=self.seed, mode="sequential")
+        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size)
+
+    def _episodes(self, split: str, dataset: SketchDataset | LeftOut, epoch: int = 0) -> DataLoader[Batch]:
+        places = torch.arange(len(dataset)).tolist()
+        labels = dataset.__getitems__(places)["label"].numpy()
+        try:
+            sampler = EpisodicSampler(
+                labels,
+                n_way=self.n_way if split == "train" else self.eval_way,
+                n_shot=self.n_shot,
+                n_query=self.n_query,
+                n_episodes=self.episode_counts[split],
+                seed=self.seed,
+                fixed=split != "train",
+            )
+        except ValueError as error:
+            raise ConfigurationError(f"the {split} split of {self.path or 'the generated sketches'}: {error}") from error
+        if epoch:
+            sampler.set_epoch(epoch)
+        return self._loader(dataset, batch_sampler=sampler)
+
+    def _loader(self, dataset: SketchDataset | LeftOut, **order: Any) -> ShuffleDataLoader:
+        return ShuffleDataLoader(
+            dataset,
+            **order,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=already_a_batch,
+        )
+
+    def _dataset(self, split: str, with_strokes: bool = False) -> SketchDataset:
+        now = self._sketches
+        strokes = now.sketches.strokes if with_strokes else None
+        return SketchDataset(now.images, now.sketches.labels, now.splits[split], strokes, self.raw)
+
+    @property
+    def _sketches(self) -> OpenedSketches:
+        if self._opened is None:
+            self.setup()
+        assert self._opened is not None
+        return self._opened
+
+
+def _part(part: Part) -> int | float | list[str]:
+    return part if isinstance(part, int | float) else [part] if isinstance(part, str) else [str(name) for name in part]
