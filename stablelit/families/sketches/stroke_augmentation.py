@@ -42,12 +42,12 @@ class StrokeAugment:
         stroke_jitter: standard deviation of a stroke's own move: its shift, its angle in radians and the logarithm of
             its scale, about the stroke's mean.
         point_jitter: standard deviation of each point's own shift.
-        warp: standard deviation of the smooth shift: three waves, with at most about two periods in the picture.
+        warp: standard deviation of the smooth shift: three waves of about a period in the picture.
         rotation: largest angle in degrees, either way.
         scale: smallest and largest factor by which a drawing grows.
         shear: largest slant, either way: by how much x moves for a move of y.
         translate: largest shift along either axis.
-        line_width: narrowest and widest line in pixels, for `views`.
+        width: smallest and largest factor by which lines grow wider.
         pad: share of the picture left free at each side before anything moves.
 
     Raises:
@@ -68,7 +68,7 @@ class StrokeAugment:
         scale: Sequence[float] = (0.8, 1.2),
         shear: float = 0.2,
         translate: float = 0.1,
-        line_width: Sequence[float] = (1.0, 2.2),
+        width: Sequence[float] = (0.7, 1.5),
         pad: float = 0.08,
     ) -> None:
         owner = type(self).__name__
@@ -84,14 +84,16 @@ class StrokeAugment:
         self.scale = check_span(owner, "scale", scale, above=0.0)
         self.shear = check_number(owner, "shear", shear, at_least=0.0, at_most=1.0)
         self.translate = check_number(owner, "translate", translate, at_least=0.0, at_most=0.5)
-        self.line_width = check_span(owner, "line_width", line_width, above=0.0)
+        self.width = check_span(owner, "width", width, above=0.0)
         self.pad = check_number(owner, "pad", pad, at_least=0.0, at_most=0.45)
 
     @torch.no_grad()
     def __call__(
         self, points: Tensor, begins: Tensor, mask: Tensor, generator: torch.Generator | None = None
     ) -> tuple[StrokeBatch, Tensor]:
-        """Drawings in the unit square of the picture, and each one's width of lines in pixels, ``(B,)``.
+        """Drawings in the unit square of the picture, and by what factor each one's lines are wider, ``(B,)``.
+
+        `rasterise` draws them with ``fit=False``: fitted again, what has moved would move back.
 
         Args:
             points: ``(B, P, 2)``, in whatever unit.
@@ -104,13 +106,28 @@ class StrokeAugment:
             return self._augmented(points, begins, mask, _Draw(len(points), points.device, generator, self.probability))
 
     def views(
-        self, points: Tensor, begins: Tensor, mask: Tensor, size: int = 32, generator: torch.Generator | None = None
+        self,
+        points: Tensor,
+        begins: Tensor,
+        mask: Tensor,
+        size: int = 32,
+        line_width: float = 1.5,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Two pictures of each drawing, ``(2, B, 1, S, S)`` float32, ink 1 on paper 0, by one call."""
-        twice = (torch.cat([tensor, tensor]) for tensor in (points, begins, mask))
-        changed, line_width = self(*twice, generator=generator)
-        pictures = rasterise(*changed, size=size, line_width=line_width, fit=False)
-        return pictures.unflatten(0, (2, len(points)))
+        """Two pictures of each drawing, ``(2, B, 1, S, S)`` float32, ink 1 on paper 0, by one call.
+
+        Args:
+            points: as above.
+            begins: as above.
+            mask: as above.
+            size: S, pixels a side.
+            line_width: in pixels, before `width` changes it.
+            generator: as above.
+        """
+        points, begins, mask = (torch.cat([tensor, tensor]) for tensor in (points, begins, mask))
+        changed, factor = self(points, begins, mask, generator)
+        pictures = rasterise(*changed, size=size, line_width=line_width * factor, fit=False)
+        return pictures.unflatten(0, (2, -1))
 
     def _augmented(self, points: Tensor, begins: Tensor, mask: Tensor, draw: _Draw) -> tuple[StrokeBatch, Tensor]:
         points = fitted(points.float(), mask, self.pad)
@@ -123,8 +140,9 @@ class StrokeAugment:
         if self.warp > 0:
             points = self._warped(points, draw)
         points = self._moved(points, draw)
-        low, high = self.line_width
-        return StrokeBatch(points, begins, mask), low + (high - low) * draw.uniform()
+        low, high = self.width
+        factor = 1 + draw.happens()[:, 0, 0] * (low + (high - low) * draw.uniform() - 1)
+        return StrokeBatch(points, begins, mask), factor
 
     def _left(self, points: Tensor, begins: Tensor, mask: Tensor, stroke: Tensor, draw: _Draw) -> Tensor:
         """The mask, without the strokes that are lost."""
