@@ -2,6 +2,7 @@
 
 from stablelit.data.batch_indices import batch_indices
 from stablelit.data.buckets import LengthBucketBatchSampler
+from stablelit.data.episodes import EpisodicSampler
 from stablelit.data.leave_out import LeftOut, SkippedBatch, leave_out, read_skipped
 from stablelit.data.loader import ShuffleDataLoader
 from stablelit.data.shared_level import SharedLevel
@@ -10,6 +11,7 @@ from stablelit.data.shuffle_description import ShuffleDescription
 from stablelit.functional.shuffle_quality import shuffle_quality
 
 __all__ = [
+    "EpisodicSampler",
     "LeftOut",
     "LengthBucketBatchSampler",
     "SharedLevel",

@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, SequentialSampler
 
 from stablelit.data.buckets import LengthBucketBatchSampler
+from stablelit.data.episodes import EpisodicSampler
 from stablelit.data.leave_out import LeftOut
 from stablelit.data.shuffle import ShuffleSampler
 
@@ -17,7 +18,7 @@ def batch_indices(loader: Any, batch: int) -> list[int] | None:
 
     Args:
         loader: a DataLoader whose order is a pure function: of ShuffleSampler, LengthBucketBatchSampler,
-            DistributedSampler or SequentialSampler.
+            EpisodicSampler, DistributedSampler or SequentialSampler.
         batch: its number in the epoch, also behind a resume.
 
     Returns:
@@ -34,7 +35,7 @@ def batch_indices(loader: Any, batch: int) -> list[int] | None:
 
 def _positions(loader: Any, batch: int) -> list[int] | None:
     batches: Any = loader.batch_sampler
-    if isinstance(batches, LengthBucketBatchSampler):
+    if isinstance(batches, LengthBucketBatchSampler | EpisodicSampler):
         return batches.batch(batch)
     if type(batches) is not BatchSampler:
         return None

@@ -14,10 +14,14 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSample
 from stablelit.data._chunk_sizes import length_of
 from stablelit.data._saved_state import require_keys
 from stablelit.data.buckets import LengthBucketBatchSampler
+from stablelit.data.episodes import EpisodicSampler
 from stablelit.data.shuffle import ShuffleSampler
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.functional.permutation import mix
 from stablelit.functional.schedules import check_count
+
+# batch samplers that know their place and what it depends on, and work out ranks' shares by themselves
+_PLANNED = (LengthBucketBatchSampler, EpisodicSampler)
 
 
 class _Place:
@@ -53,7 +57,8 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
     Args:
         dataset: a map-style data set.
         sampler: a `ShuffleSampler`; or give
-        batch_sampler: a `LengthBucketBatchSampler`, or torch's BatchSampler over a `ShuffleSampler`.
+        batch_sampler: a `LengthBucketBatchSampler`, an `EpisodicSampler`, or torch's BatchSampler of a
+            `ShuffleSampler`.
         **kwargs: as in `torch.utils.data.DataLoader`.
 
     Attributes:
@@ -85,14 +90,14 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
             kwargs["batch_size"] = check_count("ShuffleDataLoader", "batch_size", kwargs["batch_size"], 1)
         inner = sampler if batch_sampler is None else getattr(batch_sampler, "sampler", None)
         if not isinstance(inner, ShuffleSampler | SequentialSampler) or (
-            batch_sampler is not None and not isinstance(batch_sampler, BatchSampler | LengthBucketBatchSampler)
+            batch_sampler is not None and not isinstance(batch_sampler, (BatchSampler, *_PLANNED))
         ):
             name, given = ("sampler", sampler) if batch_sampler is None else ("batch_sampler", batch_sampler)
             around = "" if inner is given or inner is None else f" of a {type(inner).__name__}"
             raise ConfigurationError(
                 f"ShuffleDataLoader: {name} is a {type(given).__name__}{around}; allowed: a ShuffleSampler, or as "
-                f"batch_sampler a LengthBucketBatchSampler or torch's BatchSampler of a ShuffleSampler. "
-                f"Use ShuffleSampler(dataset, seed=...)."
+                f"batch_sampler a LengthBucketBatchSampler, an EpisodicSampler or torch's BatchSampler of a "
+                f"ShuffleSampler. Use ShuffleSampler(dataset, seed=...)."
             )
         kwargs.setdefault("generator", torch.Generator())
         super().__init__(dataset, sampler=sampler, batch_sampler=batch_sampler, **kwargs)  # type: ignore[arg-type]
@@ -168,7 +173,7 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
             yield batch
 
     def _begin_at(self, batch: int) -> None:
-        if isinstance(self.batch_sampler, LengthBucketBatchSampler):
+        if isinstance(self.batch_sampler, _PLANNED):
             self.batch_sampler.start = batch
         else:
             self.sampler.start = batch * self._samples_per_batch()  # type: ignore[attr-defined]
@@ -178,7 +183,7 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
 
     def _global_batch(self) -> int:
         """Samples of one batch of all ranks; 0 where it varies."""
-        if isinstance(self.batch_sampler, LengthBucketBatchSampler):
+        if isinstance(self.batch_sampler, _PLANNED):
             return self.batch_sampler.global_batch
         return self._samples_per_batch() * int(getattr(self.sampler, "num_replicas", 1))
 
@@ -211,14 +216,15 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
     def state_dict(self) -> dict[str, Any]:
         """Where this epoch stands: the sampler's state and the batches handed out; the same on every rank."""
         sampler = self.sampler.state_dict() if isinstance(self.sampler, ShuffleSampler) else {}
-        buckets = self.batch_sampler.settings() if isinstance(self.batch_sampler, LengthBucketBatchSampler) else {}
+        planned = self.batch_sampler.settings() if isinstance(self.batch_sampler, _PLANNED) else {}
         return {
             "sampler": sampler,
             "epoch": self._epoch,
             "batches": self._batches_out,
             "of": len(self),
             "global_batch": self._global_batch(),
-            "buckets": buckets,
+            # of either kind: the name is that of checkpoints written when there was one
+            "buckets": planned,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -247,12 +253,14 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
         if not 0 < state["batches"] < state.get("of", len(self)):
             return ""  # at an epoch's edge nothing depends on how it was cut
         before, now = int(state.get("global_batch", self._global_batch())), self._global_batch()
-        buckets = self.batch_sampler if isinstance(self.batch_sampler, LengthBucketBatchSampler) else None
-        saved = state.get("buckets", {} if buckets is None else buckets.settings())
-        if bool(saved) != (buckets is not None):
-            had = ("length buckets", "none") if saved else ("no length buckets", "some")
-            return f"the checkpoint lies inside an epoch with {had[0]}, now there are {had[1]}."
-        if buckets is not None and (other := buckets.mismatch(saved)):
+        planned = self.batch_sampler if isinstance(self.batch_sampler, _PLANNED) else None
+        mine = {} if planned is None else planned.settings()
+        saved = state.get("buckets", mine)
+        had, have = _kind_of(saved), _kind_of(mine)
+        if had != have:
+            told = (had, have or "none") if had else (f"no {have}", "some")
+            return f"the checkpoint lies inside an epoch with {told[0]}, now there are {told[1]}."
+        if planned is not None and (other := planned.mismatch(saved)):
             return other
         if before == now:
             return ""
@@ -267,3 +275,7 @@ class ShuffleDataLoader(DataLoader):  # type: ignore[type-arg]
             f"({self._samples_per_batch()} on each of {ranks} ranks). {remedy}, or resume from a checkpoint made at "
             f"the end of an epoch."
         )
+
+
+def _kind_of(settings: dict[str, Any]) -> str:
+    return "episodes" if "n_way" in settings else "length buckets" if settings else ""
