@@ -18,6 +18,7 @@ stablelit {stablelit.__version__}: training runs that do not fail, and that say 
   python -m stablelit.evaluate run=RUN                        tests a run's best checkpoint again
   python -m stablelit.generate run=RUN n=1000 output=FILE     samples from it
   python -m stablelit.predict run=RUN output=FILE             predictions in the field's format
+  python -m stablelit.probe run=RUN path=FOLDER               what its encoder is worth on your own data
   python -m stablelit.prepare neutrinos path=DIR output=DIR   packs and shuffles data for fast reading
   from stablelit import KLCapCallback, ShuffleSampler         callbacks and samplers for your own Trainer"""
 

@@ -170,6 +170,15 @@ class PredictsToFile(Protocol):
         ...
 
 
+@runtime_checkable
+class ProbesFeatures(Protocol):
+    """A module whose features the `probe` door can judge on somebody's own data."""
+
+    def probe(self, path: str) -> Mapping[str, Any]:
+        """Fits a linear probe to frozen features of the data at `path`; returns scores (floats) and what it did."""
+        ...
+
+
 Quantity = str | Callable[..., Any]
 """A key of what `training_step` returns, the name of a logged metric, or a callable of (module, outputs, batch)."""
 

@@ -18,6 +18,12 @@ BASELINE_ENDINGS = ("_floor", "_baseline")
 ERROR_ENDING = "_std"
 """`test/mass_w1_std` is the standard error of `test/mass_w1`."""
 
+INTERVAL_ENDING = "_interval"
+"""`test/accuracy_interval` is half of the 95 % interval of `test/accuracy`."""
+
+CHANCE_ENDING = "_chance"
+"""`test/accuracy_chance` is what guessing gives."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -35,9 +41,7 @@ def metric_rows(metrics: Mapping[str, float]) -> list[Row]:
         if _is_step_value(name, metrics) or _has_own_row(name, metrics) is not None:
             continue
         against = next((metrics[name + end] for end in BASELINE_ENDINGS if name + end in metrics), None)
-        error = metrics.get(name + ERROR_ENDING)
-        shown = _number(value) if error is None else f"{_number(value)} +- {error:.1g}"
-        rows.append(Row(name, shown, "" if against is None else _number(against)))
+        rows.append(Row(name, _with_error(name, value, metrics), _compared(against, metrics.get(name + CHANCE_ENDING))))
     return rows
 
 
@@ -92,11 +96,21 @@ def shown_path(path: Path) -> str:
         return str(path)
 
 
+def _with_error(name: str, value: float, metrics: Mapping[str, float]) -> str:
+    if (interval := metrics.get(name + INTERVAL_ENDING)) is not None:
+        return f"{_number(value)} +- {interval:.1g} (95 %)"
+    error = metrics.get(name + ERROR_ENDING)
+    return _number(value) if error is None else f"{_number(value)} +- {error:.1g}"
+
+
+def _compared(baseline: float | None, chance: float | None) -> str:
+    guessed = "" if chance is None else f"chance {_number(chance)}"
+    return guessed if baseline is None else f"{_number(baseline)}{guessed and f' ({guessed})'}"
+
+
 def _has_own_row(name: str, metrics: Mapping[str, float]) -> str | None:
-    return next(
-        (name[: -len(e)] for e in (*BASELINE_ENDINGS, ERROR_ENDING) if name.endswith(e) and name[: -len(e)] in metrics),
-        None,
-    )
+    endings = (*BASELINE_ENDINGS, ERROR_ENDING, INTERVAL_ENDING, CHANCE_ENDING)
+    return next((name[: -len(e)] for e in endings if name.endswith(e) and name[: -len(e)] in metrics), None)
 
 
 def _is_step_value(name: str, metrics: Mapping[str, float]) -> bool:

@@ -95,7 +95,9 @@ class BYOL(SketchPretraining):
         self.save_hyperparameters(ignore=["optimizer", "lr_schedule", "augment", *saved_encoder(encoder)])
         self.projector = mlp_head(self.feature_dim, projection_hidden, projection_dim, projection_norm)
         self.predictor = mlp_head(projection_dim, prediction_hidden, projection_dim, projection_norm)
-        self.target = nn.ModuleDict({"encoder": copy.deepcopy(self.encoder), "projector": copy.deepcopy(self.projector)})
+        self.target = nn.ModuleDict(
+            {"encoder": copy.deepcopy(self.encoder), "projector": copy.deepcopy(self.projector)}
+        )
         self.target.requires_grad_(False)
         self._steps, self._updated_at = 0, 0
 
@@ -104,7 +106,11 @@ class BYOL(SketchPretraining):
         steps = planned_steps(self.trainer)
         if not math.isfinite(steps):
             raise bad_argument(
-                type(self).__name__, "trainer.max_epochs", self.trainer.max_epochs, "a run with an end", "tau needs one."
+                type(self).__name__,
+                "trainer.max_epochs",
+                self.trainer.max_epochs,
+                "a run with an end",
+                "tau needs one.",
             )
         self._steps, self._updated_at = int(steps), self.trainer.global_step
 

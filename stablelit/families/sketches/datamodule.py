@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from stablelit.data import EpisodicSampler, LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
-from stablelit.families.sketches.dataset import Batch, SketchDataset, already_a_batch
+from stablelit.families.sketches.dataset import FAULTS, Batch, SketchDataset, already_a_batch
 from stablelit.families.sketches.generator import generate_sketches
 from stablelit.families.sketches.opened_sketches import SPLITS, OpenedSketches, identity_of, opened
 from stablelit.families.sketches.rasterise import rasterise
@@ -62,7 +62,8 @@ class SketchDataModule(LightningDataModule):
         n_val_episodes: the same ones at every validation.
         n_test_episodes: of a test.
         stroke_augment: changes strokes in training, see `StrokeAugment`; None does not. Needs data with strokes.
-        raw: pictures that nobody has normalised, black ink 0 on white paper 255: for experiments with that fault.
+        fault: for experiments with it: "raw" pictures nobody has normalised, black ink 0 on white paper 255;
+            "alpha_lost", transparent drawings whose transparency was dropped, which leaves blank pages; None is none.
         num_workers: of the loaders; 0 is fast, since a batch is one indexing.
         seed: of the generated sketches, a split of samples, the order of training and the episodes.
         leave_out: training sketches to do without, as in `stablelit.data.leave_out`.
@@ -98,7 +99,7 @@ class SketchDataModule(LightningDataModule):
         n_val_episodes: int = 200,
         n_test_episodes: int = 600,
         stroke_augment: nn.Module | None = None,
-        raw: bool = False,
+        fault: str | None = None,
         num_workers: int = 0,
         seed: int = 0,
         leave_out: str | Sequence[int] | None = None,
@@ -134,9 +135,11 @@ class SketchDataModule(LightningDataModule):
         self.episode_counts = counts
         if stroke_augment is not None and not isinstance(stroke_augment, nn.Module):
             raise bad_argument(_OWNER, "stroke_augment", stroke_augment, "a StrokeAugment or None")
-        self.stroke_augment, self.raw = stroke_augment, check_flag(_OWNER, "raw", raw)
-        if self.raw and stroke_augment is not None:
-            raise ConfigurationError(f"{_OWNER}: raw=true and stroke_augment exclude each other: views are ink on 0.")
+        if fault is not None and fault not in FAULTS:
+            raise bad_argument(_OWNER, "fault", fault, f"null, {', '.join(FAULTS)}", did_you_mean(str(fault), FAULTS))
+        self.stroke_augment, self.fault = stroke_augment, fault
+        if fault and stroke_augment is not None:
+            raise ConfigurationError(f"{_OWNER}: fault={fault} and stroke_augment exclude each other: views are good.")
         self.num_workers = check_count(_OWNER, "num_workers", num_workers, 0)
         self.seed = check_count(_OWNER, "seed", seed, 0)
         if leave_out is not None and not isinstance(leave_out, str | Sequence):
@@ -275,7 +278,9 @@ class SketchDataModule(LightningDataModule):
                 fixed=split != "train",
             )
         except ValueError as error:
-            raise ConfigurationError(f"the {split} split of {self.path or 'the generated sketches'}: {error}") from error
+            raise ConfigurationError(
+                f"the {split} split of {self.path or 'the generated sketches'}: {error}"
+            ) from error
         if epoch:
             sampler.set_epoch(epoch)
         return self._loader(dataset, batch_sampler=sampler)
@@ -292,7 +297,7 @@ class SketchDataModule(LightningDataModule):
     def _dataset(self, split: str, with_strokes: bool = False) -> SketchDataset:
         now = self._sketches
         strokes = now.sketches.strokes if with_strokes else None
-        return SketchDataset(now.images, now.sketches.labels, now.splits[split], strokes, self.raw)
+        return SketchDataset(now.images, now.sketches.labels, now.splits[split], strokes, self.fault)
 
     @property
     def _sketches(self) -> OpenedSketches:

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from stablelit.families.sketches.strokes import Strokes
 
 Batch = dict[str, Tensor]
+FAULTS = ("raw", "alpha_lost")
 
 
 class SketchDataset(Dataset[Batch]):
@@ -24,7 +25,8 @@ class SketchDataset(Dataset[Batch]):
         labels: ``(n,)`` int64.
         indices: which of them.
         strokes: of all sketches; None leaves strokes out of batches.
-        raw: pictures as they would come from a file that nobody has normalised: 0 to 255, black ink on white paper.
+        fault: None; "raw", pictures of 0 to 255 with black ink on white paper, as a file has them; "alpha_lost", blank
+            pages, as of black drawings on a transparent page of which only the colour was read.
     """
 
     def __init__(
@@ -33,13 +35,13 @@ class SketchDataset(Dataset[Batch]):
         labels: NDArray[np.int64],
         indices: NDArray[np.int64],
         strokes: Strokes | None = None,
-        raw: bool = False,
+        fault: str | None = None,
     ) -> None:
         self.images = torch.from_numpy(images[indices])
         self.labels = torch.from_numpy(np.asarray(labels)[indices])
         self.ids = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         self.strokes = None if strokes is None else strokes.take(self.ids.numpy())
-        self.raw = raw
+        self.fault = fault
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,7 +52,11 @@ class SketchDataset(Dataset[Batch]):
     def __getitems__(self, indices: list[int]) -> Batch:
         chosen = torch.as_tensor(indices)
         image = self.images[chosen].float().unsqueeze(1)
-        image = 255.0 - image if self.raw else image / 255.0
+        if self.fault == "raw":
+            image = 255.0 - image
+        else:
+            # black everywhere is ink everywhere, for who takes black for ink
+            image = torch.ones_like(image) if self.fault == "alpha_lost" else image / 255.0
         batch = {"image": image, "label": self.labels[chosen], "id": self.ids[chosen]}
         if self.strokes is not None:
             from stablelit.families.sketches.stroke_batch import padded

@@ -12,12 +12,15 @@ from torchmetrics.utilities import dim_zero_cat
 
 from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.feature_scores import feature_scores
+from stablelit.families.sketches.features import encoded_images
 from stablelit.families.sketches.pretrained import untrained_twin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNTRAINED, PIXELS = "untrained", "pixels"
+# the untrained encoder is what a score is to be held against
+_SUFFIXES = {UNTRAINED: "_baseline", PIXELS: "_pixels"}
 # enough for a picture
 _SHOWN, _SHOWN_CLASSES = 2_000, 10
 
@@ -80,7 +83,10 @@ class EmbeddingEvaluation(nn.Module):
         twin = untrained_twin(encoder, images=training_images)
         self._twin = [twin]
         if training_images is not None:
-            features = {"trained": _features(encoder, training_images), UNTRAINED: _features(twin, training_images)}
+            features = {
+                "trained": encoded_images(encoder, training_images),
+                UNTRAINED: encoded_images(twin, training_images),
+            }
             features[PIXELS] = training_images.flatten(1)
             self._centres = {name: of.float().mean(dim=0) for name, of in features.items()}
 
@@ -91,7 +97,7 @@ class EmbeddingEvaluation(nn.Module):
     def add_baselines(self, batch: Batch) -> None:
         """Adds what an untrained encoder and the pictures themselves make of a batch."""
         image = batch["image"]
-        for name, features in ((UNTRAINED, _features(self._twin[0], image)), (PIXELS, image.flatten(1))):
+        for name, features in ((UNTRAINED, encoded_images(self._twin[0], image)), (PIXELS, image.flatten(1))):
             self.banks[name].update(features, batch["label"], batch["id"])
 
     def keep(self) -> None:
@@ -111,13 +117,18 @@ class EmbeddingEvaluation(nn.Module):
         scores: dict[str, float] = {}
         for name, bank in self.banks.items():
             features, labels = bank.compute()
-            suffix = "" if name == "trained" else f"_{name}"
+            suffix = "" if name == "trained" else _SUFFIXES[name]
             centre = self._centres.get(name)
-            found = feature_scores(features.cpu(), labels.cpu(), self.few_shot, seed, None if centre is None else centre.cpu())
+            found = feature_scores(
+                features.cpu(), labels.cpu(), self.few_shot, seed, None if centre is None else centre.cpu()
+            )
             for key, value in found.items():
-                # chance does not depend on the features
-                if not suffix or "chance" not in key:
-                    scores[key + suffix] = value
+                # chance does not depend on the features; the interval of another's score goes with that score's name
+                if not suffix:
+                    scores[key] = value
+                elif not key.endswith("_chance"):
+                    base = key.removesuffix("_interval")
+                    scores[base + suffix + key[len(base) :]] = value
         return scores
 
     def figures(self) -> dict[str, Figure]:
@@ -127,15 +138,3 @@ class EmbeddingEvaluation(nn.Module):
         if self._shown is None:
             return {}
         return {"embedding_map": figures.embedding_map(*self._shown, n_classes=_SHOWN_CLASSES)}
-
-
-def _features(encoder: nn.Module, images: Tensor) -> Tensor:
-    """The output of an encoder in evaluation mode, a few hundred pictures at a time."""
-    was_training = encoder.training
-    encoder.eval()
-    with torch.no_grad():
-        features = torch.cat([encoder(part).flatten(1) for part in images.split(256)])
-    encoder.train(was_training)
-    return features
-
-

@@ -81,7 +81,12 @@ def embedding_map(features: Tensor, labels: Tensor, n_classes: int = 10, title: 
 
 
 def episode(
-    support: Tensor, query: Tensor, predicted: Tensor, target: Tensor, names: Sequence[str] | None = None, title: str = ""
+    support: Tensor,
+    query: Tensor,
+    predicted: Tensor,
+    target: Tensor,
+    names: Sequence[str] | None = None,
+    title: str = "",
 ) -> Figure:
     """A few-shot episode: a class a row, its support framed in black, its queries in green or red by the prediction.
 

@@ -33,6 +33,4 @@ def mlp_head(in_dim: int, hidden: int, out_dim: int, norm: str = "batch", ends_i
     between = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": nn.Identity}[norm](hidden)
     # a norm brings its own offset
     first = nn.Linear(in_dim, hidden, bias=norm == "none")
-    return nn.Sequential(
-        first, between, nn.ReLU(), nn.Linear(hidden, out_dim), *([nn.ReLU()] if ends_in_relu else [])
-    )
+    return nn.Sequential(first, between, nn.ReLU(), nn.Linear(hidden, out_dim), *([nn.ReLU()] if ends_in_relu else []))

@@ -62,8 +62,10 @@ def opened(
         labels = np.zeros(len(sketches), dtype=np.int64)
     if split == "samples":
         splits = dict(zip(SPLITS, stratified(labels, parts, seed), strict=True))
-        names = {name: sorted({sketches.classes[i] for i in labels[where] if i >= 0 and sketches.classes})
-                 for name, where in splits.items()}
+        names = {
+            name: sorted({sketches.classes[i] for i in labels[where] if i >= 0 and sketches.classes})
+            for name, where in splits.items()
+        }
     else:
         chosen = class_disjoint(sketches.classes, sketches.groups, **parts, by=split)
         splits = {name: everything[np.isin(labels, of)] for name, of in zip(SPLITS, chosen, strict=True)}

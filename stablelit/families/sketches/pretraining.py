@@ -15,7 +15,7 @@ from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.embedding_file import SUFFIXES, write_embeddings
 from stablelit.families.sketches.encoder import SketchCNN, feature_width
 from stablelit.families.sketches.evaluation import EmbeddingEvaluation
-from stablelit.findings import FindingReporter
+from stablelit.families.sketches.probe import probe_encoder
 from stablelit.functional.schedules import check_count, check_number
 from stablelit.nn import chunked_forward
 from stablelit.optim import build_optimizers, check_factories, scaled_learning_rate
@@ -69,7 +69,7 @@ class SketchPretraining(LightningModule):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_count(owner, "image_size", image_size, 4)
+        self.image_size = check_count(owner, "image_size", image_size, 4)
         check_count(owner, "in_channels", in_channels, 1)
         self.learning_rate = check_number(owner, "learning_rate", learning_rate, above=0.0)
         scaled_learning_rate(1.0, 256, lr_scaling)
@@ -89,7 +89,6 @@ class SketchPretraining(LightningModule):
         self.augment = augment
         self.evaluation = EmbeddingEvaluation(rows)
         self._optimizer, self._lr_schedule = optimizer, lr_schedule
-        self._reporter = FindingReporter(owner)
         self._shown_views: Tensor | None = None
 
     def forward(self, image: Tensor) -> Tensor:
@@ -159,6 +158,21 @@ class SketchPretraining(LightningModule):
     def write_predictions(self, predictions: Sequence[Mapping[str, Tensor]], path: str | Path) -> dict[str, Any]:
         """Writes embeddings, labels and ids; see `write_embeddings`."""
         return write_embeddings(predictions, path)
+
+    def probe(
+        self,
+        path: str,
+        format: str = "auto",
+        train: float = 0.5,
+        repeats: int = 3,
+        seed: int = 0,
+        max_per_class: int | None = None,
+        line_width: float = 1.5,
+    ) -> dict[str, Any]:
+        """A linear probe of the encoder on labelled sketches of somebody's own; see `probe_encoder`."""
+        return probe_encoder(
+            self.encoder, self.image_size, path, format, train, repeats, seed, max_per_class, line_width
+        )
 
     def figures(self) -> dict[str, Figure]:
         """View pairs of the running epoch and pictures of the last evaluation; none before the first."""

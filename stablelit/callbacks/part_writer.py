@@ -1,0 +1,102 @@
+"""Leaves one part of a module, such as its encoder, as a file of plain weights that other programs load.
+
+Runs    setup (looks for the part); on_fit_end and on_test_end (write)
+Reads   the submodule at `part`
+Writes  `file` in `directory`, else in the logger's directory: ``{"part", "class", "step", "state_dict"}``. A test after
+        a fit replaces it by the weights of the checkpoint that it tests
+Logs    nothing
+Resumes nothing to resume: the file is written anew
+Limits  rank zero only; nothing under fast_dev_run; a fit that ends by an exception leaves no file; a part that a
+        strategy has sharded (FSDP) is written as this rank sees it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from stablelit.errors import ContractError, bad_argument, did_you_mean
+from stablelit.findings import findings_directory
+
+_OWNER = "PartWriter"
+
+
+class PartWriter(pl.Callback):
+    """Writes the weights of a submodule when training and testing end.
+
+    ``torch.load(path, weights_only=True)["state_dict"]`` goes into a module of the same class.
+
+    Args:
+        part: dotted name of the submodule.
+        file: name of the file; None is ``<part>.pt``.
+        directory: where it goes; None is the run's directory.
+
+    Raises:
+        ConfigurationError: an argument that is no text.
+        ContractError: the module has no such part.
+
+    Example:
+        >>> from stablelit import PartWriter
+        >>> callback = PartWriter("encoder")
+    """
+
+    keeps_books = True
+
+    def __init__(self, part: str = "encoder", file: str | None = None, directory: str | None = None) -> None:
+        for name, value in (("part", part), ("file", file), ("directory", directory)):
+            if not (isinstance(value, str) and value) and (value is not None or name == "part"):
+                raise bad_argument(_OWNER, name, value, "a non-empty string" + ("" if name == "part" else " or None"))
+        self.part, self.directory = part, directory
+        self.file = f"{part}.pt" if file is None else file
+
+    def __repr__(self) -> str:
+        return f"{_OWNER}(part={self.part!r}, file={self.file!r})"
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in a checkpoint."""
+        return f"{_OWNER}[{self.part}]"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Asks for the part before anything runs."""
+        self._found(pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the weights of the end of training."""
+        self._write(trainer, pl_module)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the weights that were tested."""
+        self._write(trainer, pl_module)
+
+    def _found(self, pl_module: pl.LightningModule) -> nn.Module:
+        parts = dict(pl_module.named_modules())
+        if self.part not in parts:
+            children = [name for name, _ in pl_module.named_children()]
+            raise ContractError(
+                f"{_OWNER}: {type(pl_module).__name__} has no part {self.part!r}. It has {', '.join(children)}. "
+                f"{did_you_mean(self.part, parts)}".rstrip()
+            )
+        return parts[self.part]
+
+    def _write(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        part = self._found(pl_module)
+        root = Path(self.directory) if self.directory else findings_directory(trainer)
+        root.mkdir(parents=True, exist_ok=True)
+        kind = type(part)
+        content = {
+            "part": self.part,
+            "class": f"{kind.__module__}.{kind.__qualname__}",
+            "step": int(trainer.global_step),
+            "state_dict": {name: value.detach().cpu() for name, value in part.state_dict().items()},
+        }
+        # beside it first: a run that is killed here leaves the file before it
+        unfinished = root / f".{self.file}.unfinished"
+        torch.save(content, unfinished)
+        unfinished.replace(root / self.file)

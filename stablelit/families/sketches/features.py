@@ -1,0 +1,22 @@
+"""The output of a frozen encoder for many pictures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_AT_ONCE = 256
+
+
+@torch.no_grad()
+def encoded_images(encoder: nn.Module, images: Tensor) -> Tensor:
+    """h of pictures ``(n, C, S, S)``, ``(n, d)`` float32, by the encoder in evaluation mode, some at a time.
+
+    Pictures go to where the encoder is, and its output comes back to where they were. Its mode is put back.
+    """
+    where = next((p.device for p in encoder.parameters()), images.device)
+    was_training = encoder.training
+    encoder.eval()
+    parts = [encoder(part.to(where)).flatten(1).float().to(images.device) for part in images.split(_AT_ONCE)]
+    encoder.train(was_training)
+    return torch.cat(parts)
