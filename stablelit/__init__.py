@@ -23,6 +23,7 @@ _names, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "AdaptiveGradClip": "callbacks.adaptive_grad_clip",
+        "ContrastiveHealthMonitor": "callbacks.contrastive_health",
         "CurriculumCallback": "callbacks.curriculum",
         "DeviceMemoryMonitor": "callbacks.device_memory",
         "EdgeListWriter": "callbacks.edge_list_writer",

@@ -1,6 +1,7 @@
 """The reusable suite: callbacks for anybody's Lightning Trainer, one idea each."""
 
 from stablelit.callbacks.adaptive_grad_clip import AdaptiveGradClip
+from stablelit.callbacks.contrastive_health import ContrastiveHealthMonitor
 from stablelit.callbacks.curriculum import CurriculumCallback
 from stablelit.callbacks.device_memory import DeviceMemoryMonitor
 from stablelit.callbacks.edge_list_writer import EdgeListWriter
@@ -26,6 +27,7 @@ from stablelit.callbacks.threshold_sweep import ThresholdSweepValidation
 
 __all__ = [
     "AdaptiveGradClip",
+    "ContrastiveHealthMonitor",
     "CurriculumCallback",
     "DeviceMemoryMonitor",
     "EMACallback",

@@ -1,0 +1,111 @@
+"""The numbers of one look at a contrastive run, read from the device together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stablelit.callbacks._batch import tensors_of
+from stablelit.callbacks._contrastive_reader import Pairs
+from stablelit.functional import embeddings
+
+_PICTURES = 64
+_PAGES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def measure(
+    collected: Sequence[Pairs], pages: Sequence[Tensor | None], max_rows: int, rank_rows: int
+) -> dict[str, Any]:
+    """The geometry of the last of the collected batches, and rank and agreement over all; waits for the device.
+
+    The rank wants more rows than a small batch has. Those of the few steps before are taken, and not those of the whole
+    run: embeddings of several networks have more directions together than any of them.
+
+    Args:
+        collected: oldest first, at least one.
+        pages: the encoder's input, and the batch before augmentation; None where they are not known.
+        max_rows: of both views together, that are compared with each other.
+        rank_rows: most rows for the rank.
+
+    Returns:
+        Plain numbers by the names of :class:`stablelit.functional.contrastive_verdict.ContrastiveHealth`.
+    """
+    last = collected[-1]
+    numbers: dict[str, Tensor] = {"bad_rows": _bad_rows(collected)}
+    # an eigenvalue solver raises at what is not finite
+    z0, z1 = (_thinned(z, max_rows // 2).float().nan_to_num() for z in (last.z0, last.z1))
+    z = torch.cat([z0, z1])
+    numbers["std_ratio"] = embeddings.std_ratio(z)
+    numbers["pos_cos"], numbers["neg_cos"] = embeddings.positive_negative_cosine(z0, z1)
+    numbers["align"] = embeddings.alignment(z0, z1)
+    numbers["uniform"] = embeddings.uniformity(z)
+    numbers["top1"] = embeddings.contrast_top1(z0, z1)
+    numbers["least_z"] = z.min()
+    rows = torch.cat([_interleaved(pairs) for pairs in reversed(collected)])[:rank_rows].float().nan_to_num()
+    numbers["rankme"] = embeddings.rankme(embeddings.unit_rows(rows))
+    numbers["agreement"] = torch.stack([_agreement(pairs, max_rows) for pairs in collected]).mean()
+    if last.h is not None:
+        h = _thinned(last.h, max_rows).float().nan_to_num()
+        numbers["h_std_ratio"], numbers["dead_frac"] = embeddings.std_ratio(h), embeddings.dead_fraction(h)
+    numbers.update(_page_numbers(pages))
+    names, values = list(numbers), torch.stack([value.float() for value in numbers.values()]).tolist()
+    found: dict[str, Any] = dict(zip(names, values, strict=True))
+    dim = last.z0.shape[1]
+    found["rankme_frac"] = found["rankme"] / min(len(rows), dim)
+    return {**found, "rank_rows": len(rows), "dim": dim}
+
+
+def pages_of(batch: Any) -> Tensor | None:
+    """The first tensor of a batch that may be pictures or rows of features."""
+    return next((t for t in tensors_of(batch) if t.dim() >= 2 and t.dtype in _PAGES), None)
+
+
+def spread(pairs: Pairs) -> float:
+    """`std_ratio` of a batch; waits for the device."""
+    return float(embeddings.std_ratio(torch.cat([pairs.z0, pairs.z1]).float()))
+
+
+def _page_numbers(pages: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """The smaller spread of all, for what augmentation adds to a blank page is no drawing; the range of the first."""
+    looked_at = [_thinned(page, _PICTURES).float() for page in pages if page is not None and len(page) > 1]
+    if not looked_at:
+        return {}
+    spreads = torch.stack([page.std(dim=0, correction=0).mean() for page in looked_at])
+    least, largest = looked_at[0].aminmax()
+    return {"input_std": spreads.min(), "input_min": least, "input_max": largest}
+
+
+def _agreement(pairs: Pairs, max_rows: int) -> Tensor:
+    """Mean cosine of positives once the common mean is taken away, of the features where they are there.
+
+    Those have more directions than the embeddings of a narrow cone, so that chance moves it less.
+    """
+    h = pairs.h
+    both = h.chunk(2) if h is not None and len(h) == 2 * len(pairs.z0) else (pairs.z0, pairs.z1)
+    first, second = (embeddings.unit_rows(_thinned(v, max_rows // 2).float().nan_to_num()) for v in both)
+    mean = 0.5 * (first.mean(dim=0) + second.mean(dim=0))
+    first, second = first - mean, second - mean
+    size = first.norm(dim=1) * second.norm(dim=1)
+    # what rounding leaves of one point is no direction
+    known = size > 1e-10
+    cosine = (first * second).sum(dim=1) / size.clamp_min(torch.finfo(size.dtype).tiny)
+    return torch.where(known.any(), (cosine * known).sum() / known.sum().clamp_min(1), math.nan)
+
+
+def _bad_rows(collected: Sequence[Pairs]) -> Tensor:
+    finite = torch.cat([torch.cat([pairs.z0, pairs.z1]).isfinite().all(dim=1) for pairs in collected])
+    return 1.0 - finite.float().mean()
+
+
+def _interleaved(pairs: Pairs) -> Tensor:
+    return torch.stack([pairs.z0, pairs.z1], dim=1).flatten(0, 1)
+
+
+def _thinned(rows: Tensor, most: int) -> Tensor:
+    """At most so many rows, spread over all: a batch may be ordered by class, or by view."""
+    stride = math.ceil(len(rows) / most)
+    return rows if stride <= 1 else rows[::stride]
