@@ -138,7 +138,7 @@ class BYOL(SketchPretraining):
             self.update_target(self.tau(self._updated_at))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Logs the loss of views that are the same at every validation; returns h of the sketch as it is, and labels."""
+        """Logs the loss of views that are the same at every validation; returns labels, and h of unchanged sketches."""
         h = self(batch["image"])
         self.evaluation.add(h, batch)
         devices = [self.device] if self.device.type == "cuda" else []

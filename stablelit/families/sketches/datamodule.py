@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from stablelit.data import EpisodicSampler, LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
@@ -17,8 +16,8 @@ from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.sketches.dataset import FAULTS, Batch, SketchDataset, already_a_batch
 from stablelit.families.sketches.generator import generate_sketches
 from stablelit.families.sketches.opened_sketches import SPLITS, OpenedSketches, identity_of, opened
-from stablelit.families.sketches.rasterise import rasterise
 from stablelit.families.sketches.readers import FORMATS, open_source
+from stablelit.families.sketches.stroke_augmentation import StrokeAugment
 from stablelit.families.sketches.told import say
 from stablelit.functional.schedules import check_count, check_flag, check_number
 
@@ -98,7 +97,7 @@ class SketchDataModule(LightningDataModule):
         eval_way: int = 5,
         n_val_episodes: int = 200,
         n_test_episodes: int = 600,
-        stroke_augment: nn.Module | None = None,
+        stroke_augment: StrokeAugment | None = None,
         fault: str | None = None,
         num_workers: int = 0,
         seed: int = 0,
@@ -133,7 +132,7 @@ class SketchDataModule(LightningDataModule):
         for name, count in zip(("n_episodes", "n_val_episodes", "n_test_episodes"), counts.values(), strict=True):
             check_count(_OWNER, name, count, 1)
         self.episode_counts = counts
-        if stroke_augment is not None and not isinstance(stroke_augment, nn.Module):
+        if stroke_augment is not None and not isinstance(stroke_augment, StrokeAugment):
             raise bad_argument(_OWNER, "stroke_augment", stroke_augment, "a StrokeAugment or None")
         if fault is not None and fault not in FAULTS:
             raise bad_argument(_OWNER, "fault", fault, f"null, {', '.join(FAULTS)}", did_you_mean(str(fault), FAULTS))
@@ -252,10 +251,8 @@ class SketchDataModule(LightningDataModule):
         if "points" not in batch:
             return batch
         assert self.stroke_augment is not None
-        points, begins, mask = (batch.pop(name) for name in ("points", "begins", "point_mask"))
-        twice = [torch.cat([values, values]) for values in (points, begins, mask)]
-        views: Tensor = rasterise(*self.stroke_augment(*twice), size=self.size, line_width=self.line_width)
-        return {**batch, "views": views.unflatten(0, (2, len(points)))}
+        strokes = [batch.pop(name) for name in ("points", "begins", "point_mask")]
+        return {**batch, "views": self.stroke_augment.views(*strokes, size=self.size, line_width=self.line_width)}
 
     def _evaluated(self, split: str) -> DataLoader[Batch]:
         dataset = self._dataset(split)

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from stablelit.data import EpisodicSampler
 from stablelit.families.sketches.linear_probe import fit_linear_probe
 from stablelit.functional.intervals import mean_and_interval
-from stablelit.functional.nearest_neighbours import leave_one_out_top1
-from stablelit.functional.prototypes import prototypical_logits
+from stablelit.functional.nearest_neighbours import chance_of_vote, weighted_vote
+from stablelit.functional.prototypes import few_shot_accuracy, simple_shot
 
 EPISODES, MOST_QUERIES = 600, 15
 # similarities of so many episodes at a time
@@ -37,29 +36,31 @@ def feature_scores(
         centre: ``(d,)``, subtracted before features become unit vectors in few-shot episodes; None is their mean.
 
     Returns:
-        ``few_shot_<way>w<shot>s`` with ``..._interval`` (half of the 95 % interval over 600 episodes) and ``..._chance``;
-        ``knn_top1`` (each by all others) and ``linear_top1`` (half of each class by the other half), with ``knn_chance``
-        and ``linear_chance``, the share of the largest class.
+        ``few_shot_<way>w<shot>s`` with ``..._interval`` (half of the 95 % interval over 600 episodes) and
+        ``..._chance``; ``knn_top1`` (each by all others) and ``linear_top1`` (half of each class by the other half),
+        with what a random neighbour and the largest class score as ``..._chance``.
     """
     known = labels >= 0
     features, labels = features[known].float(), labels[known]
     scores: dict[str, float] = {}
-    if len(features) < 2 or len(labels.unique()) < 2:
+    counts = torch.unique(labels, return_counts=True)[1]
+    if len(counts) < 2:
         return scores
-    unit = normalize(features - (features.mean(dim=0) if centre is None else centre), dim=1, eps=1e-6)
+    unit = simple_shot(features, features.mean(dim=0) if centre is None else centre)
     for way, shot in few_shot:
         accuracy = few_shot_accuracies(unit, labels, way, shot, seed)
         if accuracy is not None:
             mean, interval = mean_and_interval(accuracy)
             name = f"few_shot_{way}w{shot}s"
             scores |= {name: float(mean), f"{name}_interval": float(interval), f"{name}_chance": 1.0 / way}
-    largest = float(labels.unique(return_counts=True)[1].max() / len(labels))
-    scores |= {"knn_top1": float(leave_one_out_top1(unit, labels)), "knn_chance": largest}
+    elected = weighted_vote(unit, unit, labels, leave_one_out=True)
+    scores["knn_top1"] = float((elected == labels).float().mean())
+    scores["knn_top1_chance"] = float(chance_of_vote(labels, labels, leave_one_out=True))
     fitted, judged = _halves(labels, seed)
     if len(judged):
         probe = fit_linear_probe(features[fitted], labels[fitted])
-        scores["linear_top1"] = float(probe.accuracy(features[judged], labels[judged]))
-        scores["linear_chance"] = largest
+        scores["linear_top1"] = probe.accuracy(features[judged], labels[judged])
+        scores["linear_top1_chance"] = float(counts.max() / len(labels))
     return scores
 
 
@@ -69,38 +70,31 @@ def few_shot_accuracies(
     """The accuracy of each episode with nearest prototypes, ``(episodes,)``; None where the classes do not allow it.
 
     Args:
-        unit: ``(n, d)``, unit vectors.
+        unit: ``(n, d)``.
         labels: ``(n,)``.
         way: classes of an episode.
         shot: support sketches of a class; up to 15 others are its queries.
         seed: of the episodes.
         episodes: how many.
     """
-    counts = torch.bincount(labels)
-    enough = counts >= shot + 1
+    _, place, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    enough = counts > shot
     if int(enough.sum()) < way:
         return None
     queries = min(MOST_QUERIES, int(counts[enough].min()) - shot)
-    allowed = torch.where(enough[labels], labels, -1).numpy()
+    # every rank has all of them
+    alone = {"num_replicas": 1, "rank": 0}
     sampler = EpisodicSampler(
-        allowed, n_way=way, n_shot=shot, n_query=queries, n_episodes=episodes, seed=seed, fixed=True
+        torch.where(enough[place], place, -1).numpy(), way, shot, queries, episodes, seed, fixed=True, **alone
     )
-    places = torch.tensor(list(sampler)).unflatten(1, (way, shot + queries))
-    target = torch.arange(way).repeat_interleave(queries)
-    found = []
-    for some in places.split(_AT_ONCE):
-        h = unit[some]
-        prototypes, query = h[:, :, :shot].mean(dim=2), h[:, :, shot:].flatten(1, 2)
-        found.append((prototypical_logits(query, prototypes).argmax(dim=-1) == target).float().mean(dim=1))
-    return torch.cat(found)
+    places = torch.tensor(list(sampler))
+    return torch.cat([few_shot_accuracy(unit[some], way, shot, queries) for some in places.split(_AT_ONCE)])
 
 
 def _halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Places of one half of each class, and of the other; a class of one is in the first."""
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(labels)))
-    shuffled = labels[order]
-    by_class = order[torch.argsort(shuffled, stable=True)]
+    by_class = order[torch.argsort(labels[order], stable=True)]
     of = labels[by_class]
-    begins = torch.searchsorted(of, of)
-    within = torch.arange(len(of)) - begins
+    within = torch.arange(len(of)) - torch.searchsorted(of, of)
     return by_class[within % 2 == 0], by_class[within % 2 == 1]

@@ -10,7 +10,7 @@ _AT_ONCE = 256
 
 @torch.no_grad()
 def encoded_images(encoder: nn.Module, images: Tensor) -> Tensor:
-    """h of pictures ``(n, C, S, S)``, ``(n, d)`` float32, by the encoder in evaluation mode, some at a time.
+    """What the encoder makes of pictures ``(n, C, S, S)`` in evaluation mode, ``(n, d)`` float32, some at a time.
 
     Pictures go to where the encoder is, and its output comes back to where they were. Its mode is put back.
     """

@@ -101,7 +101,7 @@ class SketchPretraining(LightningModule):
         return image if self.augment is None else self.augment(image)
 
     def encoded(self, views: Tensor) -> Tensor:
-        """h of views, ``(2B, d)``, in chunks where `grad_cache_chunk` says so."""
+        """The outputs h for views, ``(2B, d)``, in chunks where `grad_cache_chunk` says so."""
         if self.grad_cache_chunk is None or not self.training:
             return self(views)
         return chunked_forward(self.encoder, views, self.grad_cache_chunk).flatten(1)
@@ -151,7 +151,7 @@ class SketchPretraining(LightningModule):
         self.log_dict({f"test/{name}": value for name, value in scores.items()}, sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """h ``(B, d)``, label and id ``(B,)``."""
+        """The encoder's ``(B, d)``, label and id ``(B,)``."""
         del batch_idx
         return {"embedding": self(batch["image"]).float(), "label": batch["label"], "id": batch["id"]}
 
