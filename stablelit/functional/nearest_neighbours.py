@@ -79,6 +79,16 @@ def weighted_vote(
         return torch.cat(voted) if voted else bank_labels.new_zeros(0)
 
 
+def leave_one_out_top1(h: Tensor, labels: Tensor, k: int = 20, temperature: float = 0.07) -> Tensor:
+    """The share of rows of known label for which the k nearest others vote right; 0-dim, float64.
+
+    Arguments as of :func:`weighted_vote`; NaN where no label is known. :func:`chance_of_vote` is what to compare with.
+    """
+    known = labels >= 0
+    voted = weighted_vote(h, h, labels, k, temperature, leave_one_out=True)
+    return ((voted == labels) & known).sum().double() / known.sum()
+
+
 def chance_of_vote(query_labels: Tensor, bank_labels: Tensor, leave_one_out: bool = False) -> Tensor:
     r"""How often a random row of the bank has the query's class: what a single random neighbour would score.
 
