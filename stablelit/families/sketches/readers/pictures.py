@@ -8,6 +8,7 @@ Makes   (n, S, S) uint8, ink 255 on paper 0, averaged over areas, aspect kept, c
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,17 +76,17 @@ def decoded(data: bytes, size: int, place: str) -> Picture:
     image_module = pillow()
     bombs = (image_module.DecompressionBombError, image_module.DecompressionBombWarning)
     try:
-        with image_module.open(io.BytesIO(data)) as image:
-            most = image_module.MAX_IMAGE_PIXELS
-            if most is not None and image.width * image.height > most:
-                raise image_module.DecompressionBombError(f"{image.width} x {image.height} pixels")
-            # a JPEG can be decoded at an eighth of its size; others take no notice
-            image.draft("L", (2 * size, 2 * size))
-            grey = _grey(image, image_module)
+        with warnings.catch_warnings():
+            # Pillow refuses only what is twice too large
+            warnings.simplefilter("error", image_module.DecompressionBombWarning)
+            with image_module.open(io.BytesIO(data)) as image:
+                # a JPEG can be decoded at an eighth of its size; others take no notice
+                image.draft("L", (2 * size, 2 * size))
+                grey = _grey(image, image_module)
     except bombs as error:
         raise DataError(
-            f"{place}: {error}. Allowed: {image_module.MAX_IMAGE_PIXELS} pixels, so that no file can fill the memory. "
-            f"Make it smaller, or take it away."
+            f"{place}: {str(error).rstrip('.')}. Allowed: {image_module.MAX_IMAGE_PIXELS} pixels, so that no file can "
+            f"fill the memory. Make it smaller, or take it away."
         ) from error
     except Exception as error:
         # the decoders raise whatever comes of damaged bytes

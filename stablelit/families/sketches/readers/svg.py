@@ -82,7 +82,9 @@ def strokes_of_svg(data: bytes, place: str) -> tuple[list[Points], Counter[str]]
     parser.ExternalEntityRefHandler = lambda *_: drawing.refuse("an external entity")
     parser.SkippedEntityHandler = lambda name, is_parameter: drawing.refuse(f"the entity {name!r}")
     try:
-        parser.Parse(data, True)
+        # numbers too large to be any: such points are left out by the caller
+        with np.errstate(invalid="ignore", over="ignore"):
+            parser.Parse(data, True)
     except expat.ExpatError as error:
         raise Unreadable(f"line {error.lineno}: {expat.errors.messages[error.code]}") from error
     except Unreadable as error:
