@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stablelit.errors import bad_argument
-from stablelit.functional.schedules import check_number
+from stablelit.functional.schedules import check_count, check_number
 
 PIXELS_AT_ONCE = 1 << 19
 
@@ -78,7 +78,7 @@ class SketchAugment(nn.Module):
         self.shear = check_number(owner, "shear", shear, at_least=0.0, at_most=1.0)
         self.translate = check_number(owner, "translate", translate, at_least=0.0, at_most=0.5)
         self.elastic = check_number(owner, "elastic", elastic, at_least=0.0, at_most=0.2)
-        self.elastic_points = int(check_number(owner, "elastic_points", elastic_points, at_least=2, at_most=32))
+        self.elastic_points = check_count(owner, "elastic_points", elastic_points, 2)
         self.width = check_number(owner, "width", width, at_least=0.0, at_most=1.0)
         self.erase = check_number(owner, "erase", erase, at_least=0.0, at_most=1.0)
         self.crop = check_number(owner, "crop", crop, at_least=0.5, at_most=1.0)
