@@ -33,7 +33,7 @@ def view_pairs(views: Tensor, title: str = "two views of each sketch") -> Figure
     axes = figure.subplots(2, n, squeeze=False)
     for row, name in enumerate(("view 1", "view 2")):
         for column in range(n):
-            _picture(axes[row, column], views[row, column])
+            _picture(axes[row, column], views[row, column], "0.8")
         axes[row, 0].set_ylabel(name, fontsize="small")
     low, high = float(views.min()), float(views.max())
     figure.suptitle(f"{title} (values {low:.3g} to {high:.3g})", fontsize="medium")
