@@ -103,6 +103,15 @@ class BYOL(SketchPretraining):
 
     def on_train_start(self) -> None:
         """Finds the length of the run."""
+        dtypes = {p.dtype for p in self.target.parameters()}
+        if dtypes & {torch.bfloat16, torch.float16}:
+            raise bad_argument(
+                type(self).__name__,
+                "trainer.precision",
+                self.trainer.precision,
+                "32-true, bf16-mixed or 16-mixed",
+                "An average in half precision stands still as soon as tau is above 0.996.",
+            )
         steps = planned_steps(self.trainer)
         if not math.isfinite(steps):
             raise bad_argument(
