@@ -15,11 +15,13 @@ from stablelit.functional.schedules import check_count, check_flag, check_number
 
 ChunkSize = int | Literal["auto"] | None
 # columns from which on blocks are faster than one matrix, on one core
-_AUTO_COLUMNS = 512
+_AUTO_COLUMNS = 256
 # rows of a block that a CPU's cache holds, and scores of one that still fit anywhere: by measurement
 _ROWS_ON_CPU, _SCORES_ON_CPU, _SCORES_ON_DEVICE = 256, 2**22, 2**26
-# with a score at most 1 and a temperature from here on, exp((s - 1) / T) >= exp(-40) needs no running maximum
-_LEAST_FOR_FIXED_SHIFT = 0.05
+# scores that are kept for the gradient instead of found again
+_SCORES_KEPT = 2**20
+# from this temperature on exp(s / T) is between exp(-20) and exp(20), and no maximum need be taken off
+_LEAST_WITHOUT_SHIFT = 0.05
 
 
 def nt_xent(
@@ -34,7 +36,8 @@ def nt_xent(
     with p(i) the other view of the same sample: an anchor has one positive and 2N - 2 negatives, and itself is left
     out. See `contrastive_levels` for what a value means.
 
-    Half precision is taken to float32 and autocast is off: 1/T above 11 overflows the exponential of float16.
+    Half precision is taken to float32 and autocast is off: 1/T above 11 overflows the exponential of float16. Products
+    of float32 are as `torch.set_float32_matmul_precision` has them.
 
     **Several ranks.** With `gather` anchors are the rank's own 2B rows, and columns the 2 B W rows of all; row i of
     rank r is column 2 B r + i. Each rank returns the mean over its own anchors, so the mean of ranks is the loss of
@@ -125,7 +128,7 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, columns: Tensor | None, offset: int, temperature: float, rows: int) -> Tensor:
         partner = u.roll(len(u) // 2, dims=0)
-        if columns is None and temperature >= _LEAST_FOR_FIXED_SHIFT:
+        if columns is None and temperature >= _LEAST_WITHOUT_SHIFT:
             lse, of_anchors = _of_symmetric(u, temperature, rows, ctx.needs_input_grad[0])
             of_columns = None
         else:
@@ -173,35 +176,36 @@ def _of_rectangle(
 def _of_symmetric(u: Tensor, temperature: float, rows: int, wants_gradient: bool) -> tuple[Tensor, Tensor | None]:
     r"""The same where columns are the anchors: each pair is looked at once.
 
-    With :math:`E_{ij} = e^{(s_{ij} - 1)/T}` and :math:`l_i = \sum_j E_{ij}`, row i of the gradient is
-    :math:`\sum_j E_{ij} (1/l_i + 1/l_j)\, u_j`: two thirds of the products.
+    With :math:`E_{ij} = e^{s_{ij}/T}` and :math:`l_i = \sum_j E_{ij}`, row i of the gradient is
+    :math:`\sum_j E_{ij} (1/l_i + 1/l_j)\, u_j`: two thirds of the products, and half of the exponentials.
     """
     starts = range(0, len(u), rows)
-    total = u.new_zeros(len(u))
+    total, kept = u.new_zeros(len(u)), []
     for begin in starts:
         shares = _upper(u, begin, rows, temperature)
         size = len(shares)
         total[begin : begin + size] += shares.sum(dim=1)
         total[begin + size :] += shares[:, size:].sum(dim=0)
-    lse = total.log() + 1.0 / temperature
+        if wants_gradient and len(u) ** 2 <= _SCORES_KEPT:
+            kept.append(shares)
     if not wants_gradient:
-        return lse, None
-    inverse, gradient = total.reciprocal_(), torch.zeros_like(u)
-    for begin in starts:
-        shares = _upper(u, begin, rows, temperature)
+        return total.log(), None
+    inverse, gradient = total.reciprocal(), torch.zeros_like(u)
+    for i, begin in enumerate(starts):
+        shares = kept[i] if kept else _upper(u, begin, rows, temperature)
         size = len(shares)
         shares *= inverse[begin : begin + size, None] + inverse[begin:]
         gradient[begin : begin + size].addmm_(shares, u[begin:])
         gradient[begin + size :].addmm_(shares[:, size:].T, u[begin : begin + size])
-    return lse, gradient
+    return total.log_(), gradient
 
 
 def _upper(u: Tensor, begin: int, rows: int, temperature: float) -> Tensor:
-    """exp((s - 1) / T) of a block of rows with itself and all rows behind it."""
+    """exp(s / T) of a block of rows with itself and all rows behind it; 0 of a row with itself."""
     block = u[begin : begin + rows]
-    scores = (block / temperature) @ u[begin:].T
-    _without_self(scores, 0)
-    return scores.sub_(1.0 / temperature).exp_()
+    shares = ((block / temperature) @ u[begin:].T).exp_()
+    shares[:, : len(block)].fill_diagonal_(0.0)
+    return shares
 
 
 def _without_self(scores: Tensor, offset: int) -> None:
