@@ -193,6 +193,6 @@ def _tell_of_copies(path: Path, sketches: Sketches) -> None:
     others = [(i, j) for i, j in copies if sketches.labels[i] != sketches.labels[j]]
     shown = ", ".join(f"{sketches.places[i]} of {sketches.places[j]}" for i, j in (others or copies)[:SHOWN])
     say(
-        f"{path}: {len(copies)} of {len(sketches)} sketches are exact copies of an earlier one, {len(others)} of them "
-        f"in another class; all are kept ({shown})."
+        f"{path}: {len(copies)} of {len(sketches)} sketches are, as read, exact copies of an earlier one, "
+        f"{len(others)} of them in another class; all are kept ({shown})."
     )

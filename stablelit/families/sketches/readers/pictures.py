@@ -141,8 +141,10 @@ def _grey(image: Any, image_module: Any) -> Any:
         return image_module.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = image_module.alpha_composite(image_module.new("RGBA", image.size, "white"), image)
+        image = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
+        paper = image_module.new("L", image.size, 255)
+        paper.paste(image.convert("L"), mask=image.getchannel("A"))
+        return paper
     return image.convert("L")
 
 

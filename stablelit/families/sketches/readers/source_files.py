@@ -96,7 +96,7 @@ def of_folders(names: Iterable[str]) -> tuple[dict[str | None, list[str]], str]:
     are joined, since splitting is done elsewhere.
 
     Returns:
-        The names of the files of each class, and what was joined, in words.
+        The names of the files of each class, and in words what was joined, and what has no class beside those that do.
     """
     paths = {name: name.split("/") for name in names}
     folders = {name: parts[:-1] for name, parts in paths.items()}
@@ -109,7 +109,12 @@ def of_folders(names: Iterable[str]) -> tuple[dict[str | None, list[str]], str]:
     classes: dict[str | None, list[str]] = {}
     for name, folder in folders.items():
         classes.setdefault("/".join(folder) or None, []).append(name)
-    return classes, f"the folders {', '.join(tops)} are joined, and split anew" if is_split else ""
+    note = f"the folders {', '.join(tops)} are joined, and split anew" if is_split else ""
+    if None in classes and len(classes) > 1:
+        note = (
+            f"{len(classes[None])} files lie beside the folders of classes, and have no class ({classes[None][0]}, ...)"
+        )
+    return classes, note
 
 
 def _is_seen(name: str) -> bool:

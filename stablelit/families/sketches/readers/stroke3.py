@@ -80,7 +80,7 @@ def write_strokes(path: str | Path, sketches: Sketches) -> None:
             offsets=sketches.strokes.offsets,
             labels=sketches.labels,
             classes=np.array(sketches.classes, dtype=np.str_),
-            **groups,
+            **groups,  # type: ignore[arg-type]
         )
 
 

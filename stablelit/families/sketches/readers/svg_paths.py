@@ -182,7 +182,7 @@ def arc(start: Points, end: Points, rx: float, ry: float, turn: float, large: bo
     n = SEGMENTS * max(1, math.ceil(abs(swept) / (math.pi / 2) - 1e-9))
     angles = first + swept * np.arange(1, n + 1) / n
     unit = np.stack([np.cos(angles), np.sin(angles)], axis=1) + centre
-    points = (unit * radii) @ rotation + (start + end) / 2
+    points: Points = (unit * radii) @ rotation + (start + end) / 2
     points[-1] = end
     return points
 

@@ -139,6 +139,11 @@ def test_folders_are_classes_but_for_those_around_them(names, classes):
     assert of_folders(names)[0] == classes
 
 
+def test_files_beside_the_folders_of_classes_are_told():
+    assert of_folders(["0", "a/1"])[1] == "1 files lie beside the folders of classes, and have no class (0, ...)"
+    assert of_folders(["0", "1"])[1] == of_folders(["a/0", "b/1"])[1] == ""
+
+
 @pytest.fixture
 def digits(monkeypatch):
     """Stands in for scikit-learn, which need not be installed: three classes of four."""

@@ -96,11 +96,13 @@ def test_a_large_jpeg_is_not_decoded_at_its_full_size(monkeypatch):
     assert sizes == [(128, 128)]
 
 
-def test_the_shape_is_kept_and_paper_is_added(tmp_path):
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_the_shape_is_kept_and_paper_is_added(tmp_path, is_wide):
     tall = drawing(1, 64, 16)
     for i in range(2):
-        Image.fromarray(tall).save(tmp_path / f"{i}.png")
+        Image.fromarray(tall.T if is_wide else tall).save(tmp_path / f"{i}.png")
     image = open_source(tmp_path, size=32).images[0]
+    image = image.T if is_wide else image
     expected = 255 - tall.reshape(32, 2, 8, 2).mean(axis=(1, 3))
     assert np.abs(image[:, 12:20] - expected).max() <= ROUNDED
     assert not image[:, :12].any()
@@ -215,7 +217,10 @@ def test_copies_are_told_and_kept(folder, capsys):
         (folder / name).write_bytes((folder / source).read_bytes())
     assert len(open_source(folder)) == 10
     told = capsys.readouterr().out
-    assert "2 of 10 sketches are exact copies of an earlier one, 1 of them in another class; all are kept" in told
+    assert (
+        "2 of 10 sketches are, as read, exact copies of an earlier one, 1 of them in another class; all are kept"
+        in told
+    )
     assert f"({folder}/b/8.png of {folder}/a/1.png)" in told
 
 
