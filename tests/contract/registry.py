@@ -44,6 +44,10 @@ SETTINGS: dict[str, Setting] = {
             duration="1ep", gate=PlateauGate("val/loss", patience=1, max_hold=1), targets=["module", "other_weight"]
         ),
     ),
+    "contrastive_health": Setting(
+        lambda: suite.ContrastiveHealthMonitor(every_n_steps=3, rank_rows=64, warmup_steps=0, patience_steps=3),
+        lambda: suite.ContrastiveHealthMonitor(projector="decoder", temperature=0.5, every_n_steps=4, name="second"),
+    ),
     "gradient_reach_check": Setting(
         lambda: suite.GradientReachCheck({"recon": ["encoder", "decoder.weight"], "kl": "encoder"}, {"kl": "decoder"}),
         lambda: suite.GradientReachCheck({"loss": "decoder"}, name="second"),
@@ -52,12 +56,21 @@ SETTINGS: dict[str, Setting] = {
     "non_finite_guard_skip": Setting(suite.NonFiniteGuard),
     "non_finite_guard_stop": Setting(lambda: suite.NonFiniteGuard("stop")),
     "non_finite_guard_rollback": Setting(lambda: suite.NonFiniteGuard("rollback", every="4st")),
+    "online_knn": Setting(
+        lambda: suite.OnlineKNN(k=5, bank_rows=20),
+        lambda: suite.OnlineKNN(k=3, name="second"),
+    ),
+    "online_linear_probe": Setting(
+        lambda: suite.OnlineLinearProbe(n_classes=2),
+        lambda: suite.OnlineLinearProbe(n_classes=3, lr=0.1, name="second"),
+    ),
     "posterior_monitor": Setting(
         lambda: suite.PosteriorMonitor(gradient_every=2),
         lambda: suite.PosteriorMonitor(kl="train_kl", weight="other_weight", name="second"),
     ),
     "random_state": Setting(suite.RandomStateCheckpoint),
     "edge_list_writer": Setting(suite.EdgeListWriter),
+    "part_writer": Setting(suite.PartWriter, lambda: suite.PartWriter("decoder")),
     "ema": Setting(lambda: suite.EMACallback(half_life="0.2dur", delay="0.3dur", validate="both")),
     "ema_decay": Setting(lambda: suite.EMACallback(0.9, every=2, after_fit="raw")),
     "epoch_mean": Setting(suite.EpochMeanCheckpoint),

@@ -19,6 +19,14 @@ def test_a_standard_error_stands_behind_its_metric():
     assert metric_rows(metrics) == [Row("test/w1", "0.02 +- 0.001", "0.003"), Row("weight_std", "2")]
 
 
+def test_an_interval_and_chance_stand_with_their_metric():
+    metrics = {"acc": 0.75, "acc_interval": 0.009, "acc_chance": 0.2, "acc_baseline": 0.5, "f1": 0.5, "f1_chance": 0.1}
+    assert metric_rows(metrics) == [
+        Row("acc", "0.75 +- 0.009 (95 %)", "0.5 (chance 0.2)"),
+        Row("f1", "0.5", "chance 0.1"),
+    ]
+
+
 def test_a_floor_without_its_metric_has_its_own_row():
     assert metric_rows({"test/noise_floor": 0.1}) == [Row("test/noise_floor", "0.1")]
 

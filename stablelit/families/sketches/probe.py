@@ -55,7 +55,7 @@ def probe_encoder(
         ConfigurationError: an argument outside its range.
         DataError: data that cannot be used, or without two classes.
     """
-    check_number(_OWNER, "train", train, above=0.0, below=1.0)
+    check_number(_OWNER, "train", train, above=0.0, at_most=0.95)
     check_count(_OWNER, "repeats", repeats, 1)
     check_count(_OWNER, "seed", seed, 0)
     sketches = open_source(path, format, image_size, max_per_class=max_per_class, seed=seed)
