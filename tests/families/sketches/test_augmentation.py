@@ -211,6 +211,12 @@ def test_a_seed_gives_the_same_views_and_two_views_differ():
     assert ((first[0] - first[1]).abs().amax((1, 2, 3)) > 0.01).all()
 
 
+def test_both_views_of_a_sample_are_of_that_sample():
+    image = torch.arange(1.0, 6.0).view(5, 1, 1, 1).expand(5, 1, 9, 9)
+    found = only(translate=0.1).views(image)
+    assert torch.equal(found[:, :, 0, 4, 4].round(), torch.arange(1.0, 6.0).expand(2, 5))
+
+
 def test_blocks_of_samples_are_whole_and_in_order(monkeypatch):
     image = torch.arange(10.0).view(10, 1, 1, 1).expand(10, 1, 8, 8) + 1
     monkeypatch.setattr(module, "PIXELS_AT_ONCE", 3 * 64)
