@@ -16,9 +16,9 @@ from stablelit.callbacks.input_pipeline_monitor import InputPipelineMonitor
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.callbacks.kl_cap import KLCapCallback
 from stablelit.callbacks.non_finite_guard import NonFiniteGuard
-from stablelit.callbacks.part_writer import PartWriter
 from stablelit.callbacks.online_knn import OnlineKNN
 from stablelit.callbacks.online_probe import OnlineLinearProbe
+from stablelit.callbacks.part_writer import PartWriter
 from stablelit.callbacks.posterior_monitor import PosteriorMonitor
 from stablelit.callbacks.progress_bar import StableProgressBar
 from stablelit.callbacks.random_state import RandomStateCheckpoint
@@ -45,9 +45,9 @@ __all__ = [
     "InterruptCheckpoint",
     "KLCapCallback",
     "NonFiniteGuard",
-    "PartWriter",
     "OnlineKNN",
     "OnlineLinearProbe",
+    "PartWriter",
     "PosteriorMonitor",
     "RandomStateCheckpoint",
     "SampleWriter",

@@ -90,7 +90,9 @@ def module_classes(name: str) -> dict[str, type]:
             loss = (recon + self.kl_penalty(kl_per_dim)).mean()
             self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
             self.log("train_kl", kl.mean(), on_step=True, on_epoch=False)
-            return {"loss": loss, "recon": recon, "kl": kl, "kl_per_dim": kl_per_dim}
+            views = {"z0": kl_per_dim, "z1": kl_per_dim + 0.1 * self.decoder.weight.mean(dim=0)}
+            terms = {"loss": loss, "recon": recon, "kl": kl, "kl_per_dim": kl_per_dim}
+            return {**terms, **views, **self.labelled(batch[0])}
 
         def kl_penalty(self, kl_per_dim):
             return self.kl_weight * kl_per_dim.sum(-1)
@@ -108,7 +110,10 @@ def module_classes(name: str) -> dict[str, type]:
             return self.scored(batch[0])
 
         def scored(self, x):
-            return {"scores": self.encoder(x)[:, 0], "targets": (x.sum(-1) > 0).long()}
+            return {"scores": self.encoder(x)[:, 0], "targets": (x.sum(-1) > 0).long(), **self.labelled(x)}
+
+        def labelled(self, x):
+            return {"h": self.encoder(x), "label": (x[:, 0] > 0).long()}
 
         def edge_scores(self):
             return self.encoder.weight.abs()
