@@ -235,6 +235,7 @@ def test_half_precision_around_it_changes_no_number_and_keeps_the_type():
     assert augment(image.bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.slow  # the first tensor without values makes torch ready for them for seconds
 def test_nothing_asks_the_device_for_a_value(monkeypatch):
     # a tensor without values raises wherever one is asked for
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
