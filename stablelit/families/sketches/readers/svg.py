@@ -22,7 +22,7 @@ from stablelit.errors import DataError
 from stablelit.families.sketches.readers.gathering import Drawing, Gathering, Request
 from stablelit.families.sketches.readers.gathering import strokes_of as joined
 from stablelit.families.sketches.readers.source_files import SketchFiles, Unreadable, of_folders
-from stablelit.families.sketches.readers.svg_paths import SEGMENTS, Points, numbers_in, strokes_of_path
+from stablelit.families.sketches.readers.svg_paths import NUMBER, SEGMENTS, Points, numbers_in, strokes_of_path
 from stablelit.families.sketches.sketches import Sketches
 from stablelit.families.sketches.told import say
 
@@ -31,7 +31,7 @@ SUFFIXES = (".svg",)
 _NOT_SHOWN = {"defs", "clipPath", "mask", "symbol", "marker", "pattern", "metadata", "title", "desc", "style", "script"}
 _PLAIN = {"svg", "g", "a", "switch"}
 _TRANSFORM = re.compile(r"[\s,]*(\w+)\s*\(([^()]*)\)[\s,]*")
-_LENGTH = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?:px)?\s*")
+_LENGTH = re.compile(rf"\s*({NUMBER})\s*(?:px\s*)?")
 
 
 def read_svg(files: SketchFiles, request: Request) -> Sketches:

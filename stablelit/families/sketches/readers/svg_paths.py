@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,14 @@ from numpy.typing import NDArray
 from stablelit.families.sketches.readers.source_files import Unreadable
 
 SEGMENTS = 16
+_FARTHEST = 1e15
 Points = NDArray[np.float64]
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_NUMBERS = re.compile(_NUMBER)
-# the two flags of an arc need no separator: "a1 1 0 01 10 10"
-_ARC = re.compile(r"[\s,]*".join(["", *[f"({_NUMBER})"] * 3, "([01])", "([01])", *[f"({_NUMBER})"] * 2]))
+# of what can match in one way only, so that no text takes long
+NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBERS = re.compile(NUMBER)
+# an arc's flags need no separator behind them: "a1 1 0 01 10 10"
+_NEXT_NUMBER, _NEXT_FLAG = re.compile(rf"[\s,]*({NUMBER})"), re.compile(r"[\s,]*([01])")
 _COMMAND = re.compile(r"([MmLlHhVvCcSsQqTtAaZz])([^MmLlHhVvCcSsQqTtAaZz]*)")
 _ARITY = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7}
 _T = np.arange(1, SEGMENTS + 1) / SEGMENTS
@@ -167,7 +168,9 @@ def arc(start: Points, end: Points, rx: float, ry: float, turn: float, large: bo
 
     By the centre of the ellipse, which appendix F.6 derives from its ends; radii that are too small are enlarged.
     """
-    if rx == 0 or ry == 0 or np.array_equal(start, end):
+    far = np.abs([*start, *end, rx, ry, turn]).max()
+    # a radius of nothing is a line, and so is what no number can hold
+    if not far < _FARTHEST or min(rx, ry, float(np.abs(start - end).max())) < 1 / _FARTHEST:
         return end[None]
     rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
     half = rotation @ (start - end) / 2
@@ -188,12 +191,12 @@ def arc(start: Points, end: Points, rx: float, ry: float, turn: float, large: bo
 
 
 def _arcs_in(text: str) -> Points:
-    def found() -> Iterator[str]:
-        end = 0
-        while match := _ARC.match(text, end):
-            yield from match.groups()
-            end = match.end()
-        if rest := text[end:].strip(" \t\r\n,"):
-            raise Unreadable(f"an arc with {rest[:20]!r}")
-
-    return np.array(list(found()), dtype=np.float64)
+    found: list[str] = []
+    text, end = text.rstrip(" \t\r\n,"), 0
+    while end < len(text):
+        match = (_NEXT_FLAG if len(found) % 7 in (3, 4) else _NEXT_NUMBER).match(text, end)
+        if match is None:
+            raise Unreadable(f"an arc with {text[end : end + 20].strip()!r}")
+        found.append(match[1])
+        end = match.end()
+    return np.array(found, dtype=np.float64)

@@ -119,6 +119,11 @@ def test_an_arc_without_a_radius_is_a_line():
     assert one("M0 0A0 5 0 0 1 3 4").tolist() == [[0, 0], [3, 4]]
 
 
+@pytest.mark.parametrize("radius", ["1e999", "1e200", "1e-320"])
+def test_an_arc_with_a_radius_beyond_all_numbers_ends_where_it_should(radius):
+    assert one(f"M0 0A{radius} {radius} 0 0 1 3 4")[-1].tolist() == [3, 4]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -129,10 +134,17 @@ def test_an_arc_without_a_radius_is_a_line():
         ("M1 1L2 x", "'x' where a number is due"),
         ("M1 1L", "0 numbers behind 'L'"),
         ("foo", "a path with 'foo'"),
-        ("M1 1A1 1 0 2 0 3 3", "an arc with '1 1 0 2 0 3 3'"),
+        ("M1 1A1 1 0 2 0 3 3", "an arc with '2 0 3 3'"),
         ("M1 1Z5", "numbers behind 'Z'"),
     ],
 )
 def test_what_is_no_path_is_said(data, message):
     with pytest.raises(Unreadable, match=message):
+        strokes_of_path(data)
+
+
+@pytest.mark.parametrize("data", ["M0 0A" + "2" * 20_000, "M0 0L" + "2" * 20_000 + "x", "M" + "1 " * 20_001])
+def test_no_text_takes_long(data):
+    # not a limit of time: with numbers that can be cut in several ways, this would not end
+    with pytest.raises(Unreadable):
         strokes_of_path(data)
