@@ -51,10 +51,10 @@ class Case:
 
 
 FAILURES = {
-    "raw 0..255 on white paper, no batch norm, lr 1e-2": Case("input-not-normalised", lr=1e-2, page="raw"),
-    "    raw at N=128, T=0.07": Case("input-not-normalised", lr=1e-2, page="raw", n=128, temperature=0.07),
+    "raw 0..255 on white paper, no batch norm, lr 0.1": Case("input-not-normalised", lr=0.1, page="raw"),
+    "    the same at N=128, T=0.07": Case("input-not-normalised", lr=0.1, page="raw", n=128, temperature=0.07),
     "blank pages, no batch norm": Case("blank-input", page="blank"),
-    "    blank at N=128, T=0.07": Case("blank-input", page="blank", n=128, temperature=0.07),
+    "blank pages at N=128, T=0.07": Case("blank-input", page="blank", n=128, temperature=0.07),
     "blank pages with erasing, batch norm": Case("blank-input", True, page="blank white"),
     "second view shuffled, no batch norm": Case("mispaired-views", pairs="shuffled"),
     "second view shuffled, batch norm": Case("mispaired-views", True, pairs="shuffled"),

@@ -18,7 +18,7 @@ _PAGES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float
 
 
 def measure(
-    collected: Sequence[Pairs], pages: Sequence[Tensor | None], max_rows: int, rank_rows: int
+    collected: Sequence[Pairs], seen: Tensor | None, page: Tensor | None, max_rows: int, rank_rows: int
 ) -> dict[str, Any]:
     """The geometry of the last of the collected batches, and rank and agreement over all; waits for the device.
 
@@ -27,12 +27,13 @@ def measure(
 
     Args:
         collected: oldest first, at least one.
-        pages: the encoder's input, and the batch before augmentation; None where they are not known.
+        seen: the encoder's input; None where it is not known.
+        page: the batch before augmentation; likewise.
         max_rows: of both views together, that are compared with each other.
         rank_rows: most rows for the rank.
 
     Returns:
-        Plain numbers by the names of :class:`stablelit.functional.contrastive_verdict.ContrastiveHealth`.
+        Plain numbers by the names of :class:`stablelit.functional.contrastive_health.ContrastiveHealth`.
     """
     last = collected[-1]
     numbers: dict[str, Tensor] = {"bad_rows": _bad_rows(collected)}
@@ -51,7 +52,7 @@ def measure(
     if last.h is not None:
         h = _thinned(last.h, max_rows).float().nan_to_num()
         numbers["h_std_ratio"], numbers["dead_frac"] = embeddings.std_ratio(h), embeddings.dead_fraction(h)
-    numbers.update(_page_numbers(pages))
+    numbers.update(_page_numbers(seen, page))
     names, values = list(numbers), torch.stack([value.float() for value in numbers.values()]).tolist()
     found: dict[str, Any] = dict(zip(names, values, strict=True))
     dim = last.z0.shape[1]
@@ -69,14 +70,20 @@ def spread(pairs: Pairs) -> float:
     return float(embeddings.std_ratio(torch.cat([pairs.z0, pairs.z1]).float()))
 
 
-def _page_numbers(pages: Sequence[Tensor | None]) -> dict[str, Tensor]:
-    """The smaller spread of all, for what augmentation adds to a blank page is no drawing; the range of the first."""
-    looked_at = [_thinned(page, _PICTURES).float() for page in pages if page is not None and len(page) > 1]
-    if not looked_at:
+def _page_numbers(seen: Tensor | None, page: Tensor | None) -> dict[str, Tensor]:
+    """Range and spread of what the encoder sees, and the spread of the batch; one stands for the other."""
+    page = seen if page is None else page
+    seen = page if seen is None else seen
+    if seen is None or page is None or min(len(seen), len(page)) < 2:
         return {}
-    spreads = torch.stack([page.std(dim=0, correction=0).mean() for page in looked_at])
-    least, largest = looked_at[0].aminmax()
-    return {"input_std": spreads.min(), "input_min": least, "input_max": largest}
+    seen, page = (_thinned(rows, _PICTURES).float() for rows in (seen, page))
+    least, largest = seen.aminmax()
+    found = {"input_min": least, "input_max": largest, "input_std": _spread(seen)}
+    return {**found, "page_std": found["input_std"] if page is seen else _spread(page)}
+
+
+def _spread(rows: Tensor) -> Tensor:
+    return rows.std(dim=0, correction=0).mean()
 
 
 def _agreement(pairs: Pairs, max_rows: int) -> Tensor:

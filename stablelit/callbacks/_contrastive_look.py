@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from stablelit.callbacks._contrastive_reader import Pairs
 from stablelit.callbacks._contrastive_settings import ContrastiveSettings
 from stablelit.callbacks._contrastive_state import LossWindow
 from stablelit.callbacks._ranks import gather_from_ranks
-from stablelit.functional.contrastive_verdict import ContrastiveHealth
+from stablelit.functional.contrastive_health import ContrastiveHealth
 
 _WINDOW = 100
 # a network hardly changes over so few steps
@@ -84,23 +83,29 @@ class ContrastiveLook:
             self._pairs.append(pairs)
 
     def take(
-        self, trainer: Any, pages: Sequence[Tensor | None], settings: ContrastiveSettings, temperature: float | None
+        self,
+        trainer: Any,
+        seen: Tensor | None,
+        page: Tensor | None,
+        settings: ContrastiveSettings,
+        temperature: float | None,
     ) -> tuple[ContrastiveHealth, dict[str, float]]:
         """The health of the run, the same on every rank, and what is logged; waits for the device."""
-        found = measure(self._pairs, pages, self._max_rows, self._rank_rows)
+        found = measure(self._pairs, seen, page, self._max_rows, self._rank_rows)
         if self._gradients:
             found["enc_grad_norm"] = float(torch.stack([g.square() for g in self._gradients.values()]).sum().sqrt())
         found["first_std_ratio"], found["loss"] = self._first_std_ratio, self.window.mean()
+        kind, n, floor = settings.kind, settings.n_pairs, 0.0
+        if kind.has_chance:
+            found["chance"] = self.window.mean_over_sizes(lambda n: kind.level(n, temperature).chance)
+            floor = self.window.mean_over_sizes(lambda n: kind.level(n, temperature).floor or 0.0)
+            found["floor"] = floor if kind.level(n, temperature).floor is not None else math.nan
         self._pairs, self._gradients = [], {}
         everybody = gather_from_ranks(trainer, found)
         found = dict(everybody[0])
         found["loss"] = sum(one["loss"] for one in everybody) / len(everybody)
         found["bad_rows"] = max(one["bad_rows"] for one in everybody)
-        kind, n = settings.kind, settings.n_pairs
         if kind.has_chance:
-            found["chance"] = self.window.mean_over_sizes(lambda n: kind.level(n, temperature).chance)
-            floor = self.window.mean_over_sizes(lambda n: kind.level(n, temperature).floor or 0.0)
-            found["floor"] = math.nan if temperature is None else floor
             found["excess"] = (found["loss"] - floor) / (found["chance"] - floor)
             found["formula"], found["elsewhere"] = kind.formula(n), kind.elsewhere(n)
         found["temperature"] = math.nan if temperature is None else temperature

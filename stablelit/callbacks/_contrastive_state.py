@@ -88,9 +88,9 @@ class LossWindow:
         return float(torch.where(finite[-1], mean, math.inf))
 
     def mean_over_sizes(self, value: Callable[[int], float]) -> float:
-        """The mean over the batches of a number that follows from the pairs of each."""
+        """The mean over batches of a number that follows from the pairs of each; not a number where there is none."""
         counts = Counter(n for _, n in self._kept)
-        return sum(count * value(n) for n, count in counts.items()) / max(1, len(self._kept))
+        return sum(count * value(n) for n, count in counts.items()) / len(self._kept) if self._kept else math.nan
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self._losses().tolist() if self._kept else [], "pairs": [n for _, n in self._kept]}

@@ -38,9 +38,10 @@ from stablelit.callbacks._contrastive_settings import (
 from stablelit.callbacks._contrastive_state import VerdictKeeper
 from stablelit.callbacks._epoch_log import log_step
 from stablelit.callbacks._quantity import QuantityReader
-from stablelit.errors import ConfigurationError, ContractError, bad_argument
+from stablelit.errors import ContractError, bad_argument
 from stablelit.findings import Action, Finding, FindingReporter
-from stablelit.functional.contrastive_verdict import ContrastiveHealth, ContrastiveVerdict, contrastive_verdict
+from stablelit.functional.contrastive_health import ContrastiveHealth
+from stablelit.functional.contrastive_verdict import ContrastiveVerdict, contrastive_verdict
 from stablelit.functional.schedules import check_count, check_number
 
 _OWNER = "ContrastiveHealthMonitor"
@@ -83,14 +84,14 @@ class ContrastiveHealthMonitor(pl.Callback):
         warmup_steps: optimizer steps before which nothing is judged.
         patience_steps: optimizer steps that a state must last.
         action: what a verdict does: `warn`, `stop` or `raise`.
-        name: tells two instances apart.
+        name: tells two instances apart, which Lightning asks of all that are in a checkpoint.
 
     Attributes:
         verdict: the one that holds, with its numbers: a `ContrastiveVerdict`; ``ok`` before anything is judged.
         health: the numbers of the last look, a `ContrastiveHealth`.
 
     Raises:
-        ConfigurationError: an argument out of range; two instances of one name.
+        ConfigurationError: an argument out of range.
         ContractError: no embeddings, no loss, or nothing at a path (in the first steps; the message lists what is).
         FindingError: `encoder-not-optimised`, or any verdict with ``action="raise"``.
 
@@ -157,19 +158,6 @@ class ContrastiveHealthMonitor(pl.Callback):
     def state_key(self) -> str:
         """The key of this callback's state in a checkpoint."""
         return f"{_OWNER}[{self.name or ''}]"
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuses a second one of this name.
-
-        Raises:
-            ConfigurationError: there is one.
-        """
-        callbacks: list[Any] = list(getattr(trainer, "callbacks", []))
-        if any(c is not self and isinstance(c, ContrastiveHealthMonitor) and c.name == self.name for c in callbacks):
-            raise ConfigurationError(
-                f"{_OWNER}: two of them in one Trainer with name={self.name!r} would log under the same names. Keep one, "
-                f"or give the second a name."
-            )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finds the submodules.
@@ -282,8 +270,8 @@ class ContrastiveHealthMonitor(pl.Callback):
 
     def _judge(self, trainer: pl.Trainer, settings: ContrastiveSettings, batch: Any) -> None:
         encoder = self._reader.encoder
-        pages = [page for page in (self._reader.input(), pages_of(batch)) if page is not None]
-        health, logged = self._look.take(trainer, pages, settings, self._reader.temperature())
+        temperature = self._reader.temperature()
+        health, logged = self._look.take(trainer, self._reader.input(), pages_of(batch), settings, temperature)
         normed = (
             None if encoder is None else any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
         )
