@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "run": GROUND | {"callbacks", "families", "doctor", "run"},
     "report": GROUND | {"callbacks", "families", "doctor", "report"},
 }
-DOORS = {"train", "evaluate", "generate", "predict", "prepare", "check", "__main__", "__init__"}
+DOORS = {"train", "evaluate", "generate", "predict", "probe", "prepare", "check", "__main__", "__init__"}
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 

@@ -77,7 +77,7 @@ def print_results(
         table.add_column("metric", no_wrap=True)
         table.add_column("value", justify="right")
         if any(row.baseline for row in rows):
-            table.add_column("compare with", justify="right")
+            table.add_column("compare with", justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*[row.metric, row.value, row.baseline][: len(table.columns)])
         console.print(table)

@@ -13,7 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.feature_scores import feature_scores
 from stablelit.families.sketches.features import encoded_images
-from stablelit.families.sketches.untrained import untrained_twin
+from stablelit.families.sketches.pretrained import untrained_twin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,11 +13,11 @@ from torch import nn
 from stablelit.errors import DataError
 from stablelit.families.sketches.features import encoded_images
 from stablelit.families.sketches.linear_probe import fit_linear_probe
+from stablelit.families.sketches.pretrained import untrained_twin
 from stablelit.families.sketches.rasterise import rasterise_all
 from stablelit.families.sketches.readers import open_source
 from stablelit.families.sketches.splits import stratified
 from stablelit.families.sketches.told import say
-from stablelit.families.sketches.untrained import untrained_twin
 from stablelit.functional.schedules import check_count, check_number
 
 _OWNER = "probe"

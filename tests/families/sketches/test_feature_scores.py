@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from stablelit.data import EpisodicSampler
-from stablelit.errors import ContractError
 from stablelit.families.sketches import SketchCNN
 from stablelit.families.sketches.evaluation import EmbeddingBank, EmbeddingEvaluation
 from stablelit.families.sketches.feature_scores import feature_scores, few_shot_accuracies
 from stablelit.families.sketches.features import encoded_images
-from stablelit.families.sketches.untrained import untrained_twin
+from stablelit.families.sketches.pretrained import untrained_twin
 
 
 def clusters(n_classes=6, per_class=8, spread=0.1, seed=0):
@@ -109,16 +108,6 @@ def test_the_twin_forgets_what_was_learned_and_takes_statistics_from_the_picture
     assert torch.allclose(norm.running_mean, expected.mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(norm.running_var, expected.transpose(0, 1).flatten(1).var(1), rtol=1e-4)
     assert not twin.training
-
-
-def test_a_part_that_cannot_be_reset_is_named():
-    class Scale(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.by = nn.Parameter(torch.ones(1))
-
-    with pytest.raises(ContractError, match=r"its part '1' has parameters and no reset_parameters"):
-        untrained_twin(nn.Sequential(nn.Linear(2, 2), Scale()))
 
 
 def test_an_evaluation_centres_on_training_pictures():
