@@ -163,8 +163,7 @@ class StrokeAugment:
     def _loss(self, points: Tensor, begins: Tensor, mask: Tensor, stroke: Tensor, there: Tensor) -> Tensor:
         """q_s of each stroke, ``(B, P)``."""
         step = (points - points.roll(1, dims=1)).norm(dim=-1) * (mask & ~begins)
-        step[:, 0] = 0.0
-        length = torch.zeros_like(step).scatter_add_(1, stroke, step) * there
+        length = torch.zeros_like(step).scatter_add_(1, stroke, step)
         length = length / length.sum(1, keepdim=True).clamp_min(1e-9)
         count = there.sum(1, keepdim=True)
         order = torch.arange(mask.shape[1], device=mask.device) / (count - 1).clamp_min(1)

@@ -109,7 +109,8 @@ def test_a_strokes_own_move_keeps_its_form_and_moves_its_mean_as_far_as_is_said(
     after = only(stroke_jitter=0.05)(*before)[0]
     shifts = []
     for was, now in zip(*(b.points[:, :14].split((2, 3, 4, 5), dim=1) for b in (before, after)), strict=True):
-        shifts.append((now - was).mean(1))
+        shift = (now - was).mean(1)
+        shifts.append(shift)
         was, now = (s - s.mean(1, keepdim=True) for s in (was, now))
         scale = now.norm(dim=-1) / was.norm(dim=-1)
         # all points of a stroke at one factor from its mean, and at one angle
@@ -117,6 +118,9 @@ def test_a_strokes_own_move_keeps_its_form_and_moves_its_mean_as_far_as_is_said(
         assert float(scale[:, 0].log().std()) == pytest.approx(0.05, abs=0.004)
         cross = (was[..., 0] * now[..., 1] - was[..., 1] * now[..., 0]) / was.norm(dim=-1) / now.norm(dim=-1)
         assert float(cross[:, 0].asin().std()) == pytest.approx(0.05, abs=0.004)
+        # it turns and grows about its mean, so neither moves the mean
+        with_scale = torch.corrcoef(torch.cat([shift, scale[:, :1].log(), cross[:, :1]], dim=1).T)[:2, 2:]
+        assert float(with_scale.abs().max()) < 0.08
     shifts = torch.cat(shifts, dim=1)
     torch.testing.assert_close(shifts.std(0), torch.full((8,), 0.05), atol=0.004, rtol=0)
     # strokes move by themselves
@@ -193,6 +197,15 @@ def test_views_are_pictures_of_the_same_drawings_at_the_width_that_is_said():
     torch.testing.assert_close(wider[0], rasterise(*batch, size=16, line_width=3.0), atol=1e-4, rtol=0)
     changed = StrokeAugment(probability=1.0).views(*batch, size=16)
     assert ((changed[0] - changed[1]).abs().amax((1, 2, 3)) > 0.1).all()
+
+
+def test_what_has_moved_lies_elsewhere_in_the_picture():
+    torch.manual_seed(0)
+    (ink,) = only(translate=0.05).views(*drawings(1000), size=32)[:1, :, 0]
+    at = torch.arange(32.0)
+    x = (ink.sum(1) * at).sum(1) / ink.sum((1, 2))
+    # uniform within a twentieth of 32 pixels, which the free margin holds
+    assert float(x.std()) == pytest.approx(0.05 * 32 / math.sqrt(3), rel=0.06)
 
 
 def test_a_generator_of_its_own_gives_the_same_again_and_leaves_the_global_one_alone():
