@@ -219,6 +219,17 @@ def test_without_a_chance_level_only_geometry_is_judged():
     assert unlevelled(page_std=0.0).name == "blank-input"
 
 
+def test_pages_that_differ_little_but_teach_are_not_blank():
+    faint = {"input_std": 1e-4, "page_std": 1e-4}
+    assert contrastive_verdict(health(3.0, **faint)).name == "ok"
+    assert contrastive_verdict(health(CHANCE, **faint)).name == "blank-input"
+
+
+def test_next_to_no_spread_is_a_collapse_even_where_it_began_so():
+    point = health(CHANCE, std_ratio=0.009, first_std_ratio=0.009, pos_cos=1.0, neg_cos=1.0)
+    assert contrastive_verdict(point).name == "collapsed-projector"
+
+
 def test_nothing_known_is_no_verdict():
     assert contrastive_verdict(ContrastiveHealth()).name == "ok"
 
