@@ -100,7 +100,7 @@ class SketchAugment(nn.Module):
         together = PIXELS_AT_ONCE // max(1, image[:1].numel()) if image.device.type == "cpu" else len(image)
         with torch.autocast(image.device.type, enabled=False):
             blocks = [self._augmented(block.float()) for block in image.split(max(1, together))]
-        found = torch.cat(blocks)
+        found = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         return found.to(image.dtype) if image.is_floating_point() else found
 
     def views(self, image: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class SketchAugment(nn.Module):
         share = (share * self._happens(n, self.width_probability, ink.device)).view(n, 1, 1, 1)
         # the smallest around is the largest of the negative: with its sign turned, a sample needs one of the two alone
         around = largest_around(ink * torch.where(share >= 0, 1.0, -1.0))
-        return torch.addcmul(ink * (1 - share.abs()), around, share)
+        return (ink * (1 - share.abs())).addcmul_(around, share)
 
     def _erased(self, ink: Tensor) -> Tensor:
         if self.erase == 0 or self.erase_probability == 0:
@@ -171,8 +171,8 @@ class SketchAugment(nn.Module):
         )
         half *= self._happens(n, self.erase_probability, ink.device)[:, None]
         inside = ((at - centre).abs() < half[..., None]).float()
-        gone = inside[:, None, 0, None, :] * inside[:, None, 1, :, None]
-        return torch.addcmul(ink, ink, gone, value=-1)
+        left = (inside[:, None, 0, None, :] * -inside[:, None, 1, :, None]).add_(1)
+        return ink * left
 
     @property
     def _moves(self) -> bool:
