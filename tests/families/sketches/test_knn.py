@@ -46,6 +46,16 @@ def test_without_a_bank_the_queries_vote_for_each_other():
     assert float(found["top1"]) == pytest.approx(sum(loops) / len(loops))
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_that_nobody_knows_a_label_and_nobody_votes_is_not_right(alone):
+    metric = WeightedKNN()
+    if not alone:
+        metric.update(BANK[0], torch.full_like(BANK[1], -1), bank=True)
+    # one known label, whose others are unknown
+    metric.update(QUERY[0], torch.where(torch.arange(30) == 4, 2, -1))
+    assert metric.compute()["top1"] == 0
+
+
 def test_of_nothing_it_is_nan():
     metric = WeightedKNN()
     metric.update(QUERY[0][:0], QUERY[1][:0])

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from stablelit.errors import ConfigurationError, DataError
-from stablelit.families.sketches.linear_probe import fit_linear_probe
+from stablelit.families.sketches.linear_probe import _part_of_each_class, fit_linear_probe
 
 
 def rows(n=90, d=5, classes=3, apart=1.0, seed=0, dtype=torch.float64):
@@ -82,6 +82,14 @@ def test_it_is_fitted_to_all_rows_in_the_end():
     chosen = fit_linear_probe(x, y, l2=(1e-1, 1e-2))
     again = fit_linear_probe(x, y, l2=chosen.l2)
     torch.testing.assert_close(chosen.weight, again.weight, atol=1e-6, rtol=0)
+
+
+def test_the_part_that_decides_has_its_share_of_each_class_and_never_all_of_one():
+    y = torch.repeat_interleave(torch.arange(5), torch.tensor([20, 1, 2, 10, 3]))
+    shuffled = y[torch.randperm(36, generator=torch.Generator().manual_seed(3))]
+    held_out = _part_of_each_class(shuffled, 0.2, seed=0)
+    assert torch.bincount(shuffled[held_out], minlength=5).tolist() == [4, 0, 1, 2, 1]
+    assert not torch.equal(held_out, _part_of_each_class(shuffled, 0.2, seed=1))
 
 
 def test_a_class_of_one_row_is_learned_and_not_held_out():
