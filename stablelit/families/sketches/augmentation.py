@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stablelit.errors import bad_argument
 from stablelit.functional.schedules import check_count, check_number
 
-PIXELS_AT_ONCE = 1 << 20
+PIXELS_AT_ONCE = 1 << 19
 
 
 class SketchAugment(nn.Module):
