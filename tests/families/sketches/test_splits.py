@@ -61,6 +61,13 @@ def test_classes_and_groups_can_be_named():
     assert len(test) == ALPHABETS["Tagalog"]
 
 
+@pytest.mark.parametrize(("by", "expected"), [("class", [[0], [2], [3]]), ("group", [[0, 1], [2], [3]])])
+def test_a_name_of_both_a_class_and_a_group_is_what_is_kept_together(by, expected):
+    classes, groups = ["Greek", "alpha", "aleph", "ka"], ["Greek", "Greek", "Hebrew", "Katakana"]
+    parts = class_disjoint(classes, groups, ["Greek"], ["aleph"], ["ka"], by=by)
+    assert [part.tolist() for part in parts] == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -140,6 +147,12 @@ def test_a_balanced_set_is_split_exactly():
     labels = np.repeat(np.arange(100), 20)
     for part, count in zip(stratified(labels, SHARES), (12, 4, 4), strict=True):
         assert (np.bincount(labels[part]) == count).all()
+
+
+def test_a_share_of_less_than_a_sample_of_each_class_is_one_of_each():
+    labels = np.repeat(np.arange(30), 4)
+    parts = stratified(labels, {"train": 0.8, "val": 0.1, "test": 0.1})
+    assert [np.bincount(labels[part]).tolist() for part in parts] == [[2] * 30, [1] * 30, [1] * 30]
 
 
 def test_the_seed_is_all_that_chance_depends_on():
