@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch import Trainer
+from PIL import Image
 
 from stablelit.families.proteins import decode
 from stablelit.families.proteins.fasta_writer import FastaRecord, write_fasta
@@ -33,6 +34,21 @@ def generated(tmp_path_factory):
     return tmp_path_factory.mktemp("generated")
 
 
+def characters(folder):
+    """Five alphabets of four characters by six hands, in Omniglot's layout."""
+    rng = np.random.default_rng(0)
+    for alphabet in ("Aa", "Bb", "Cc", "Dd", "Ee"):
+        for character in range(1, 5):
+            place = folder / "images_background" / alphabet / f"character{character:02d}"
+            place.mkdir(parents=True)
+            for hand in range(1, 7):
+                page = np.full((105, 105), True)
+                x, y = rng.integers(10, 50, 2)
+                page[y : y + 8 * character, x : x + 40] = False
+                Image.fromarray(page).save(place / f"{character:04d}_{hand:02d}.png")
+    return folder / "images_background"
+
+
 @pytest.fixture
 def recipe(request, tmp_path, generated):
     """The command line of an experiment, with a file of the user's where it is for one, and little data."""
@@ -48,6 +64,14 @@ def recipe(request, tmp_path, generated):
         small = ["model/network=ddit_tiny", "data.max_tokens=600", "data.train=0.8", "data.val=0.1", "data.test=0.1"]
         small += ["callbacks.sample_writer.n=2", "data.max_length=64", f"++data.cache_dir={tmp_path}"]
         return [f"+experiment={request.param}", f"data.path={path}", *small]
+    if request.param.startswith("sketches"):
+        few = ["data.n_classes=40", "data.per_class=8", "data.size=16", "data.batch_size=16"]
+        few += ["data.n_episodes=2", "data.n_val_episodes=4", "data.n_test_episodes=4"]
+        if request.param != "sketches_fewshot":
+            few.append("model.few_shot=[[3,1]]")
+        if request.param == "sketches_omniglot":
+            few.append(f"data.path={characters(tmp_path)}")
+        return [f"+experiment={request.param}", *few]
     if request.param != "causal_sachs":
         return [f"+experiment={request.param}", *FEW.get(request.param, [])]
     cells = np.random.default_rng(0).lognormal(size=(60, 3))

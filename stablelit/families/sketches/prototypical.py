@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -44,6 +44,9 @@ from stablelit.functional.prototypes import (
 )
 from stablelit.functional.schedules import check_count, check_flag, check_number
 from stablelit.optim import build_optimizers, check_factories
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Centring = Literal["none", "simple_shot"]
 Gate = Literal["warn", "stop", "raise", "off"]
@@ -150,6 +153,7 @@ class PrototypicalNetwork(LightningModule):
         self._optimizer, self._lr_schedule = optimizer, lr_schedule
         self._reporter = None if gate == "off" else FindingReporter(owner, gate)
         self._looked_at: set[str] = set()
+        self._shown: tuple[Tensor, Tensor, Tensor] | None = None
 
     def train(self, mode: bool = True) -> PrototypicalNetwork:
         """As in torch; a frozen encoder stays in evaluation mode."""
@@ -213,10 +217,11 @@ class PrototypicalNetwork(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begins a validation."""
         self.accuracy.reset()
+        self._shown = None
 
     def on_test_epoch_start(self) -> None:
         """Begins a test."""
-        self.accuracy.reset()
+        self.on_validation_epoch_start()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss of an episode, and its accuracy for the mean over all."""
@@ -245,11 +250,28 @@ class PrototypicalNetwork(LightningModule):
         """Writes embeddings, labels and ids; see `write_embeddings`."""
         return write_embeddings(predictions, path)
 
+    def figures(self) -> dict[str, Figure]:
+        """The first episode of the last validation or test with what was predicted; none before the first."""
+        from stablelit.families.sketches import figures
+
+        if self._shown is None:
+            return {}
+        image, label, predicted = (values.cpu() for values in self._shown)
+        n_shot = self.eval_episode[1]
+        target = torch.arange(len(label)).unsqueeze(1).expand_as(predicted)
+        classes = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
+        names = [classes[k] if classes is not None and k >= 0 else str(k) for k in label.tolist()]
+        return {"episode": figures.episode(image[:, :n_shot], image[:, n_shot:], predicted, target, names)}
+
     def _evaluate(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         n_way, n_shot = self.eval_episode
         n_query = self._n_query(batch, n_way, n_shot, stage)
         h = self(batch["image"])
         outputs = self._outcome(self._centred(h, n_way, n_shot, n_query), n_way, n_shot, n_query)
+        if self._shown is None:
+            shape = (n_way, n_shot + n_query)
+            predicted = outputs["scores"].detach().argmax(1).view(n_way, n_query)
+            self._shown = batch["image"].detach().unflatten(0, shape), batch["label"].view(shape)[:, 0], predicted
         self.accuracy.update((outputs["scores"].argmax(1) == outputs["targets"]).double().mean())
         self.log(f"{stage}/loss", outputs["loss"], batch_size=1, sync_dist=True)
         return {**outputs, "h": h, "label": batch["label"]}
@@ -260,7 +282,7 @@ class PrototypicalNetwork(LightningModule):
         found = self.accuracy.compute()
         name = f"{stage}/few_shot_accuracy"
         self.log(name, found["accuracy"].float(), prog_bar=True, sync_dist=True)
-        values = {f"{name}_interval": found["interval"].float(), f"{stage}/chance": found["chance"].float()}
+        values = {f"{name}_interval": found["interval"].float(), f"{name}_chance": found["chance"].float()}
         self.log_dict(values, sync_dist=True)
 
     def _outcome(self, h: Tensor, n_way: int, n_shot: int, n_query: int) -> dict[str, Tensor]:
