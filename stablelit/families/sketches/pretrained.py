@@ -69,7 +69,7 @@ def untrained_twin(encoder: nn.Module, images: Tensor | None = None, seed: int =
     Args:
         encoder: any.
         images: ``(n, C, S, S)``; batch norms of the twin take their running statistics from up to 256 of them. Without
-            them these are 0 and 1, which no trained encoder would be so unlucky to have.
+            them these are 0 and 1. Which of the two is worth more depends on the network and the pictures.
         seed: of the draw.
 
     Returns:
@@ -107,6 +107,12 @@ class Comparison:
     untrained: Tensor
     n_way: int
     source: str
+
+    @classmethod
+    def of(cls, accuracies: Tensor, n_way: int, source: str) -> Comparison:
+        """From what `compared` has found; an untrained encoder is taken at its best."""
+        twins = accuracies[1:]
+        return cls(accuracies[0], twins[twins.mean(1).argmax()], n_way, source)
 
     def is_better(self) -> bool:
         """Whether the interval of the paired difference lies above 0."""
@@ -148,8 +154,10 @@ def compared(
     accuracy: Callable[[nn.Module, Mapping[str, Any]], Tensor],
     encoder: nn.Module,
     episodes: list[Mapping[str, Any]],
-) -> tuple[Tensor, Tensor]:
-    """Accuracies of an encoder and of its untrained twin on the same episodes, each ``(E,)``, float64.
+) -> Tensor:
+    """Accuracies of an encoder and of its untrained twins on the same episodes, ``(3, E)``, float64.
+
+    The first twin has the running statistics that batch norms begin with, the second those of the pictures.
 
     Args:
         accuracy: of an encoder on an episode, 0-dim.
@@ -158,12 +166,13 @@ def compared(
     """
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
-    twin = untrained_twin(encoder, torch.cat([e["image"] for e in episodes[:5]]))
+    pictures = torch.cat([e["image"] for e in episodes[:5]])
+    every = (encoder, untrained_twin(encoder), untrained_twin(encoder, pictures))
     with torch.no_grad():
-        both = [torch.stack([accuracy(one, e).double() for e in episodes]) for one in (encoder, twin)]
+        found = torch.stack([torch.stack([accuracy(one, e).double() for e in episodes]) for one in every])
     for module, was_training in modes:
         module.training = was_training
-    return both[0], both[1]
+    return found
 
 
 def _located(path: str | Path, key: str) -> Path:

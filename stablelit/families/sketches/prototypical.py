@@ -174,10 +174,10 @@ class PrototypicalNetwork(LightningModule):
         if len(episodes) * self.trainer.world_size < 2:
             say(f"nobody knows whether {self.source} is better than an untrained encoder: no validation episodes.")
             return
-        both = torch.stack(compared(self._accuracy_of, self.encoder, episodes))
+        found = compared(self._accuracy_of, self.encoder, episodes)
         if self.trainer.world_size > 1:
-            both = self.all_gather(both).transpose(0, 1).flatten(1)
-        comparison = Comparison(*both.cpu(), n_way=self.eval_episode[0], source=self.source)
+            found = self.all_gather(found).transpose(0, 1).flatten(1)
+        comparison = Comparison.of(found.cpu(), self.eval_episode[0], self.source)
         finding = comparison.finding()
         if finding is None:
             say(f"{comparison.in_words()}, on {len(comparison.pretrained)} validation episodes.")

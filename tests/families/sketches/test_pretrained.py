@@ -123,12 +123,14 @@ def test_both_are_tried_on_the_same_episodes_and_the_encoder_stays_as_it_was():
         seen.append((one is trained, one.training, episode["image"]))
         return one(episode["image"]).mean()
 
-    first, second = compared(accuracy, trained, episodes)
-    assert first.shape == second.shape == (3,)
-    assert first.dtype == torch.float64
-    assert [a for a, _, _ in seen] == [True] * 3 + [False] * 3
+    found = compared(accuracy, trained, episodes)
+    assert found.shape == (3, 3)
+    assert found.dtype == torch.float64
+    assert [a for a, _, _ in seen] == [True] * 3 + [False] * 6
     assert not any(was_training for _, was_training, _ in seen)
-    assert all(a[2] is b[2] for a, b in zip(seen[:3], seen[3:], strict=True))
+    assert all(a[2] is b[2] is c[2] for a, b, c in zip(seen[:3], seen[3:6], seen[6:], strict=True))
+    # the untrained ones differ by their batch statistics
+    assert not torch.equal(found[1], found[2])
     assert all(module.training for module in trained.modules())
 
 
@@ -143,6 +145,12 @@ def test_what_counts_is_the_paired_difference():
         assert finding.name == "pretraining-did-nothing"
         assert finding.severity == "critical"
         assert finding.evidence["difference"] == pytest.approx(float((other - hard).mean()))
+
+
+def test_an_untrained_encoder_is_taken_at_its_best():
+    low, high, pretrained = torch.tensor([[0.2, 0.3], [0.4, 0.6], [0.5, 0.7]], dtype=torch.float64)
+    for twins in ([low, high], [high, low]):
+        assert torch.equal(Comparison.of(torch.stack([pretrained, *twins]), 5, "run").untrained, high)
 
 
 def test_it_is_told_with_intervals_and_chance():
