@@ -77,7 +77,7 @@ def print_results(
         table.add_column("metric", no_wrap=True)
         table.add_column("value", justify="right")
         if any(row.baseline for row in rows):
-            table.add_column("compare with", justify="right", no_wrap=True)
+            table.add_column("compare with", justify="right")
         for row in rows:
             table.add_row(*[row.metric, row.value, row.baseline][: len(table.columns)])
         console.print(table)
@@ -104,7 +104,7 @@ def _with_error(name: str, value: float, metrics: Mapping[str, float]) -> str:
 
 
 def _compared(baseline: float | None, chance: float | None) -> str:
-    guessed = "" if chance is None else f"chance {_number(chance)}"
+    guessed = "" if chance is None else f"chance {chance:.2g}"
     return guessed if baseline is None else f"{_number(baseline)}{guessed and f' ({guessed})'}"
 
 
