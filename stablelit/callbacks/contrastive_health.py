@@ -8,10 +8,10 @@ Writes  nothing
 Logs    at every look ssl/excess, loss_over_chance, std_ratio, h_std_ratio, pos_cos, neg_cos, gap, align, uniform,
         rankme, rankme_frac, contrast_top1, enc_grad_norm, input_std, input_min, input_max, dead_frac: those that can be
         told; with a `name` it comes second (ssl/<name>/excess)
-Resumes exactly; on several ranks the losses since the last look are rank zero's
-Limits  one wait for the device at a look, and a few at the first batch; on several ranks the geometry is rank zero's;
-        a compiled submodule may not call its hooks; under activation checkpointing by hand the encoder's input is
-        that of the forward pass; no GPU path was run
+Resumes exactly; on several ranks the losses of the window are rank zero's
+Limits  one wait for the device at a look, a few at the first batch; on several ranks the geometry is rank zero's; the
+        gradient is that of the Trainer's `on_before_optimizer_step`, after a clip in manual optimisation; a compiled
+        module may not call the hooks of its parts; no GPU path was run
 """
 
 from __future__ import annotations
