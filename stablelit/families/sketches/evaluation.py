@@ -18,9 +18,9 @@ from stablelit.families.sketches.pretrained import untrained_twin
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-UNTRAINED, PIXELS = "untrained", "pixels"
+UNTRAINED, CALIBRATED, PIXELS = "untrained", "untrained_calibrated", "pixels"
 # the untrained encoder is what a score is to be held against
-_SUFFIXES = {UNTRAINED: "_baseline", PIXELS: "_pixels"}
+_SUFFIXES = {"trained": "", UNTRAINED: "_baseline", CALIBRATED: "_baseline", PIXELS: "_pixels"}
 # enough for a picture
 _SHOWN, _SHOWN_CLASSES = 2_000, 10
 
@@ -60,9 +60,10 @@ class EmbeddingEvaluation(nn.Module):
     def __init__(self, few_shot: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.few_shot = list(few_shot)
-        # the encoder's, an untrained one's, and the pictures themselves
-        self.banks = nn.ModuleDict({name: EmbeddingBank() for name in ("trained", UNTRAINED, PIXELS)})
-        self._twin: list[nn.Module] = []
+        # the encoder's, those of untrained ones, and the pictures themselves
+        self.banks = nn.ModuleDict({name: EmbeddingBank() for name in _SUFFIXES})
+        # outside of the module's parts: no checkpoint has them
+        self._twins: list[tuple[str, nn.Module]] = []
         self._centres: dict[str, Tensor] = {}
         self._shown: tuple[Tensor, Tensor] | None = None
 
@@ -70,34 +71,35 @@ class EmbeddingEvaluation(nn.Module):
         """Forgets what was collected, not what is shown."""
         for bank in self.banks.values():
             bank.reset()
-        # lists: neither is a part of the module whose weights a checkpoint has
-        self._twin, self._centres = [], {}
+        self._twins, self._centres = [], {}
 
     def compare_with_untrained(self, encoder: nn.Module, training_images: Tensor | None) -> None:
-        """Makes the untrained encoder, and takes the mean features that others are measured from.
+        """Makes the untrained encoders, and takes the mean features that others are measured from.
+
+        One has the statistics that batch norms begin with, one those of the training pictures: now this and now that
+        is the stronger, and a score is held against the better.
 
         Args:
             encoder: the trained one.
             training_images: ``(n, C, S, S)``; without them features are centred on those that are evaluated.
         """
-        twin = untrained_twin(encoder, images=training_images)
-        self._twin = [twin]
+        twins = [(UNTRAINED, untrained_twin(encoder))]
         if training_images is not None:
-            features = {
-                "trained": encoded_images(encoder, training_images),
-                UNTRAINED: encoded_images(twin, training_images),
-            }
+            twins.append((CALIBRATED, untrained_twin(encoder, training_images)))
+            features = {name: encoded_images(one, training_images) for name, one in [("trained", encoder), *twins]}
             features[PIXELS] = training_images.flatten(1)
             self._centres = {name: of.float().mean(dim=0) for name, of in features.items()}
+        self._twins = twins
 
     def add(self, h: Tensor, batch: Batch) -> None:
         """Adds the encoder's output ``(B, d)``."""
         self.banks["trained"].update(h, batch["label"], batch["id"])
 
     def add_baselines(self, batch: Batch) -> None:
-        """Adds what an untrained encoder and the pictures themselves make of a batch."""
+        """Adds what untrained encoders and the pictures themselves make of a batch."""
         image = batch["image"]
-        for name, features in ((UNTRAINED, encoded_images(self._twin[0], image)), (PIXELS, image.flatten(1))):
+        found = {PIXELS: image.flatten(1), **{name: encoded_images(twin, image) for name, twin in self._twins}}
+        for name, features in found.items():
             self.banks[name].update(features, batch["label"], batch["id"])
 
     def keep(self) -> None:
@@ -108,27 +110,28 @@ class EmbeddingEvaluation(nn.Module):
             self._shown = features[:_SHOWN].cpu(), labels[:_SHOWN].cpu()
 
     def finish(self, seed: int = 0) -> dict[str, float]:
-        """The scores of all three, and chance.
+        """The scores of the encoder, ``_baseline`` (the better untrained one), ``_pixels``, and chance.
 
         Args:
             seed: of the episodes and of what the linear probe is fitted to.
         """
         self.keep()
         scores: dict[str, float] = {}
-        for name, bank in self.banks.items():
-            features, labels = bank.compute()
-            suffix = "" if name == "trained" else _SUFFIXES[name]
+        for name, suffix in _SUFFIXES.items():
+            bank = self.banks[name]
+            if not bank.features:
+                continue
+            features, labels = (values.cpu() for values in bank.compute())
             centre = self._centres.get(name)
-            found = feature_scores(
-                features.cpu(), labels.cpu(), self.few_shot, seed, None if centre is None else centre.cpu()
-            )
-            for key, value in found.items():
-                # chance does not depend on the features; the interval of another's score goes with that score's name
+            found = feature_scores(features, labels, self.few_shot, seed, None if centre is None else centre.cpu())
+            for key in [key for key in found if not key.endswith(("_interval", "_chance"))]:
+                if found[key] <= scores.get(key + suffix, -1.0):
+                    continue
+                scores[key + suffix] = found[key]
+                if f"{key}_interval" in found:
+                    scores[f"{key}{suffix}_interval"] = found[f"{key}_interval"]
                 if not suffix:
-                    scores[key] = value
-                elif not key.endswith("_chance"):
-                    base = key.removesuffix("_interval")
-                    scores[base + suffix + key[len(base) :]] = value
+                    scores[f"{key}_chance"] = found[f"{key}_chance"]
         return scores
 
     def figures(self) -> dict[str, Figure]:
