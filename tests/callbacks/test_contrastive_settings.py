@@ -75,7 +75,7 @@ def test_the_block_says_negatives_chance_and_floor():
         (LossKind(3.5), "", 3.5, ""),
         (LossKind(lambda n: 0.5 * n), "", 4.0, "16.0000 at 32 pairs"),
     ],
-    ids=str,
+    ids=[str(i) for i in range(8)],
 )
 def test_chance_in_words_is_chance_in_numbers(kind, formula, chance, elsewhere):
     assert kind.formula(8) == formula
