@@ -62,7 +62,7 @@ FAILURES = {
     "no batch norm, lr 1e-5": Case("slow-start", lr=1e-5),
     "optimizer lacks the encoder": Case("encoder-not-optimised", True, encoder="forgotten"),
     "encoder frozen": Case("encoder-not-optimised", True, encoder="frozen"),
-    "no batch norm, lr 3e-2": Case("dimensional-collapse", lr=3e-2),
+    "no batch norm, lr 0.3": Case("dimensional-collapse", lr=0.3),
     "no batch norm, lr 0.1": Case("dimensional-collapse", lr=0.1),
     "projector ends in a rectifier, no batch norm, lr 1e-2": Case("dimensional-collapse", lr=1e-2, projector="relu"),
     "projector's rectifier is dead, batch norm": Case("collapsed-projector", True, projector="dead"),
