@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -28,10 +27,9 @@ from stablelit.errors import ConfigurationError, ContractError, bad_argument, di
 from stablelit.families.sketches.embedding_file import SUFFIXES, write_embeddings
 from stablelit.families.sketches.encoder import feature_width
 from stablelit.families.sketches.few_shot_metric import FewShotAccuracy
-from stablelit.families.sketches.pretrained import Comparison, compared, load_encoder
+from stablelit.families.sketches.pretrained import load_encoder
+from stablelit.families.sketches.pretrained_gate import Gate, PretrainedGate
 from stablelit.families.sketches.pretraining import built_encoder, saved_encoder
-from stablelit.families.sketches.told import say
-from stablelit.findings import FindingReporter
 from stablelit.functional.prototypes import (
     Distance,
     few_shot_accuracy,
@@ -49,11 +47,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Centring = Literal["none", "simple_shot"]
-Gate = Literal["warn", "stop", "raise", "off"]
 Batch = Mapping[str, Tensor]
 # of a learned one, where it begins: cosines alone are too flat to learn from
 _TEMPERATURES = {"squared_euclidean": 1.0, "cosine": 0.1}
-_GATE_EPISODES = 100
 
 
 class PrototypicalNetwork(LightningModule):
@@ -151,7 +147,7 @@ class PrototypicalNetwork(LightningModule):
             self.encoder.eval()
         self.accuracy = FewShotAccuracy(eval_way)
         self._optimizer, self._lr_schedule = optimizer, lr_schedule
-        self._reporter = None if gate == "off" else FindingReporter(owner, gate)
+        self._gate = PretrainedGate(owner, gate, self.source, eval_way)
         self._looked_at: set[str] = set()
         self._shown: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -168,21 +164,7 @@ class PrototypicalNetwork(LightningModule):
 
     def on_train_start(self) -> None:
         """Holds an encoder that has been pre-trained against one that has not, before it is built upon."""
-        if self._reporter is None or self.source is None or self.trainer.global_step or self.trainer.fast_dev_run:
-            return
-        episodes = self._validation_episodes()
-        if len(episodes) * self.trainer.world_size < 2:
-            say(f"nobody knows whether {self.source} is better than an untrained encoder: no validation episodes.")
-            return
-        found = compared(self._accuracy_of, self.encoder, episodes)
-        if self.trainer.world_size > 1:
-            found = self.all_gather(found).transpose(0, 1).flatten(1)
-        comparison = Comparison.of(found.cpu(), self.eval_episode[0], self.source)
-        finding = comparison.finding()
-        if finding is None:
-            say(f"{comparison.in_words()}, on {len(comparison.pretrained)} validation episodes.")
-        else:
-            self._reporter.report(self.trainer, finding)
+        self._gate.look(self, self._accuracy_of)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of the algorithm in the module docstring."""
@@ -302,18 +284,6 @@ class PrototypicalNetwork(LightningModule):
         n_query = self._n_query(batch, n_way, n_shot, "val")
         h = encoder(batch["image"]).flatten(1)
         return few_shot_accuracy(self._centred(h, n_way, n_shot, n_query), n_way, n_shot, n_query, self.distance)
-
-    def _validation_episodes(self) -> list[Mapping[str, Any]]:
-        if not self.trainer.enable_validation:
-            return []
-        loop = self.trainer.fit_loop.epoch_loop.val_loop
-        # without a sanity check nobody has asked for the loaders yet; a second call does nothing
-        loop.setup_data()
-        loader = loop._combined_loader.flattened[0]
-        wanted = -(-_GATE_EPISODES // self.trainer.world_size)
-        # a loader without a generator of its own draws its workers' seed from the global one
-        with torch.random.fork_rng([]):
-            return [self.trainer.strategy.batch_to_device(b, self.device) for b in islice(loader, wanted)]
 
     def _n_query(self, batch: Batch, n_way: int, n_shot: int, stage: str) -> int:
         rows = len(batch["image"])
