@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.rows import Row, run
 from benchmarks.shuffle_cost import SilentLogger
+from benchmarks.timing import timed
 from stablelit.callbacks import ContrastiveHealthMonitor
 from stablelit.families.sketches.augmentation import SketchAugment
 from stablelit.families.sketches.generator import generate_strokes
@@ -187,8 +188,8 @@ class Busy(pl.LightningModule):
     def __init__(self, rounds: int) -> None:
         super().__init__()
         self.rounds, self.temperature = rounds, 0.2
-        self.load, self.encoder, self.projector = nn.Linear(256, 256), nn.Linear(1024, 512), nn.Linear(512, 128)
-        self.register_buffer("views", torch.randn(512, 1024))
+        self.load, self.encoder, self.projector = nn.Linear(256, 256), nn.Linear(256, 256), nn.Linear(256, 128)
+        self.register_buffer("views", torch.randn(512, 256))
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         x = torch.ones(256, 256)
@@ -212,7 +213,7 @@ HOOKS = (
 
 def fit(rounds: int, monitor: ContrastiveHealthMonitor | None) -> float:
     """Seconds of the processor a step."""
-    data = torch.utils.data.TensorDataset(torch.randn(COST_STEPS, 32, 32))
+    data = torch.utils.data.TensorDataset(torch.randn(COST_STEPS, 16, 16))
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -227,16 +228,6 @@ def fit(rounds: int, monitor: ContrastiveHealthMonitor | None) -> float:
     begin = time.process_time()
     trainer.fit(Busy(rounds), loader)
     return (time.process_time() - begin) / COST_STEPS
-
-
-def timed(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        begin = time.process_time()
-        result = call(*args, **kwargs)
-        spent.append(time.process_time() - begin)
-        return result
-
-    return wrapped
 
 
 def cost_rows() -> Iterator[Row]:

@@ -89,8 +89,9 @@ class ContrastiveReader:
         if self.listens:
             rows = self._ears["projector"].rows
             return rows // 2 if rows else sample_count(batch)
-        z0 = outputs.get(self.keys["z0"]) if isinstance(outputs, Mapping) else None
-        return len(z0) if isinstance(z0, Tensor) and z0.dim() else sample_count(batch)
+        is_mapping = type(outputs) is dict or isinstance(outputs, Mapping)
+        z0 = outputs.get(self.keys["z0"]) if is_mapping else None
+        return z0.shape[0] if isinstance(z0, Tensor) and z0.dim() else sample_count(batch)
 
     def pairs(self, outputs: Any) -> Pairs:
         """The embeddings of this batch.

@@ -70,10 +70,11 @@ class LossWindow:
     """
 
     def __init__(self, size: int) -> None:
-        self._kept: deque[tuple[Tensor, int]] = deque(maxlen=size)
+        self._kept: deque[tuple[Tensor, int, int]] = deque(maxlen=size)
 
-    def add(self, loss: Tensor, n_pairs: int) -> None:
-        self._kept.append((loss, n_pairs))
+    def add(self, loss: Tensor, n_pairs: int, factor: int = 1) -> None:
+        # multiplied when it is read: an operation a step costs more than all else that a step does
+        self._kept.append((loss, n_pairs, factor))
 
     def mean(self) -> float:
         """Mean of the finite losses, infinity where the last is not finite; not a number where there is none.
@@ -89,18 +90,19 @@ class LossWindow:
 
     def mean_over_sizes(self, value: Callable[[int], float]) -> float:
         """The mean over batches of a number that follows from the pairs of each; not a number where there is none."""
-        counts = Counter(n for _, n in self._kept)
+        counts = Counter(n for _, n, _ in self._kept)
         return sum(count * value(n) for n, count in counts.items()) / len(self._kept) if self._kept else math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        return {"losses": self._losses().tolist() if self._kept else [], "pairs": [n for _, n in self._kept]}
+        return {"losses": self._losses().tolist() if self._kept else [], "pairs": [n for _, n, _ in self._kept]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._kept.clear()
         for loss, n in zip(state["losses"], state["pairs"], strict=True):
-            self._kept.append((torch.tensor(loss), n))
+            self._kept.append((torch.tensor(loss), n, 1))
 
     def _losses(self) -> Tensor:
         # those that a checkpoint held are still on the host
         device = self._kept[-1][0].device
-        return torch.stack([loss.to(device) for loss, _ in self._kept])
+        factors = torch.tensor([float(factor) for _, _, factor in self._kept], device=device)
+        return torch.stack([loss.to(device) for loss, _, _ in self._kept]) * factors

@@ -118,7 +118,7 @@ class ContrastiveHealthMonitor(pl.Callback):
         scale: float = 1.0,
         gathered: bool | None = None,
         every_n_steps: int = 50,
-        max_rows: int = 512,
+        max_rows: int = 256,
         rank_rows: int = 4096,
         warmup_steps: int = 100,
         patience_steps: int = 50,
@@ -207,9 +207,11 @@ class ContrastiveHealthMonitor(pl.Callback):
         """Adds the loss to the window; looks, where it is time."""
         n_rank = self._reader.n_pairs(outputs, batch)
         settings = self._settings or self._meet(trainer, pl_module, n_rank)
-        loss = self._read_loss(trainer, pl_module, outputs, batch)
+        loss = self._read_loss(pl_module, outputs, batch)
         if loss is not None:
-            self._look.window.add(loss, n_rank * (settings.n_pairs // settings.n_rank))
+            # automatic optimisation divides what is returned as "loss", and no other number
+            divided = settings.accumulated if self._loss_key == "loss" else 1
+            self._look.window.add(loss, n_rank * (settings.n_pairs // settings.n_rank), divided)
         if self._look.wants(self._step) and not trainer.fit_loop._should_accumulate():
             self._look.add(self._reader.pairs(outputs), self._step)
             if self._look.is_due(self._step):
@@ -246,7 +248,7 @@ class ContrastiveHealthMonitor(pl.Callback):
         self._loss.detach(pl_module)
         self._reader.detach()
 
-    def _read_loss(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any) -> Tensor | None:
+    def _read_loss(self, pl_module: pl.LightningModule, outputs: Any, batch: Any) -> Tensor | None:
         try:
             loss = self._loss.read(pl_module, outputs, batch)
         except ContractError:
@@ -254,9 +256,7 @@ class ContrastiveHealthMonitor(pl.Callback):
                 return None
             raise
         self._has_loss = self._has_loss or loss is not None
-        # automatic optimisation divides what is returned as "loss", and no other number
-        is_divided = self._loss_key == "loss" and pl_module.automatic_optimization
-        return loss * trainer.accumulate_grad_batches if loss is not None and is_divided else loss
+        return loss
 
     def _meet(self, trainer: pl.Trainer, pl_module: pl.LightningModule, n_rank: int) -> ContrastiveSettings:
         """The first batch says how many pairs there are: says what follows from it."""
