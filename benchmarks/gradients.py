@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.rows import Row, run
 from benchmarks.skeleton import MemoryLogger, SaveAt, trainer
+from benchmarks.timing import timed
 from stablelit.callbacks import AdaptiveGradClip, EpochMeanCheckpoint, GradClipMonitor, RandomStateCheckpoint
 from stablelit.callbacks._gradient_tap import GradientTap
 from stablelit.data import ShuffleDataLoader, ShuffleSampler
@@ -101,26 +102,16 @@ class Clock(pl.Callback):
     def __init__(self, watched: pl.Callback | None = None, hooks: tuple[str, ...] = ()) -> None:
         self.around, self.inside, self.hooks = [], [], []
         for name in hooks:
-            setattr(watched, name, timed(getattr(watched, name), self.hooks))
+            setattr(watched, name, timed(getattr(watched, name), self.hooks, processor_time))
 
     def on_train_start(self, trainer, pl_module):
         plugin = trainer.precision_plugin
-        vars(plugin)["_clip_gradients"] = timed(plugin._clip_gradients, self.around)
+        vars(plugin)["_clip_gradients"] = timed(plugin._clip_gradients, self.around, processor_time)
         self.torchs, torch.nn.utils.clip_grad_norm_ = torch.nn.utils.clip_grad_norm_, None
-        torch.nn.utils.clip_grad_norm_ = timed(self.torchs, self.inside)
+        torch.nn.utils.clip_grad_norm_ = timed(self.torchs, self.inside, processor_time)
 
     def on_train_end(self, trainer, pl_module):
         torch.nn.utils.clip_grad_norm_ = self.torchs
-
-
-def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        begin = processor_time()
-        result = function(*args, **kwargs)
-        spent.append(processor_time() - begin)
-        return result
-
-    return wrapper
 
 
 class Peer(pl.Callback):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -24,6 +23,7 @@ from torch import Tensor
 from benchmarks.neutrinos_loops import assembled_one_by_one, forward_by_loops
 from benchmarks.rows import Row
 from benchmarks.shipped_experiments import outcome_of
+from benchmarks.timing import cpu_seconds, in_turn
 from stablelit.data import ShuffleSampler
 from stablelit.families.neutrinos import NeutrinoDataModule, NeutrinoDirection, von_mises_fisher_nll
 from stablelit.families.neutrinos.dataset import EventDataset
@@ -35,19 +35,6 @@ EVENTS, BATCH = 5000, 256
 # by loops an event takes about two seconds, whatever the size of its batch
 STEP_BATCH, LOOPED, LOOP_REPEATS = 64, 12, 3
 POSTMORTEM = {"name": "hierarchical", "preset": "postmortem"}
-
-
-def cpu_seconds(action: Callable[[], Any]) -> float:
-    begin = time.process_time()
-    action()
-    return time.process_time() - begin
-
-
-def in_turn(slow: Callable[[], Any], fast: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
-    """Medians of the CPU seconds of both, and the median of their ratio."""
-    times = [(cpu_seconds(slow), cpu_seconds(fast)) for _ in range(repeats)]
-    slow_s, fast_s = (statistics.median(column) for column in zip(*times, strict=True))
-    return slow_s, fast_s, statistics.median(a / b for a, b in times)
 
 
 def data_of(folder: Path, **settings: Any) -> NeutrinoDataModule:

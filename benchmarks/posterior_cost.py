@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,6 +16,7 @@ from torch import nn
 
 from benchmarks.rows import Row, run
 from benchmarks.shuffle_cost import SilentLogger
+from benchmarks.timing import timed
 from stablelit.callbacks import PosteriorMonitor
 from stablelit.callbacks._posterior_sums import KEPT_BATCHES
 from stablelit.functional.posterior import mutual_information
@@ -67,16 +68,6 @@ class Stopwatch(pl.Callback):
 
     def median(self) -> float:
         return statistics.median(b - a for a, b in zip(self.marks, self.marks[1:], strict=False))
-
-
-def timed(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        begin = time.process_time()
-        result = call(*args, **kwargs)
-        spent.append(time.process_time() - begin)
-        return result
-
-    return wrapped
 
 
 def fit(rounds: int, callbacks: list[pl.Callback]) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
 
 from benchmarks.rows import Row
+from benchmarks.timing import timed
 from stablelit.callbacks import InputPipelineMonitor, ShuffleCallback
 from stablelit.data import ShuffleDataLoader, ShuffleSampler
 
@@ -69,16 +69,6 @@ class SilentLogger(pl.loggers.logger.Logger):
         pass
 
 
-def timed(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        begin = time.perf_counter()
-        result = call(*args, **kwargs)
-        spent.append(time.perf_counter() - begin)
-        return result
-
-    return wrapped
-
-
 class TimedMonitor(InputPipelineMonitor):
     """The time in its hooks, and in what the loader's `next` calls of it."""
 
@@ -90,7 +80,7 @@ class TimedMonitor(InputPipelineMonitor):
         super().on_train_start(trainer, pl_module)
         loop = trainer.fit_loop.epoch_loop
         for name in ("_on_before_fetch", "_on_after_fetch"):
-            loop.__dict__[name] = timed(loop.__dict__[name], self._spent)
+            loop.__dict__[name] = timed(loop.__dict__[name], self._spent, time.perf_counter)
 
 
 def fit(rounds: int, steps: int, callbacks: list[pl.Callback]) -> float:
@@ -125,7 +115,7 @@ def cost_rows() -> Iterator[Row]:
         callbacks = [ShuffleCallback(), TimedMonitor(spent)]
         for callback in callbacks:
             for name in HOOKS:
-                setattr(callback, name, timed(getattr(callback, name), spent))
+                setattr(callback, name, timed(getattr(callback, name), spent, time.perf_counter))
         with_them = fit(rounds, STEPS, callbacks)
         shares.append(100.0 * sum(spent) / STEPS / without)
         ratios.append(with_them / without)

@@ -43,7 +43,9 @@ def few_shot(outcomes: list[Outcome], name: str, floor: float | None, what: str)
     rows = {"trained": "", "untrained": "_baseline", "pixels": "_pixels"}
     for label, suffix in rows.items():
         chance = median_of(f"{score}_chance")
-        yield Row(f"{what}: {name}, {label}", median_of(score + suffix), "", peer="chance", peer_value=chance, repeats=n)
+        yield Row(
+            f"{what}: {name}, {label}", median_of(score + suffix), "", peer="chance", peer_value=chance, repeats=n
+        )
         interval = median_of(f"{score}{suffix}_interval")
         yield Row(f"{what}: {name}, {label}, half of the 95 % interval", interval, "", repeats=n)
 
@@ -67,7 +69,11 @@ def stuck_rows() -> Iterator[Row]:
         found = ", ".join(finding["name"] for finding in outcome.findings)
         yield Row(f"{experiment}: loss over chance", last["train/loss"] / last["train/chance"], "")
         yield Row(
-            f"{experiment}: loss; found {found}", last["train/loss"], "nats", peer="chance", peer_value=last["train/chance"]
+            f"{experiment}: loss; found {found}",
+            last["train/loss"],
+            "nats",
+            peer="chance",
+            peer_value=last["train/chance"],
         )
 
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from benchmarks.rows import Row, run
+from benchmarks.timing import in_turn
 from stablelit.families.sketches.augmentation import SketchAugment
 from stablelit.families.sketches.generator import generate_strokes
 from stablelit.families.sketches.rasterise import fitted, rasterise, rasterise_all
@@ -30,21 +28,6 @@ from stablelit.families.sketches.stroke_batch import padded
 BATCH, REPEATS = 256, 15
 # the peer draws this much larger and takes the mean of boxes
 FINER = 4
-
-
-def cpu_seconds(action: Callable[[], Any]) -> float:
-    begin = time.process_time()
-    action()
-    return time.process_time() - begin
-
-
-def in_turn(slow: Callable[[], Any], fast: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
-    """Medians of the CPU seconds of both, and the median of their ratio."""
-    # once outside the count: memory and kernels are made ready
-    slow(), fast()
-    times = [(cpu_seconds(slow), cpu_seconds(fast)) for _ in range(repeats)]
-    slow_s, fast_s = (statistics.median(column) for column in zip(*times, strict=True))
-    return slow_s, fast_s, statistics.median(a / b for a, b in times)
 
 
 def changed_by_pil(picture: Image.Image, how: SketchAugment, draw: random.Random) -> Tensor:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.rows import Row, run
+from benchmarks.timing import cpu_seconds
 from stablelit.functional.contrastive import nt_xent
 from stablelit.nn import chunked_forward
 
@@ -60,12 +60,6 @@ def views(n: int) -> tuple[Tensor, Tensor]:
 def step(loss: Callable[[Tensor, Tensor], Tensor], z: tuple[Tensor, Tensor]) -> None:
     z[0].grad = z[1].grad = None
     loss(*z).backward()
-
-
-def cpu_seconds(action: Callable[[], Any]) -> float:
-    begin = time.process_time()
-    action()
-    return time.process_time() - begin
 
 
 def peak_bytes(action: Callable[[], Any]) -> int:
