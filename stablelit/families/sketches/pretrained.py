@@ -219,7 +219,7 @@ def _calibrate(twin: nn.Module, images: Tensor) -> None:
         norm.train()
         norm.momentum = 1.0
     if norms:
-        twin(images)
+        twin(images.to(next(twin.parameters(), images)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

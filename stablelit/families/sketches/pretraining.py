@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from stablelit.errors import bad_argument
+from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.embedding_file import SUFFIXES, write_embeddings
 from stablelit.families.sketches.encoder import SketchCNN, feature_width
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # validation augments by this seed: its epochs are comparable, and it moves no global random state
 EVALUATION_SEED = 20_241_001
 _SHOWN_PAIRS = 8
+_LR_SCALINGS = ("none", "linear", "sqrt")
 
 
 class SketchPretraining(LightningModule):
@@ -70,9 +71,11 @@ class SketchPretraining(LightningModule):
         super().__init__()
         owner = type(self).__name__
         self.image_size = check_count(owner, "image_size", image_size, 4)
-        check_count(owner, "in_channels", in_channels, 1)
+        self.in_channels = check_count(owner, "in_channels", in_channels, 1)
         self.learning_rate = check_number(owner, "learning_rate", learning_rate, above=0.0)
-        scaled_learning_rate(1.0, 256, lr_scaling)
+        if lr_scaling not in _LR_SCALINGS:
+            near = did_you_mean(str(lr_scaling), _LR_SCALINGS)
+            raise bad_argument(owner, "lr_scaling", lr_scaling, ", ".join(_LR_SCALINGS), near)
         self.lr_scaling = lr_scaling
         self.grad_cache_chunk = (
             None if grad_cache_chunk is None else check_count(owner, "grad_cache_chunk", grad_cache_chunk, 1)
@@ -92,7 +95,16 @@ class SketchPretraining(LightningModule):
         self._shown_views: Tensor | None = None
 
     def forward(self, image: Tensor) -> Tensor:
-        """The encoder's output h of pictures ``(B, C, S, S)``, ``(B, d)``."""
+        """The encoder's output h of pictures ``(B, C, S, S)``, ``(B, d)``.
+
+        Raises:
+            ContractError: pictures with another number of channels.
+        """
+        if image.shape[1] != self.in_channels:
+            raise ContractError(
+                f"{type(self).__name__}: pictures have shape {tuple(image.shape)}, and in_channels={self.in_channels}. "
+                f"Sketches have one channel (model.in_channels=1); an encoder of colours needs them repeated within it."
+            )
         return self.encoder(image).flatten(1)
 
     def two_views(self, batch: Batch) -> Tensor:

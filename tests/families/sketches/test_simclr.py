@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from stablelit.callbacks import RandomStateCheckpoint
-from stablelit.errors import ConfigurationError, DataError
+from stablelit.errors import ConfigurationError, ContractError, DataError
 from stablelit.families.sketches import SimCLR, SketchAugment
 from stablelit.functional.contrastive_levels import chance_nt_xent, floor_nt_xent
 
@@ -191,7 +191,7 @@ def test_an_encoder_whose_output_fits_no_projector_is_refused():
         ({"projection_dim": 1}, "out_dim=1"),
         ({"projection_norm": "instance"}, "norm='instance'"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
-        ({"lr_scaling": "cubic"}, "rule='cubic'"),
+        ({"lr_scaling": "square"}, "lr_scaling='square' is not allowed. Allowed: none, linear, sqrt"),
         ({"grad_cache_chunk": 0}, "grad_cache_chunk=0"),
         ({"loss_chunk": 0}, "loss_chunk=0"),
         ({"augment": "flip"}, "augment='flip'"),
@@ -204,6 +204,19 @@ def test_an_encoder_whose_output_fits_no_projector_is_refused():
 def test_arguments_out_of_range_are_refused(arguments, says):
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         simclr(**arguments)
+
+
+def test_pictures_of_other_channels_are_refused_with_the_argument_to_change():
+    with pytest.raises(ContractError, match="in_channels=3"):
+        simclr(in_channels=3)(torch.zeros(2, 1, 16, 16))
+
+
+def test_a_module_in_half_precision_is_tested_beside_the_untrained():
+    run = trainer(precision="bf16-true", max_steps=1)
+    run.fit(model := simclr(augment=Noise()), sketches := data())
+    (scores,) = run.test(model, sketches, verbose=False)
+    assert next(model.parameters()).dtype == torch.bfloat16
+    assert {"test/knn_top1", "test/knn_top1_baseline", "test/knn_top1_pixels"} <= set(scores)
 
 
 def test_the_rate_grows_with_the_batch_as_asked():
