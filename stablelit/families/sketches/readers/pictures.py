@@ -88,6 +88,9 @@ def decoded(data: bytes, size: int, place: str) -> Picture:
             f"{place}: {str(error).rstrip('.')}. Allowed: {image_module.MAX_IMAGE_PIXELS} pixels, so that no file can "
             f"fill the memory. Make it smaller, or take it away."
         ) from error
+    except image_module.UnidentifiedImageError as error:
+        # its own message has an address in memory in the place of a name
+        raise Unreadable("UnidentifiedImageError: no kind of picture that Pillow knows") from error
     except Exception as error:
         # the decoders raise whatever comes of damaged bytes
         raise Unreadable(f"{type(error).__name__}: {error}") from error
