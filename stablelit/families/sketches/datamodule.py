@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -15,7 +15,7 @@ from stablelit.data import EpisodicSampler, LeftOut, ShuffleDataLoader, ShuffleS
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.sketches.dataset import FAULTS, Batch, SketchDataset, already_a_batch
 from stablelit.families.sketches.generator import generate_sketches
-from stablelit.families.sketches.opened_sketches import SPLITS, OpenedSketches, identity_of, opened
+from stablelit.families.sketches.opened_sketches import SPLITS, OpenedSketches, checked_path, identity_of, opened
 from stablelit.families.sketches.readers import FORMATS, open_source
 from stablelit.families.sketches.stroke_augmentation import StrokeAugment
 from stablelit.families.sketches.told import say
@@ -24,6 +24,7 @@ from stablelit.functional.schedules import check_count, check_flag, check_number
 _OWNER = "SketchDataModule"
 _SPLIT_BY = ("class", "group", "samples")
 _SAMPLE_FROM = ("batches", "episodes")
+_PREDICT_ON = ("test", "all")
 Part = int | float | Sequence[str]
 
 
@@ -37,7 +38,7 @@ class SketchDataModule(LightningDataModule):
 
     Args:
         path: a folder or file of any format of `readers`; None generates.
-        format: one of `readers.FORMATS`, or "auto".
+        format: one of `readers.FORMATS`, or "auto"; "digits" needs no path.
         size: S, the edge of a picture in pixels.
         n_classes: of the generated sketches.
         per_class: generated sketches of a class.
@@ -63,6 +64,7 @@ class SketchDataModule(LightningDataModule):
         stroke_augment: changes strokes in training, see `StrokeAugment`; None does not. Needs data with strokes.
         fault: for experiments with it: "raw" pictures nobody has normalised, black ink 0 on white paper 255;
             "alpha_lost", transparent drawings whose transparency was dropped, which leaves blank pages; None is none.
+        predict_on: what `predict` goes over: the "test" split, or "all" sketches, which then are not split.
         num_workers: of the loaders; 0 is fast, since a batch is one indexing.
         seed: of the generated sketches, a split of samples, the order of training and the episodes.
         leave_out: training sketches to do without, as in `stablelit.data.leave_out`.
@@ -99,21 +101,22 @@ class SketchDataModule(LightningDataModule):
         n_test_episodes: int = 600,
         stroke_augment: StrokeAugment | None = None,
         fault: str | None = None,
+        predict_on: str = "test",
         num_workers: int = 0,
         seed: int = 0,
         leave_out: str | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if path is not None and not isinstance(path, str | Path):
-            raise bad_argument(_OWNER, "path", path, "a folder, a file, or None (generated sketches)")
-        self.path = None if path is None else str(path)
         choices = {"format": (format, ("auto", *FORMATS)), "split": (split, _SPLIT_BY), "draw": (draw, _SAMPLE_FROM)}
+        choices["predict_on"] = (predict_on, _PREDICT_ON)
         for name, (value, allowed) in choices.items():
             if value not in allowed:
                 raise bad_argument(_OWNER, name, value, ", ".join(allowed), did_you_mean(str(value), allowed))
+        self.path = checked_path(path, format, split)
         if invert not in ("auto", True, False):
             raise bad_argument(_OWNER, "invert", invert, "auto, true or false")
         self.format, self.split, self.draw, self.invert = format, split, draw, invert
+        self.predict_on = predict_on
         self.size = check_count(_OWNER, "size", size, 8)
         self.generated = {
             "n_classes": check_count(_OWNER, "n_classes", n_classes, 2),
@@ -148,8 +151,8 @@ class SketchDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Generates or reads the sketches and splits them; a second call does nothing."""
-        del stage
-        if self._opened is not None:
+        unsplit = stage == "predict" and self.predict_on == "all"
+        if self._opened is not None and (unsplit or len(self._opened.splits["train"])):
             return
         if self.path is None:
             sketches = generate_sketches(**self.generated, seed=self.seed)
@@ -168,7 +171,8 @@ class SketchDataModule(LightningDataModule):
                 f"{_OWNER}: stroke_augment changes strokes, and {self.path} has pictures. Give data with strokes "
                 f"(quickdraw, svg, omniglot_strokes, stroke3), or data.stroke_augment=null."
             )
-        self._opened = opened(sketches, self.size, self.line_width, self.split, self.parts, self.seed)
+        split = None if unsplit else self.split
+        self._opened = opened(sketches, self.size, self.line_width, split, self.parts, self.seed)
 
     @property
     def classes(self) -> list[str]:
@@ -235,9 +239,16 @@ class SketchDataModule(LightningDataModule):
         return self._evaluated("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """The test sketches, in the order of the data."""
+        """The test sketches, or all, in the order of the data."""
+        now = self._sketches
+        everything = np.arange(len(now.sketches))
         return DataLoader(
-            self._dataset("test"),
+            SketchDataset(
+                now.images,
+                now.sketches.labels,
+                everything if self.predict_on == "all" else now.splits["test"],
+                fault=self.fault,
+            ),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=already_a_batch,

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablelit.data.files import file_identity
-from stablelit.errors import ConfigurationError
+from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.families.sketches.rasterise import rasterise_all
 from stablelit.families.sketches.sketches import Sketches
 from stablelit.families.sketches.splits import class_disjoint, stratified
 from stablelit.families.sketches.told import say
 
+_OWNER = "SketchDataModule"
 SPLITS = ("train", "val", "test")
 # the SHA-256 of every picture of a large folder would take longer than an epoch
 _FILES_HASHED = 64
@@ -33,7 +34,7 @@ class OpenedSketches:
 
 
 def opened(
-    sketches: Sketches, size: int, line_width: float, split: str, parts: Mapping[str, Any], seed: int
+    sketches: Sketches, size: int, line_width: float, split: str | None, parts: Mapping[str, Any], seed: int
 ) -> OpenedSketches:
     """Draws what came as strokes, and splits.
 
@@ -42,7 +43,7 @@ def opened(
         size: S, the edge of a picture in pixels.
         line_width: of what came as strokes, in pixels.
         split: "class" and "group" keep the classes (or their groups) of the splits apart, "samples" has every class
-            in all of them.
+            in all of them; None splits nothing, and no split has a sketch.
         parts: of "train", "val" and "test": shares, counts, or names of classes or groups.
         seed: of a split of samples.
 
@@ -57,6 +58,13 @@ def opened(
         assert sketches.strokes is not None
         images = rasterise_all(sketches.strokes, size, line_width)
     labels, everything = sketches.labels, np.arange(len(sketches))
+    if split is None:
+        return OpenedSketches(sketches, images, dict.fromkeys(SPLITS, everything[:0]), {name: [] for name in SPLITS})
+    if not (labels >= 0).any():
+        say(
+            "no sketch has a class: no score by classes is measured; the best epoch can be that "
+            "of val/loss: objective.metric=val/loss objective.mode=min."
+        )
     if split == "samples" and len(sketches.classes) < 2:
         # no classes, or one: nothing to keep balanced
         labels = np.zeros(len(sketches), dtype=np.int64)
@@ -73,10 +81,29 @@ def opened(
     for name, where in splits.items():
         if not len(where):
             raise ConfigurationError(
-                f"SketchDataModule: data.{name}={parts[name]} leaves no sketch in it, of {len(sketches)} in "
+                f"{_OWNER}: data.{name}={parts[name]} leaves no sketch in it, of {len(sketches)} in "
                 f"{len(sketches.classes)} classes. Raise its share, or give counts or names."
             )
     return OpenedSketches(sketches, images, splits, names)
+
+
+def checked_path(path: str | Path | None, format: str, split: str) -> str | None:
+    """The path, where there is one; "digits" for the format that needs none.
+
+    Raises:
+        ConfigurationError: no path, and a format or a split that generated sketches do not have.
+    """
+    if path is not None and not isinstance(path, str | Path):
+        raise bad_argument(_OWNER, "path", path, "a folder, a file, or None (generated sketches)")
+    if path is not None or format == "digits":
+        # scikit-learn has the digits, no folder
+        return format if path is None else str(path)
+    if format != "auto":
+        raise bad_argument(_OWNER, "format", format, "auto", "There is no path: data.path=FOLDER says where files are.")
+    if split == "group":
+        why = "Generated sketches have no groups; data.path=FOLDER reads your own."
+        raise bad_argument(_OWNER, "split", split, "class, samples", why)
+    return None
 
 
 def identity_of(path: str, sketches: Sketches) -> dict[str, Any]:

@@ -202,7 +202,10 @@ def _check_classes(classes: Sequence[str], groups: Sequence[str] | None, by: str
     if by not in ("class", "group"):
         raise bad_argument(_OWNER, "split", by, "class, group", did_you_mean(str(by), ("class", "group")))
     if not classes:
-        raise ConfigurationError(f"{_OWNER}: there are no classes to split by. Give sketches in class folders.")
+        raise ConfigurationError(
+            f"{_OWNER}: there are no classes to split by. Give sketches in class folders, "
+            f"or split without them: data.split=samples."
+        )
     if twice := [name for name, count in Counter(classes).items() if count > 1]:
         raise ConfigurationError(f"{_OWNER}: the class {twice[0]!r} is there twice. Allowed: every name once.")
     if groups is None and by == "group":

@@ -141,6 +141,9 @@ def test_left_out_sketches_are_not_trained_on(capsys):
         ({"line_width": 0.0}, "line_width=0.0"),
         ({"invert": "no"}, "invert='no'"),
         ({"path": 3}, "path=3"),
+        ({"format": "tuberlin"}, "format='tuberlin' is not allowed. Allowed: auto. There is no path: data.path=FOLDER"),
+        ({"split": "group"}, "Generated sketches have no groups; data.path=FOLDER"),
+        ({"predict_on": "train"}, "predict_on='train'"),
         ({"stroke_augment": torch.nn.Identity()}, "stroke_augment"),
     ],
 )
@@ -152,3 +155,44 @@ def test_arguments_out_of_range_are_refused(arguments, says):
 def test_an_empty_split_is_told_with_what_there_is():
     with pytest.raises(ConfigurationError, match="val"):
         data(val=0.0).setup()
+
+
+def unlabelled(folder, n=12):
+    """Pictures beside each other in one folder, as somebody has them who has no classes."""
+    folder.mkdir()
+    for i in range(n):
+        page = np.full((16, 16), 255, dtype=np.uint8)
+        page[i : i + 3, 2:12] = 0
+        Image.fromarray(page).save(folder / f"{i:02d}.png")
+    return str(folder)
+
+
+def test_the_digits_need_no_path():
+    assert data(format="digits").path == "digits"
+    assert data().path is None
+
+
+def test_a_folder_without_classes_is_predicted_as_a_whole_and_in_order(tmp_path):
+    module = SketchDataModule(unlabelled(tmp_path / "flat"), size=16, batch_size=5, predict_on="all")
+    module.setup("predict")
+    batches = list(module.predict_dataloader())
+    assert torch.cat([batch["id"] for batch in batches]).tolist() == list(range(12))
+    # ink is one bar a picture, three lines below each other, the first at the line of its number
+    assert [int(batch["image"][0, 0].sum(1).argmax()) for batch in batches] == [0, 5, 10]
+
+
+def test_what_was_opened_to_be_predicted_is_split_to_be_trained_on():
+    module = data(predict_on="all")
+    module.setup("predict")
+    assert len(module.predict_dataloader().dataset) == 90
+    module.setup("fit")
+    assert {name: len(where) for name, where in module.split_indices.items()} == {"train": 54, "val": 18, "test": 18}
+    assert len(module.predict_dataloader().dataset) == 90
+
+
+def test_a_folder_without_classes_says_what_cannot_be_measured(tmp_path, capsys):
+    folder = unlabelled(tmp_path / "flat")
+    SketchDataModule(folder, size=16, split="samples").setup()
+    assert "objective.metric=val/loss" in capsys.readouterr().out
+    with pytest.raises(ConfigurationError, match="data.split=samples"):
+        SketchDataModule(folder, size=16).setup()
