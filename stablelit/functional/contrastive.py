@@ -204,13 +204,13 @@ def _upper(u: Tensor, begin: int, rows: int, temperature: float) -> Tensor:
     """exp(s / T) of a block of rows with itself and all rows behind it; 0 of a row with itself."""
     block = u[begin : begin + rows]
     shares = ((block / temperature) @ u[begin:].T).exp_()
-    shares[:, : len(block)].fill_diagonal_(0.0)
+    shares.diagonal().fill_(0.0)
     return shares
 
 
 def _without_self(scores: Tensor, offset: int) -> None:
     """Row i no longer has itself, which is column `offset` + i."""
-    scores[:, offset : offset + len(scores)].fill_diagonal_(-math.inf)
+    scores.diagonal(offset).fill_(-math.inf)
 
 
 def _block_rows(u: Tensor, columns: int) -> int | None:

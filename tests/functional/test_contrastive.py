@@ -179,3 +179,13 @@ def test_the_module_is_the_function_and_its_temperature_can_be_set():
 def test_what_cannot_be_is_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call(views()[0].detach())
+
+
+@pytest.mark.parametrize("chunk_size", [None, 5])
+def test_it_can_be_compiled(chunk_size):
+    torch._dynamo.reset()
+    z0, z1 = (torch.randn(6, 4, generator=torch.Generator().manual_seed(k), requires_grad=True) for k in range(2))
+    # what a real backend is given, without the minute that it takes
+    compiled = torch.compile(lambda a, b: nt_xent(a, b, chunk_size=chunk_size), backend="aot_eager")
+    expected, found = (torch.autograd.grad(loss(z0, z1), z0)[0] for loss in (nt_xent, compiled))
+    torch.testing.assert_close(found, expected)
