@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.families.sketches.dataset import Batch
-from stablelit.families.sketches.embedding_file import SUFFIXES, write_embeddings
+from stablelit.families.sketches.embeds import EmbedsSketches
 from stablelit.families.sketches.encoder import SketchCNN, feature_width
 from stablelit.families.sketches.evaluation import EmbeddingEvaluation
-from stablelit.families.sketches.probe import probe_encoder
 from stablelit.functional.schedules import check_count, check_number
 from stablelit.nn import chunked_forward
 from stablelit.optim import build_optimizers, check_factories, scaled_learning_rate
@@ -29,7 +26,7 @@ _SHOWN_PAIRS = 8
 _LR_SCALINGS = ("none", "linear", "sqrt")
 
 
-class SketchPretraining(LightningModule):
+class SketchPretraining(EmbedsSketches):
     """An encoder that learns from pairs of views without labels; `SimCLR` and `BYOL` add their losses.
 
     Labels only judge: a test compares few-shot accuracy, nearest neighbours and a linear probe on the encoder's output
@@ -52,8 +49,6 @@ class SketchPretraining(LightningModule):
     Raises:
         ConfigurationError: an argument outside its range, or an encoder whose output is not ``(B, d)``.
     """
-
-    prediction_suffixes = SUFFIXES
 
     def __init__(
         self,
@@ -161,30 +156,6 @@ class SketchPretraining(LightningModule):
         """Logs what h is worth, beside an untrained encoder, pixels and chance."""
         scores = self.evaluation.finish(getattr(getattr(self.trainer, "datamodule", None), "seed", 0))
         self.log_dict({f"test/{name}": value for name, value in scores.items()}, sync_dist=True)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The encoder's ``(B, d)``, label and id ``(B,)``."""
-        del batch_idx
-        return {"embedding": self(batch["image"]).float(), "label": batch["label"], "id": batch["id"]}
-
-    def write_predictions(self, predictions: Sequence[Mapping[str, Tensor]], path: str | Path) -> dict[str, Any]:
-        """Writes embeddings, labels and ids; see `write_embeddings`."""
-        return write_embeddings(predictions, path)
-
-    def probe(
-        self,
-        path: str,
-        format: str = "auto",
-        train: float = 0.5,
-        repeats: int = 3,
-        seed: int = 0,
-        max_per_class: int | None = None,
-        line_width: float = 1.5,
-    ) -> dict[str, Any]:
-        """A linear probe of the encoder on labelled sketches of somebody's own; see `probe_encoder`."""
-        return probe_encoder(
-            self.encoder, self.image_size, path, format, train, repeats, seed, max_per_class, line_width
-        )
 
     def figures(self) -> dict[str, Figure]:
         """View pairs of the running epoch and pictures of the last evaluation; none before the first."""

@@ -14,17 +14,16 @@ held against an untrained one on the validation episodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
-from stablelit.families.sketches.embedding_file import SUFFIXES, write_embeddings
+from stablelit.families.sketches.embeds import EmbedsSketches
 from stablelit.families.sketches.encoder import feature_width
 from stablelit.families.sketches.few_shot_metric import FewShotAccuracy
 from stablelit.families.sketches.pretrained import load_encoder
@@ -52,7 +51,7 @@ Batch = Mapping[str, Tensor]
 _TEMPERATURES = {"squared_euclidean": 1.0, "cosine": 0.1}
 
 
-class PrototypicalNetwork(LightningModule):
+class PrototypicalNetwork(EmbedsSketches):
     """Prototypical network as a LightningModule; batches are episodes, as `EpisodicSampler` makes them.
 
     How many queries an episode has its size says. `training_step` returns ``loss``, ``scores`` (logits of the queries,
@@ -84,8 +83,6 @@ class PrototypicalNetwork(LightningModule):
 
     Source: J. Snell, K. Swersky, R. Zemel, NeurIPS 2017.
     """
-
-    prediction_suffixes = SUFFIXES
 
     temperature: Tensor
 
@@ -133,6 +130,7 @@ class PrototypicalNetwork(LightningModule):
         encoder_from = None if encoder_from is None else str(encoder_from)
         self.save_hyperparameters(ignore=[*saved_encoder(encoder), "augment", "optimizer", "lr_schedule"])
         self.encoder = built_encoder(encoder, in_channels)
+        self.image_size = image_size
         self.feature_dim = feature_width(self.encoder, image_size, in_channels)
         self.projector = nn.Identity()
         self.augment = augment
@@ -222,15 +220,6 @@ class PrototypicalNetwork(LightningModule):
     def on_test_epoch_end(self) -> None:
         """As in validation."""
         self._end_evaluation("test")
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Embeddings h ``(B, d)``, label and id ``(B,)``."""
-        del batch_idx
-        return {"embedding": self(batch["image"]).float(), "label": batch["label"], "id": batch["id"]}
-
-    def write_predictions(self, predictions: Sequence[Mapping[str, Tensor]], path: str | Path) -> dict[str, Any]:
-        """Writes embeddings, labels and ids; see `write_embeddings`."""
-        return write_embeddings(predictions, path)
 
     def figures(self) -> dict[str, Figure]:
         """The first episode of the last validation or test with what was predicted; none before the first."""

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from stablelit.errors import ConfigurationError, DataError
-from stablelit.families.sketches import SketchCNN
+from stablelit.families.sketches import PrototypicalNetwork, SketchCNN
 from stablelit.families.sketches.probe import probe_encoder
 
 
@@ -66,3 +66,9 @@ def test_one_class_cannot_be_probed(tmp_path):
 def test_arguments_out_of_range_are_refused(arguments, tmp_path):
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):
         probe_encoder(nn.Flatten(), 16, drawn(tmp_path / "a"), **arguments)
+
+
+def test_an_encoder_of_few_shot_training_is_probed_as_any_other(tmp_path):
+    folder = drawn(tmp_path / "a")
+    module = PrototypicalNetwork({"width": 8, "n_blocks": 2}, image_size=16).eval()
+    assert module.probe(folder, repeats=1) == probe_encoder(module.encoder, 16, folder, repeats=1)
