@@ -62,8 +62,8 @@ def opened(
         return OpenedSketches(sketches, images, dict.fromkeys(SPLITS, everything[:0]), {name: [] for name in SPLITS})
     if not (labels >= 0).any():
         say(
-            "no sketch has a class: no score by classes is measured; the best epoch can be that "
-            "of val/loss: objective.metric=val/loss objective.mode=min."
+            "no sketch has a class: neighbours and few-shot accuracy are not measured; the best epoch can be that of "
+            "val/loss: objective.metric=val/loss objective.mode=min."
         )
     if split == "samples" and len(sketches.classes) < 2:
         # no classes, or one: nothing to keep balanced
