@@ -25,9 +25,10 @@ def mean_and_interval(values: Tensor) -> tuple[Tensor, Tensor]:
         '0.500 +- 0.566'
     """
     values = values.detach().double()
-    centre = values.mean()
-    deviations = (values - centre).square().sum()
-    return centre, _half_width(deviations, values.new_tensor(float(values.numel())))
+    # from the first: where all are alike nothing is left, and not the rounding of their mean
+    shifted = values - values[:1]
+    deviations = (shifted - shifted.mean()).square().sum()
+    return values.mean(), _half_width(deviations, values.new_tensor(float(values.numel())))
 
 
 def interval_of_sums(total: Tensor, squares: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,8 @@ def test_about_95_of_100_intervals_hold_the_truth():
 def test_alike_values_have_an_interval_of_nothing_and_not_of_nan():
     alike = torch.full((7,), 0.1)
     assert mean_and_interval(alike)[1] == 0
+    # the mean of 600 times 0.2 is not 0.2 to the last bit
+    assert mean_and_interval(torch.full((600,), 0.2, dtype=torch.float64))[1] == 0
     assert interval_of_sums(alike.double().sum(), alike.double().square().sum(), torch.tensor(7))[1] < 1e-8
 
 
