@@ -43,8 +43,8 @@ def view_pairs(views: Tensor, title: str = "two views of each sketch") -> Figure
 def embedding_map(features: Tensor, labels: Tensor, n_classes: int = 10, title: str = "") -> Figure:
     """Features along their two largest principal components, those of the most frequent classes in colour.
 
-    The share of the variance that the components have stands at the axes: a map that shows 95 % of it is that of a
-    collapsed embedding.
+    The share of the variance that the components have stands at the axes: a map that shows 95 % of it is that of an
+    embedding that has lost most of its dimensions. Where all features are alike, the map says so.
 
     Args:
         features: ``(n, d)``.
@@ -64,6 +64,8 @@ def embedding_map(features: Tensor, labels: Tensor, n_classes: int = 10, title: 
     _, size, directions = torch.linalg.svd(kept - kept.mean(dim=0), full_matrices=False)
     places = ((kept - kept.mean(dim=0)) @ directions[:2].T).numpy()
     share = (size.square() / size.square().sum().clamp_min(1e-30)).numpy()
+    # float32 features that are alike scatter by their rounding
+    alike = bool(size[0] <= 1e-6 * kept.norm())
     names, counts = np.unique(classes[classes >= 0], return_counts=True)
     shown = names[np.argsort(-counts, kind="stable")][:n_classes]
     others = ~np.isin(classes, shown)
@@ -73,8 +75,10 @@ def embedding_map(features: Tensor, labels: Tensor, n_classes: int = 10, title: 
     axes.set(
         xlabel=f"first principal component ({100 * share[0]:.0f} % of the variance)",
         ylabel=f"second ({100 * share[1]:.0f} %)",
-        title=title or f"embeddings h of {len(kept)} sketches",
+        title=(title or f"embeddings h of {len(kept)} sketches") + (", all alike" if alike else ""),
     )
+    # numbers such as -0.0075 would run into each other
+    axes.locator_params(axis="x", nbins=5)
     if len(shown) or others.any():
         figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     return figure

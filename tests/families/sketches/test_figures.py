@@ -41,6 +41,18 @@ def test_most_frequent_classes_have_a_colour_and_broken_rows_are_left_out():
     assert sum(len(c.get_offsets()) for c in figure.axes[0].collections) == 49
 
 
+def test_a_map_of_a_collapsed_embedding_says_that_all_are_alike():
+    generator = torch.Generator().manual_seed(0)
+    row, noise = torch.rand(6, generator=generator), torch.randn(50, 6, generator=generator)
+    labels = torch.arange(50) % 2
+
+    def title(scatter):
+        return figures.embedding_map(row + scatter * noise, labels).axes[0].get_title()
+
+    assert title(0.0).endswith("all alike")
+    assert not title(1e-3).endswith("all alike")
+
+
 def test_nothing_to_show_is_said():
     figure = figures.embedding_map(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
     assert figure.axes[0].texts[0].get_text() == "nothing to show"
