@@ -180,6 +180,11 @@ class SketchDataModule(LightningDataModule):
         return self._sketches.sketches.classes
 
     @property
+    def places(self) -> Sequence[str]:
+        """Where each sketch comes from, by its id: a file, or file:line."""
+        return self._sketches.sketches.places
+
+    @property
     def split_indices(self) -> dict[str, list[int]]:
         """The places of the sketches of each split among all of them."""
         return {name: where.tolist() for name, where in self._sketches.splits.items()}

@@ -17,12 +17,19 @@ from stablelit.errors import DataError
 SUFFIXES = (".npz", ".csv")
 
 
-def write_embeddings(predictions: Sequence[Mapping[str, Tensor]], path: str | Path) -> dict[str, Any]:
-    """Writes ``embedding`` ``(n, d)`` float32, ``label`` and ``id`` ``(n,)`` int64.
+def write_embeddings(
+    predictions: Sequence[Mapping[str, Tensor]],
+    path: str | Path,
+    places: Sequence[str] | None = None,
+    classes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes ``embedding`` ``(n, d)`` float32, ``label`` and ``id`` ``(n,)`` int64; with places also their names.
 
     Args:
         predictions: of all batches, with these keys.
-        path: .npz (``numpy.load(path)["embedding"]``), or .csv (id, label, then the numbers of the embedding).
+        path: .npz (``numpy.load(path)["embedding"]``), or .csv (id, label, names, then the numbers of the embedding).
+        places: the file of each id, or file:line; they become ``source`` ``(n,)``.
+        classes: the name of each label; they become ``class`` ``(n,)``, empty where the label is -1.
 
     Returns:
         How many sketches, and d.
@@ -40,6 +47,9 @@ def write_embeddings(predictions: Sequence[Mapping[str, Tensor]], path: str | Pa
             f"{path}: {int(wrong.sum())} of {len(wrong)} embeddings are not finite, the first of sketch {first}. "
             f"The encoder diverged: take an earlier checkpoint."
         )
+    if places is not None:
+        columns["source"] = np.array([places[i] for i in columns["id"]])
+        columns["class"] = np.array([classes[k] if 0 <= k < len(classes) else "" for k in columns["label"]])
     with replacing(path) as temporary:
         if path.suffix == ".npz":
             with temporary.open("wb") as file:
@@ -47,7 +57,8 @@ def write_embeddings(predictions: Sequence[Mapping[str, Tensor]], path: str | Pa
         else:
             with temporary.open("w", newline="", encoding="utf-8") as text:
                 writer = csv.writer(text)
-                writer.writerow(["id", "label", *(f"h{k}" for k in range(embedding.shape[1]))])
-                rows = zip(columns["id"].tolist(), columns["label"].tolist(), embedding.tolist(), strict=True)
-                writer.writerows([i, label, *h] for i, label, h in rows)
+                told = [name for name in ("id", "label", "class", "source") if name in columns]
+                writer.writerow([*told, *(f"h{k}" for k in range(embedding.shape[1]))])
+                rows = zip(*(columns[name].tolist() for name in told), embedding.tolist(), strict=True)
+                writer.writerows([*of, *h] for *of, h in rows)
     return {"sketches": len(embedding), "dimensions": embedding.shape[1]}

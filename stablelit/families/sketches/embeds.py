@@ -26,8 +26,14 @@ class EmbedsSketches(LightningModule):
         return {"embedding": self(batch["image"]).float(), "label": batch["label"], "id": batch["id"]}
 
     def write_predictions(self, predictions: Sequence[Mapping[str, Tensor]], path: str | Path) -> dict[str, Any]:
-        """Writes embeddings, labels and ids; see `write_embeddings`."""
-        return write_embeddings(predictions, path)
+        """Writes embeddings, labels and ids, and the files and classes that the data module knows of.
+
+        See `write_embeddings`.
+        """
+        datamodule = getattr(self._trainer, "datamodule", None)
+        return write_embeddings(
+            predictions, path, getattr(datamodule, "places", None), getattr(datamodule, "classes", ())
+        )
 
     def probe(
         self,

@@ -33,6 +33,26 @@ def test_a_table_has_a_row_a_sketch(tmp_path):
     assert rows[0].keys() == {"id", "label", "h0", "h1"}
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_files_and_classes_stand_beside_their_embeddings(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_embeddings(BATCHES, path, [f"page, {i}.png" for i in range(10)], ["cat", "dog"])
+    if suffix == ".npz":
+        with np.load(path, allow_pickle=False) as back:
+            found = list(
+                zip(back["source"].tolist(), back["class"].tolist(), back["embedding"][:, 0].tolist(), strict=True)
+            )
+    else:
+        with path.open(newline="") as file:
+            found = [(row["source"], row["class"], float(row["h0"])) for row in csv.DictReader(file)]
+    assert [(source, name) for source, name, _ in found] == [
+        ("page, 7.png", "dog"),
+        ("page, 3.png", ""),
+        ("page, 9.png", "cat"),
+    ]
+    assert [h for *_, h in found] == pytest.approx([1.0, 3.0, 0.1])
+
+
 def test_an_embedding_that_is_not_finite_is_named_and_nothing_is_written(tmp_path):
     broken = [{**BATCHES[0], "embedding": torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])}, BATCHES[1]]
     with pytest.raises(DataError, match="1 of 3 embeddings are not finite, the first of sketch 3"):

@@ -219,6 +219,16 @@ def test_a_module_in_half_precision_is_tested_beside_the_untrained():
     assert {"test/knn_top1", "test/knn_top1_baseline", "test/knn_top1_pixels"} <= set(scores)
 
 
+def test_a_table_of_embeddings_names_the_sketch_and_its_class(tmp_path):
+    run, model, sketches = trainer(), simclr(), data(predict_on="all")
+    model.write_predictions(run.predict(model, sketches), tmp_path / "all.csv")
+    rows = [line.split(",")[:4] for line in (tmp_path / "all.csv").read_text().splitlines()]
+    assert rows[0] == ["id", "label", "class", "source"]
+    # generated: six of a class, and a place says which of which
+    assert rows[7 + 1] == ["7", "1", sketches.classes[1], f"toy:{sketches.classes[1]}:1"]
+    assert len(rows) == 90 + 1
+
+
 def test_the_rate_grows_with_the_batch_as_asked():
     rates = {}
     for rule in ("none", "linear", "sqrt"):
