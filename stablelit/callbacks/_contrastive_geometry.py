@@ -18,7 +18,12 @@ _PAGES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float
 
 
 def measure(
-    collected: Sequence[Pairs], seen: Tensor | None, page: Tensor | None, max_rows: int, rank_rows: int
+    collected: Sequence[Pairs],
+    seen: Tensor | None,
+    page: Tensor | None,
+    max_rows: int,
+    rank_rows: int,
+    with_rank: bool = True,
 ) -> dict[str, Any]:
     """The geometry of the last of the collected batches, and rank and agreement over all; waits for the device.
 
@@ -31,6 +36,7 @@ def measure(
         page: the batch before augmentation; likewise.
         max_rows: of both views together, that are compared with each other.
         rank_rows: most rows for the rank.
+        with_rank: whether to take it, which costs as much as all else.
 
     Returns:
         Plain numbers by the names of :class:`stablelit.functional.contrastive_health.ContrastiveHealth`.
@@ -39,25 +45,24 @@ def measure(
     numbers: dict[str, Tensor] = {"bad_rows": _bad_rows(collected)}
     # an eigenvalue solver raises at what is not finite
     z0, z1 = (_thinned(z, max_rows // 2).float().nan_to_num() for z in (last.z0, last.z1))
-    z = torch.cat([z0, z1])
-    numbers["std_ratio"] = embeddings.std_ratio(z)
-    numbers["pos_cos"], numbers["neg_cos"] = embeddings.positive_negative_cosine(z0, z1)
+    numbers.update(embeddings.pair_geometry(z0, z1))
     numbers["align"] = 2.0 - 2.0 * numbers["pos_cos"]  # of rows of length 1
-    numbers["uniform"] = embeddings.uniformity(z)
-    numbers["top1"] = embeddings.contrast_top1(z0, z1)
-    numbers["least_z"] = z.min()
-    rows = torch.cat([_interleaved(pairs) for pairs in reversed(collected)])[:rank_rows].float().nan_to_num()
-    numbers["rankme"] = embeddings.rankme(embeddings.unit_rows(rows))
+    numbers["least_z"] = torch.minimum(z0.min(), z1.min())
+    n_rows = 0
+    if with_rank:
+        rows = torch.cat([_interleaved(pairs) for pairs in reversed(collected)])[:rank_rows].float().nan_to_num()
+        numbers["rankme"], n_rows = embeddings.rankme(embeddings.unit_rows(rows)), len(rows)
     numbers["agreement"] = torch.stack([_agreement(pairs, max_rows) for pairs in collected]).mean()
     if last.h is not None:
-        h = _thinned(last.h, max_rows).float().nan_to_num()
+        h = _thinned(last.h, max(max_rows // 2, 2)).float().nan_to_num()
         numbers["h_std_ratio"], numbers["dead_frac"] = embeddings.std_ratio(h), embeddings.dead_fraction(h)
     numbers.update(_page_numbers(seen, page))
     names, values = list(numbers), torch.stack([value.float() for value in numbers.values()]).tolist()
     found: dict[str, Any] = dict(zip(names, values, strict=True))
     dim = last.z0.shape[1]
-    found["rankme_frac"] = found["rankme"] / min(len(rows), dim)
-    return {**found, "rank_rows": len(rows), "dim": dim}
+    if with_rank:
+        found |= {"rankme_frac": found["rankme"] / min(n_rows, dim), "rank_rows": n_rows}
+    return {**found, "dim": dim}
 
 
 def pages_of(batch: Any) -> Tensor | None:
@@ -106,8 +111,9 @@ def _agreement(pairs: Pairs, max_rows: int) -> Tensor:
 
 
 def _bad_rows(collected: Sequence[Pairs]) -> Tensor:
-    finite = torch.cat([torch.cat([pairs.z0, pairs.z1]).isfinite().all(dim=1) for pairs in collected])
-    return 1.0 - finite.float().mean()
+    # the sum of a row is finite where all of it is
+    sums = torch.cat([z.sum(dim=1, dtype=torch.float32) for pairs in collected for z in (pairs.z0, pairs.z1)])
+    return 1.0 - sums.isfinite().float().mean()
 
 
 def _interleaved(pairs: Pairs) -> Tensor:

@@ -15,9 +15,13 @@ from stablelit.callbacks._contrastive_state import LossWindow
 from stablelit.callbacks._ranks import gather_from_ranks
 from stablelit.functional.contrastive_health import ContrastiveHealth
 
-_WINDOW = 100
+# losses of so many batches, after the first steps of every fourth step: one costs more than all else in a plain step
+_WINDOW, _STRIDE, _EVERY_LOSS = 25, 4, 100
 # a network hardly changes over so few steps
 _MOST_RANK_STEPS = 8
+# the rank is taken at every look in the first steps, where runs collapse, and at every fourth afterwards
+_RANK_ALWAYS, _RANK_EVERY = 200, 4
+_OF_RANK = ("rankme", "rankme_frac", "rank_rows")
 # a task solved so soon was none
 _EARLY_STEPS = 1000
 # as they are in ContrastiveHealth, but for two names
@@ -54,10 +58,11 @@ class ContrastiveLook:
 
     def begin(self) -> None:
         """Begins a run."""
-        self.window = LossWindow(_WINDOW)
+        self.window = LossWindow(_WINDOW, _STRIDE, _EVERY_LOSS)
         self._pairs: list[Pairs] = []
         self._gradients: dict[int, Tensor] = {}
         self._rank_steps, self._first_std_ratio = 0, math.nan
+        self._rank: dict[str, float] = {}
 
     def is_due(self, step: int) -> bool:
         """Whether a step, counted from 1, is looked at."""
@@ -85,13 +90,18 @@ class ContrastiveLook:
     def take(
         self,
         trainer: Any,
+        step: int,
         seen: Tensor | None,
         page: Tensor | None,
         settings: ContrastiveSettings,
         temperature: float | None,
     ) -> tuple[ContrastiveHealth, dict[str, float]]:
         """The health of the run, the same on every rank, and what is logged; waits for the device."""
-        found = measure(self._pairs, seen, page, self._max_rows, self._rank_rows)
+        with_rank = not self._rank or step <= _RANK_ALWAYS or step // self.every % _RANK_EVERY == 0
+        found = measure(self._pairs, seen, page, self._max_rows, self._rank_rows, with_rank)
+        if with_rank:
+            self._rank = {name: found[name] for name in _OF_RANK}
+        found |= self._rank
         if self._gradients:
             found["enc_grad_norm"] = float(torch.stack([g.square() for g in self._gradients.values()]).sum().sqrt())
         found["first_std_ratio"], found["loss"] = self._first_std_ratio, self.window.mean()
@@ -129,6 +139,7 @@ class ContrastiveLook:
             "pairs": [[p.z0, p.z1, p.h] for p in self._pairs],
             "rank_steps": self._rank_steps,
             "first_std_ratio": self._first_std_ratio,
+            "rank": dict(self._rank),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -136,3 +147,4 @@ class ContrastiveLook:
         self.window.load_state_dict(state["window"])
         self._pairs = [Pairs(*parts) for parts in state["pairs"]]
         self._rank_steps, self._first_std_ratio = state["rank_steps"], state["first_std_ratio"]
+        self._rank = dict(state["rank"])

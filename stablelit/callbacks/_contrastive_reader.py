@@ -76,6 +76,8 @@ class ContrastiveReader:
 
     def open(self, looks: bool) -> None:
         """A batch begins; `looks` says whether it will be looked at, or only counted."""
+        if not looks and not self.listens:
+            return
         for ear in self._ears.values():
             ear.begin(looks)
 

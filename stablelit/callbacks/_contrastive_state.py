@@ -67,10 +67,17 @@ class LossWindow:
 
     Args:
         size: batches.
+        stride: of so many optimizer steps one is taken.
+        begin: steps before that of which every one is.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, stride: int = 1, begin: int = 0) -> None:
+        self._stride, self._begin = stride, begin
         self._kept: deque[tuple[Tensor, int, int]] = deque(maxlen=size)
+
+    def wants(self, step: int) -> bool:
+        """Whether the losses of a step, counted from 1, are taken."""
+        return step <= self._begin or step % self._stride == 0
 
     def add(self, loss: Tensor, n_pairs: int, factor: int = 1) -> None:
         # multiplied when it is read: an operation a step costs more than all else that a step does

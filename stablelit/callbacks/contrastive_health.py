@@ -9,7 +9,8 @@ Logs    at every look ssl/excess, loss_over_chance, std_ratio, h_std_ratio, pos_
         rankme, rankme_frac, contrast_top1, enc_grad_norm, input_std, input_min, input_max, dead_frac: those that can be
         told; with a `name` it comes second (ssl/<name>/excess)
 Resumes exactly; on several ranks the losses of the window are rank zero's
-Limits  one wait for the device at a look, a few at the first batch; on several ranks the geometry is rank zero's; the
+Limits  the loss of every step to the hundredth, of every fourth after; the rank at every look to step 200, at every
+        fourth after; one wait for the device at a look, a few at the first batch; on several ranks the geometry is rank zero's; the
         gradient is that of the Trainer's `on_before_optimizer_step`, after a clip in manual optimisation; a compiled
         module may not call the hooks of its parts; no GPU path was run
 """
@@ -204,15 +205,18 @@ class ContrastiveHealthMonitor(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds the loss to the window; looks, where it is time."""
+        """Adds the loss to the window, of some steps; looks, where it is time."""
+        wanted, takes_loss = self._look.wants(self._step), self._look.window.wants(self._step)
+        if not wanted and not takes_loss:
+            return
         n_rank = self._reader.n_pairs(outputs, batch)
         settings = self._settings or self._meet(trainer, pl_module, n_rank)
-        loss = self._read_loss(pl_module, outputs, batch)
+        loss = self._read_loss(pl_module, outputs, batch) if takes_loss else None
         if loss is not None:
             # automatic optimisation divides what is returned as "loss", and no other number
             divided = settings.accumulated if self._loss_key == "loss" else 1
             self._look.window.add(loss, n_rank * (settings.n_pairs // settings.n_rank), divided)
-        if self._look.wants(self._step) and not trainer.fit_loop._should_accumulate():
+        if wanted and not trainer.fit_loop._should_accumulate():
             self._look.add(self._reader.pairs(outputs), self._step)
             if self._look.is_due(self._step):
                 self._judge(trainer, settings, batch)
@@ -271,7 +275,9 @@ class ContrastiveHealthMonitor(pl.Callback):
     def _judge(self, trainer: pl.Trainer, settings: ContrastiveSettings, batch: Any) -> None:
         encoder = self._reader.encoder
         temperature = self._reader.temperature()
-        health, logged = self._look.take(trainer, self._reader.input(), pages_of(batch), settings, temperature)
+        health, logged = self._look.take(
+            trainer, self._step, self._reader.input(), pages_of(batch), settings, temperature
+        )
         normed = (
             None if encoder is None else any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
         )

@@ -9,6 +9,7 @@ from stablelit.functional.embeddings import (
     alignment,
     contrast_top1,
     dead_fraction,
+    pair_geometry,
     positive_negative_cosine,
     rankme,
     rankme_fraction,
@@ -22,6 +23,25 @@ def views():
     generator = torch.Generator().manual_seed(0)
     z0 = torch.randn(9, 5, generator=generator)
     return z0, z0 + 0.8 * torch.randn(9, 5, generator=generator)
+
+
+def test_the_geometry_of_pairs_is_what_each_says_alone(views):
+    found = pair_geometry(*views)
+    positive, negative = positive_negative_cosine(*views)
+    both = torch.cat(views)
+    alone = {
+        "std_ratio": std_ratio(both),
+        "uniform": uniformity(both),
+        "pos_cos": positive,
+        "neg_cos": negative,
+        "top1": contrast_top1(*views),
+    }
+    assert {k: float(v) for k, v in found.items()} == pytest.approx({k: float(v) for k, v in alone.items()}, rel=1e-5)
+
+
+def test_one_point_for_all_has_no_geometry():
+    found = {k: float(v) for k, v in pair_geometry(torch.ones(6, 3), torch.ones(6, 3)).items()}
+    assert found == pytest.approx({"std_ratio": 0, "uniform": 0, "pos_cos": 1, "neg_cos": 1, "top1": 0}, abs=1e-5)
 
 
 def unit(z):

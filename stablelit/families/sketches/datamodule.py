@@ -291,8 +291,9 @@ class SketchDataModule(LightningDataModule):
                 fixed=split != "train",
             )
         except ValueError as error:
+            where = "" if split == "train" else " (data.eval_way is its n_way)"
             raise ConfigurationError(
-                f"the {split} split of {self.path or 'the generated sketches'}: {error}"
+                f"the {split} split of {self.path or 'the generated sketches'}{where}: {error}"
             ) from error
         if epoch:
             sampler.set_epoch(epoch)

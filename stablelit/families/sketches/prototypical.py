@@ -174,9 +174,10 @@ class PrototypicalNetwork(EmbedsSketches):
         logged = {
             "train/loss": outputs["loss"].detach(),
             "train/accuracy": (outputs["scores"].argmax(1) == outputs["targets"]).float().mean(),
+            "train/chance": 1 / n_way,
+            "train/chance_loss": math.log(n_way),
         }
         self.log_dict(logged, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
-        self.log_dict({"train/chance": 1 / n_way, "train/chance_loss": math.log(n_way)}, on_step=False, on_epoch=True)
         if self.log_scale is not None:
             self.log("train/temperature", self._temperature().detach(), on_step=False, on_epoch=True, sync_dist=True)
         return {**outputs, "h": h, "label": batch["label"]}

@@ -68,7 +68,7 @@ def test_an_episode_has_its_classes_one_after_the_other_and_no_sketch_twice():
 
 def test_more_classes_in_an_episode_than_there_are_is_told_with_the_split():
     module = data(draw="episodes", n_way=4, n_shot=1, n_query=1, eval_way=5)
-    with pytest.raises(ConfigurationError, match="the val split of the generated sketches.*5"):
+    with pytest.raises(ConfigurationError, match=r"the val split of the generated sketches \(data.eval_way.*5"):
         module.val_dataloader()
 
 
