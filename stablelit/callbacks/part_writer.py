@@ -74,7 +74,7 @@ class PartWriter(pl.Callback):
         self._write(trainer, pl_module)
 
     def _found(self, pl_module: pl.LightningModule) -> nn.Module:
-        parts = dict(pl_module.named_modules())
+        parts: dict[str, nn.Module] = dict(pl_module.named_modules())
         if self.part not in parts:
             children = [name for name, _ in pl_module.named_children()]
             raise ContractError(
