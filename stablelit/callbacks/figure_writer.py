@@ -156,11 +156,13 @@ class FigureWriter(pl.Callback):
         for axis, panel in zip(axes, panels, strict=True):
             for metric in panel:
                 # a target, a floor or a baseline is a line to compare with, not a measurement of the model
-                compared = metric.endswith(("target", "_floor", "_baseline"))
-                style = {"color": "0.4", "linestyle": "--"} if compared else {"marker": "."}
+                compared = metric.endswith(("target", "floor", "baseline", "chance"))
+                style = {"color": "0.4", "linestyle": "--", "zorder": 1.9} if compared else {"marker": "."}
                 axis.plot(columns["step"], columns[metric], label=metric, **style)
             axis.legend(frameon=False, fontsize="small")
             axis.grid(alpha=0.3)
+            # a curve that stands still would be shown as 1e-6 about something
+            axis.ticklabel_format(axis="y", useOffset=False)
         axes[-1].set_xlabel("optimizer step")
         return figure
 

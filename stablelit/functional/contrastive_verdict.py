@@ -156,8 +156,8 @@ _RULES: tuple[tuple[Callable[[ContrastiveHealth], bool], str, _Text, _Text], ...
         _blank,
         "blank-input",
         lambda h: (
-            f"the inputs of a batch differ by {h.input_std:.1e}, the pages before augmentation by "
-            f"{h.page_std:.1e}{_inputs(h)}: they are all alike. {_standing(h)}."
+            f"the pages of a batch are all alike (they differ by {h.page_std:.1e}; by {h.input_std:.1e} once they are "
+            f"augmented){_inputs(h)}. {_standing(h)}."
         ),
         lambda h: "look at a batch: transparency is to be laid on white and then inverted; a reader that draws nothing",
     ),

@@ -41,6 +41,9 @@ def is_divergence(error: BaseException) -> bool:
         return True
     if isinstance(error, FindingError):
         return bool(_NOT_FINITE.search(error.finding.name.replace("-", " "))) or "finite" in error.finding.name
+    if isinstance(error, errors.StablelitError):
+        # about what was asked for, which may be infinite: max_epochs=-1
+        return False
     return isinstance(error, ValueError | RuntimeError) and bool(_NOT_FINITE.search(str(error)))
 
 

@@ -55,3 +55,8 @@ def test_an_error_of_ours_comes_back_out_of_a_forked_rank():
     assert str(ours) == "too long.\nShorten it."
     foreign = ProcessRaisedException(f"{text}ValueError: x\n", 1, 7)
     assert from_child_process(foreign) is foreign
+
+
+def test_what_was_asked_for_may_be_infinite_and_is_no_divergence():
+    assert not is_divergence(ConfigurationError("total_steps=inf is not allowed."))
+    assert is_divergence(ValueError("found inf"))

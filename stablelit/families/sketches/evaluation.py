@@ -14,6 +14,7 @@ from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.feature_scores import feature_scores
 from stablelit.families.sketches.features import encoded_images
 from stablelit.families.sketches.pretrained import untrained_twin
+from stablelit.families.sketches.told import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,12 +133,19 @@ class EmbeddingEvaluation(nn.Module):
                     scores[f"{key}{suffix}_interval"] = found[f"{key}_interval"]
                 if not suffix:
                     scores[f"{key}_chance"] = found[f"{key}_chance"]
+        for way, shot in self.few_shot:
+            if scores and f"few_shot_{way}w{shot}s" not in scores:
+                say(f"no {way}-way {shot}-shot episodes: fewer than {way} classes have more than {shot} sketches.")
         return scores
 
-    def figures(self) -> dict[str, Figure]:
-        """The last embeddings as a map; none before the first evaluation."""
+    def figures(self, classes: Sequence[str] | None = None) -> dict[str, Figure]:
+        """The last embeddings as a map; none before the first evaluation.
+
+        Args:
+            classes: names of the classes; None shows their numbers.
+        """
         from stablelit.families.sketches import figures
 
         if self._shown is None:
             return {}
-        return {"embedding_map": figures.embedding_map(*self._shown, n_classes=_SHOWN_CLASSES)}
+        return {"embedding_map": figures.embedding_map(*self._shown, n_classes=_SHOWN_CLASSES, names=classes)}

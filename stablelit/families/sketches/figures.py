@@ -40,7 +40,9 @@ def view_pairs(views: Tensor, title: str = "two views of each sketch") -> Figure
     return figure
 
 
-def embedding_map(features: Tensor, labels: Tensor, n_classes: int = 10, title: str = "") -> Figure:
+def embedding_map(
+    features: Tensor, labels: Tensor, n_classes: int = 10, title: str = "", names: Sequence[str] | None = None
+) -> Figure:
     """Features along their two largest principal components, those of the most frequent classes in colour.
 
     The share of the variance that the components have stands at the axes: a map that shows 95 % of it is that of an
@@ -51,6 +53,7 @@ def embedding_map(features: Tensor, labels: Tensor, n_classes: int = 10, title: 
         labels: ``(n,)``, -1 where unknown.
         n_classes: that have a colour.
         title: of the figure.
+        names: of the classes, by label; None shows their numbers.
     """
     from matplotlib.figure import Figure
 
@@ -66,12 +69,18 @@ def embedding_map(features: Tensor, labels: Tensor, n_classes: int = 10, title: 
     share = (size.square() / size.square().sum().clamp_min(1e-30)).numpy()
     # float32 features that are alike scatter by their rounding
     alike = bool(size[0] <= 1e-6 * kept.norm())
-    names, counts = np.unique(classes[classes >= 0], return_counts=True)
-    shown = names[np.argsort(-counts, kind="stable")][:n_classes]
+    known, counts = np.unique(classes[classes >= 0], return_counts=True)
+    shown = known[np.argsort(-counts, kind="stable")][:n_classes]
     others = ~np.isin(classes, shown)
     axes.scatter(*places[others].T, s=5, color="0.8", lw=0, label="other classes" if others.any() else None)
-    for k, name in enumerate(shown):
-        axes.scatter(*places[classes == name].T, s=16, color=f"C{k % 10}", lw=0, label=f"class {name}")
+    for k, label in enumerate(shown):
+        axes.scatter(
+            *places[classes == label].T,
+            s=16,
+            color=f"C{k % 10}",
+            lw=0,
+            label=f"class {label}" if names is None else names[label],
+        )
     axes.set(
         xlabel=f"first principal component ({100 * share[0]:.0f} % of the variance)",
         ylabel=f"second ({100 * share[1]:.0f} %)",

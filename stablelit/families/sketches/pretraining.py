@@ -161,7 +161,7 @@ class SketchPretraining(EmbedsSketches):
         """View pairs of the running epoch and pictures of the last evaluation; none before the first."""
         from stablelit.families.sketches import figures
 
-        made = self.evaluation.figures()
+        made = self.evaluation.figures(getattr(getattr(self.trainer, "datamodule", None), "classes", None))
         if self._shown_views is not None:
             made["view_pairs"] = figures.view_pairs(self._shown_views.cpu())
         return made

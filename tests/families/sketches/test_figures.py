@@ -68,3 +68,9 @@ def test_a_wrong_query_is_red_and_says_what_it_was_taken_for():
     assert wrong.spines["top"].get_edgecolor()[:3] == pytest.approx((0.839, 0.153, 0.157), abs=0.01)
     assert "accuracy 0.75, chance 0.50" in figure.get_suptitle()
     assert "1: cat" in [axes.get_ylabel() for axes in figure.axes]
+
+
+def test_classes_are_shown_by_their_names_where_these_are_known():
+    features, labels = torch.randn(20, 4), torch.tensor([1] * 12 + [0] * 8)
+    figure = figures.embedding_map(features, labels, names=["cat", "dog"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dog", "cat"]
