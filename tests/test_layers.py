@@ -65,6 +65,7 @@ def test_no_room_is_a_grab_bag():
     assert not [p for p in FILES if p.stem in ("utils", "helpers", "common", "misc")]
 
 
+@pytest.mark.slow
 def test_the_suite_imports_without_heavy_packages():
     # tensorboard and matplotlib may come with Lightning itself: what counts is what we add to it
     code = (

@@ -197,6 +197,7 @@ class Killed(TensorDataset):
         return super().__getitem__(index)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_reported_with_the_place_and_what_to_do():
     data = Killed(torch.arange(23))
     loader = ShuffleDataLoader(data, sampler=ShuffleSampler(data, mode="sequential"), batch_size=4, num_workers=1)

@@ -181,6 +181,7 @@ def test_what_cannot_be_is_refused_by_name(call, error, message):
         call(views()[0].detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [None, 5])
 def test_it_can_be_compiled(chunk_size):
     torch._dynamo.reset()

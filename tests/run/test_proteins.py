@@ -55,6 +55,7 @@ def only_run(name: str) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_evaluated_generated_from_and_goes_on(door):
     done = door(train, *SMALL, *TOY)
     assert done.code == 0, done.err

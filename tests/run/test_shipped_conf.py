@@ -132,6 +132,7 @@ def test_every_debug_file_fits_an_experiment(debug):
     check_configuration(shipped("+experiment=jets", f"+debug={debug}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "name"),
     [(g, n) for g in ("trainer", "optimizer", "lr_schedule", "logger", "callbacks") for n in names(g)],

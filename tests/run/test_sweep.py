@@ -13,6 +13,7 @@ def runs_of(sweep_dir: Path) -> list[str]:
     return sorted(str(p.parent.relative_to(sweep_dir)) for p in sweep_dir.rglob("summary.json"))
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_sweep_are_its_numbered_children(train):
     done = train("-m", "seed=0,1", "trainer.max_epochs=1")
     assert done.code == 0, done.err
@@ -44,6 +45,7 @@ def test_a_run_that_diverges_does_not_end_the_sweep(train, how):
     assert states == ["failed" if how == "memory" else "diverged", "finished"]
 
 
+@pytest.mark.slow
 def test_a_sweep_over_experiments_has_a_directory_too(train):
     done = train("experiment=tiny,tiny_too", "-m", "trainer.max_epochs=1")
     assert done.code == 0, done.err

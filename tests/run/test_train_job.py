@@ -56,6 +56,7 @@ def test_the_last_thing_printed_is_the_table_and_where_things_are(train):
     assert lines[-1].endswith("checkpoints/best.ckpt")
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_runs_again(train, door):
     first = train("trainer.max_epochs=2", "model.latent_dim=3")
     again = door(main, "--config-dir", str(first.run_dir), "--config-name", "config", "seed=0")
@@ -65,6 +66,7 @@ def test_the_saved_configuration_runs_again(train, door):
     assert {p.name for p in Path.cwd().iterdir()} == {"runs"}
 
 
+@pytest.mark.slow
 def test_a_rerun_can_be_resumed(train, door):
     first = train("trainer.max_epochs=1")
     again = door(main, "--config-dir", str(first.run_dir), "--config-name", "config")
@@ -124,6 +126,7 @@ def test_a_value_that_a_constructor_refuses_is_told_with_its_place(train):
     assert "callbacks.kl_cap" in done.err
 
 
+@pytest.mark.slow
 def test_settings_of_a_callback_that_is_not_in_the_list_are_left_out_and_told(door):
     done = door(main, "+experiment=jets", "callbacks=[default,kl_cap]", "trainer.fast_dev_run=true", "trainer=cpu")
     assert done.code == 0
@@ -212,6 +215,7 @@ def test_a_finding_that_stops_a_run_is_told_without_a_traceback(train):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_a_verdict_is_given_on_a_run_that_diverged_too(train):
     done = train("debug=quick", "model.fail_with=infinity")
     assert done.code == 1
@@ -237,6 +241,7 @@ def test_a_module_with_its_own_optimizer_is_trained_and_that_is_said(train):
     assert "SelfReliant has no argument 'optimizer'" in done.out
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(train):
     first, second, other = train("seed=5").summary, train("seed=5").summary, train("seed=6").summary
     assert first["final"] == second["final"] != other["final"]

@@ -306,6 +306,7 @@ def test_arguments_out_of_range_are_refused_by_name(wrong, message):
         StructureLearner(**wrong)
 
 
+@pytest.mark.slow
 def test_a_second_fit_on_other_data_learns_those(tmp_path):
     learner, _ = fitted(tmp_path)
     turned = SensorPanel.from_values(panel_of().values[:, ::-1].copy(), NAMES)
