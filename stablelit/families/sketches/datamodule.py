@@ -11,9 +11,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from stablelit.data import EpisodicSampler, LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.sketches.dataset import FAULTS, Batch, SketchDataset, already_a_batch
+from stablelit.families.sketches.episode_plan import EpisodePlan
 from stablelit.families.sketches.generator import generate_sketches
 from stablelit.families.sketches.opened_sketches import SPLITS, OpenedSketches, checked_path, identity_of, opened
 from stablelit.families.sketches.readers import FORMATS, open_source
@@ -129,12 +130,9 @@ class SketchDataModule(LightningDataModule):
         # plain lists, whatever sequence came: a checkpoint with anything else does not load with weights_only=True
         self.parts = {name: _part(part) for name, part in zip(SPLITS, (train, val, test), strict=True)}
         self.batch_size = check_count(_OWNER, "batch_size", batch_size, 2)
-        self.n_shot, self.n_query = check_count(_OWNER, "n_shot", n_shot, 1), check_count(_OWNER, "n_query", n_query, 1)
-        self.n_way, self.eval_way = check_count(_OWNER, "n_way", n_way, 2), check_count(_OWNER, "eval_way", eval_way, 2)
-        counts = {"train": n_episodes, "val": n_val_episodes, "test": n_test_episodes}
-        for name, count in zip(("n_episodes", "n_val_episodes", "n_test_episodes"), counts.values(), strict=True):
-            check_count(_OWNER, name, count, 1)
-        self.episode_counts = counts
+        self.episodes = EpisodePlan(
+            _OWNER, n_way, eval_way, n_shot, n_query, n_episodes, n_val_episodes, n_test_episodes
+        )
         if stroke_augment is not None and not isinstance(stroke_augment, StrokeAugment):
             raise bad_argument(_OWNER, "stroke_augment", stroke_augment, "a StrokeAugment or None")
         if fault is not None and fault not in FAULTS:
@@ -278,26 +276,9 @@ class SketchDataModule(LightningDataModule):
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size)
 
     def _episodes(self, split: str, dataset: SketchDataset | LeftOut, epoch: int = 0) -> DataLoader[Batch]:
-        places = torch.arange(len(dataset)).tolist()
-        labels = dataset.__getitems__(places)["label"].numpy()
-        try:
-            sampler = EpisodicSampler(
-                labels,
-                n_way=self.n_way if split == "train" else self.eval_way,
-                n_shot=self.n_shot,
-                n_query=self.n_query,
-                n_episodes=self.episode_counts[split],
-                seed=self.seed,
-                fixed=split != "train",
-            )
-        except ValueError as error:
-            where = "" if split == "train" else " (data.eval_way is its n_way)"
-            raise ConfigurationError(
-                f"the {split} split of {self.path or 'the generated sketches'}{where}: {error}"
-            ) from error
-        if epoch:
-            sampler.set_epoch(epoch)
-        return self._loader(dataset, batch_sampler=sampler)
+        labels = dataset.__getitems__(list(range(len(dataset))))["label"].numpy()
+        of = self.path or "the generated sketches"
+        return self._loader(dataset, batch_sampler=self.episodes.sampler(split, labels, self.seed, epoch, of))
 
     def _loader(self, dataset: SketchDataset | LeftOut, **order: Any) -> ShuffleDataLoader:
         return ShuffleDataLoader(
@@ -310,8 +291,11 @@ class SketchDataModule(LightningDataModule):
 
     def _dataset(self, split: str, with_strokes: bool = False) -> SketchDataset:
         now = self._sketches
-        strokes = now.sketches.strokes if with_strokes else None
-        return SketchDataset(now.images, now.sketches.labels, now.splits[split], strokes, self.fault)
+        strokes, where = now.sketches.strokes if with_strokes else None, now.splits[split]
+        if split != "train":
+            # lying class by class, a batch of them would have few but false negatives
+            where = np.random.default_rng(self.seed).permutation(where)
+        return SketchDataset(now.images, now.sketches.labels, where, strokes, self.fault)
 
     @property
     def _sketches(self) -> OpenedSketches:

@@ -196,3 +196,11 @@ def test_a_folder_without_classes_says_what_cannot_be_measured(tmp_path, capsys)
     assert "objective.metric=val/loss" in capsys.readouterr().out
     with pytest.raises(ConfigurationError, match="data.split=samples"):
         SketchDataModule(folder, size=16).setup()
+
+
+def test_validation_batches_mix_classes_in_the_same_order_every_time():
+    module = data(batch_size=9)
+    once, again = (torch.cat([batch["id"] for batch in module.val_dataloader()]).tolist() for _ in range(2))
+    assert once == again
+    assert once != sorted(once)
+    assert sorted(once) == sorted(module.split_indices["val"])
