@@ -13,6 +13,7 @@ Limits  rank zero only; nothing under fast_dev_run; matplotlib is imported at th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,11 @@ class FigureWriter(pl.Callback):
         figure = Figure(figsize=(7.0, 2.4 * len(panels)), layout="constrained")
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axis, panel in zip(axes, panels, strict=True):
+            dashes = cycle(("--", ":", "-."))
             for metric in panel:
                 # a target, a floor or a baseline is a line to compare with, not a measurement of the model
                 compared = metric.endswith(("target", "floor", "baseline", "chance"))
-                style = {"color": "0.4", "linestyle": "--", "zorder": 1.9} if compared else {"marker": "."}
+                style = {"color": "0.4", "linestyle": next(dashes), "zorder": 1.9} if compared else {"marker": "."}
                 axis.plot(columns["step"], columns[metric], label=metric, **style)
             axis.legend(frameon=False, fontsize="small")
             axis.grid(alpha=0.3)
