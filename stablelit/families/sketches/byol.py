@@ -27,7 +27,7 @@ from stablelit.errors import bad_argument
 from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.heads import mlp_head
 from stablelit.families.sketches.losses import byol_loss
-from stablelit.families.sketches.pretraining import EVALUATION_SEED, SketchPretraining, saved_encoder
+from stablelit.families.sketches.pretraining import SketchPretraining, saved_encoder
 from stablelit.functional.schedules import check_number
 from stablelit.optim.build import planned_steps
 
@@ -150,9 +150,7 @@ class BYOL(SketchPretraining):
         """Logs the loss of views that are the same at every validation; returns labels, and h of unchanged sketches."""
         h = self(batch["image"])
         self.evaluation.add(h, batch)
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(EVALUATION_SEED + batch_idx)
+        with self.same_draws(batch_idx):
             loss = self._predicted(self.two_views(batch))[0]
         self.log("val/loss", loss, batch_size=len(h), sync_dist=True)
         return {"h": h, "label": batch["label"]}

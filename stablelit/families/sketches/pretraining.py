@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,6 +102,13 @@ class SketchPretraining(EmbedsSketches):
                 f"Sketches have one channel (model.in_channels=1); an encoder of colours needs them repeated within it."
             )
         return self.encoder(image).flatten(1)
+
+    @contextmanager
+    def same_draws(self, batch_idx: int) -> Iterator[None]:
+        """Inside, what is drawn at random depends on the number of the batch alone, and moves no global state."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(EVALUATION_SEED + batch_idx)
+            yield
 
     def two_views(self, batch: Batch) -> Tensor:
         """Two views of each sketch, ``(2B, C, S, S)``: all first views, then all second ones."""

@@ -19,13 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stablelit.errors import DataError
 from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.heads import mlp_head
-from stablelit.families.sketches.pretraining import EVALUATION_SEED, SketchPretraining, saved_encoder
+from stablelit.families.sketches.pretraining import SketchPretraining, saved_encoder
 from stablelit.functional.contrastive import nt_xent
 from stablelit.functional.contrastive_levels import chance_nt_xent, excess, floor_nt_xent
 from stablelit.functional.schedules import check_count, check_flag, check_number
@@ -117,9 +116,7 @@ class SimCLR(SketchPretraining):
         h = self(batch["image"])
         self.evaluation.add(h, batch)
         if len(h) > 1:
-            devices = [self.device] if self.device.type == "cuda" else []
-            with torch.random.fork_rng(devices):
-                torch.manual_seed(EVALUATION_SEED + batch_idx)
+            with self.same_draws(batch_idx):
                 loss, z, _ = self._contrasted(self.two_views(batch), gather=False)
             values = self._levels("val", loss, len(z) // 2, gathered=False)
             self.log_dict(values, batch_size=len(z) // 2, sync_dist=True)
