@@ -100,6 +100,7 @@ def test_every_experiment_says_what_it_is(experiment):
 COUNT_TERM = {"constant-loss-term", "warmup-never-finishes"}
 # and of a graph that stands beside its model
 FINDINGS = {
+    "sketches_accumulated": {"accumulation-adds-no-negatives"},
     "jets_before": COUNT_TERM,
     "jets_after": COUNT_TERM,
     "causal_before": {"gradient-does-not-reach"},
