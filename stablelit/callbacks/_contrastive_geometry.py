@@ -24,6 +24,7 @@ def measure(
     max_rows: int,
     rank_rows: int,
     with_rank: bool = True,
+    with_agreement: bool = True,
 ) -> dict[str, Any]:
     """The geometry of the last of the collected batches, and rank and agreement over all; waits for the device.
 
@@ -37,12 +38,13 @@ def measure(
         max_rows: of both views together, that are compared with each other.
         rank_rows: most rows for the rank.
         with_rank: whether to take it, which costs as much as all else.
+        with_agreement: whether to take it, which tells causes of a loss at chance apart and nothing else.
 
     Returns:
         Plain numbers by the names of :class:`stablelit.functional.contrastive_health.ContrastiveHealth`.
     """
     last = collected[-1]
-    numbers: dict[str, Tensor] = {"bad_rows": _bad_rows(collected)}
+    numbers: dict[str, Tensor] = {}
     # an eigenvalue solver raises at what is not finite
     z0, z1 = (_thinned(z, max_rows // 2).float().nan_to_num() for z in (last.z0, last.z1))
     numbers.update(embeddings.pair_geometry(z0, z1))
@@ -52,7 +54,11 @@ def measure(
     if with_rank:
         rows = torch.cat([_interleaved(pairs) for pairs in reversed(collected)])[:rank_rows].float().nan_to_num()
         numbers["rankme"], n_rows = embeddings.rankme(embeddings.unit_rows(rows)), len(rows)
-    numbers["agreement"] = torch.stack([_agreement(pairs, max_rows) for pairs in collected]).mean()
+    if with_agreement:
+        numbers["agreement"] = torch.stack([_agreement(pairs, max_rows) for pairs in collected]).mean()
+    # the sum of a batch is finite where all of it is
+    sums = torch.stack([z.sum(dtype=torch.float32) for pairs in collected for z in (pairs.z0, pairs.z1)])
+    numbers["all_finite"] = sums.isfinite().all()
     if last.h is not None:
         h = _thinned(last.h, max(max_rows // 2, 2)).float().nan_to_num()
         numbers["h_std_ratio"], numbers["dead_frac"] = embeddings.std_ratio(h), embeddings.dead_fraction(h)
@@ -60,6 +66,7 @@ def measure(
     names, values = list(numbers), torch.stack([value.float() for value in numbers.values()]).tolist()
     found: dict[str, Any] = dict(zip(names, values, strict=True))
     dim = last.z0.shape[1]
+    found["bad_rows"] = 0.0 if found.pop("all_finite") else float(_bad_rows(collected))
     if with_rank:
         found |= {"rankme_frac": found["rankme"] / min(n_rows, dim), "rank_rows": n_rows}
     return {**found, "dim": dim}

@@ -22,6 +22,8 @@ _MOST_RANK_STEPS = 8
 # the rank is taken at every look in the first steps, where runs collapse, and at every fourth afterwards
 _RANK_ALWAYS, _RANK_EVERY = 200, 4
 _OF_RANK = ("rankme", "rankme_frac", "rank_rows")
+# an excess below which nobody asks why the loss is at chance
+_NEAR_CHANCE = 0.9
 # a task solved so soon was none
 _EARLY_STEPS = 1000
 # as they are in ContrastiveHealth, but for two names
@@ -97,19 +99,21 @@ class ContrastiveLook:
         temperature: float | None,
     ) -> tuple[ContrastiveHealth, dict[str, float]]:
         """The health of the run, the same on every rank, and what is logged; waits for the device."""
+        kind, n, floor = settings.kind, settings.n_pairs, 0.0
+        found: dict[str, Any] = {"first_std_ratio": self._first_std_ratio, "loss": self.window.mean()}
+        near_chance = True
+        if kind.has_chance:
+            found["chance"] = self.window.mean_over_sizes(lambda n: kind.level(n, temperature).chance)
+            floor = self.window.mean_over_sizes(lambda n: kind.level(n, temperature).floor or 0.0)
+            found["floor"] = floor if kind.level(n, temperature).floor is not None else math.nan
+            near_chance = not found["loss"] - floor < _NEAR_CHANCE * (found["chance"] - floor)
         with_rank = not self._rank or step <= _RANK_ALWAYS or step // self.every % _RANK_EVERY == 0
-        found = measure(self._pairs, seen, page, self._max_rows, self._rank_rows, with_rank)
+        found |= measure(self._pairs, seen, page, self._max_rows, self._rank_rows, with_rank, near_chance)
         if with_rank:
             self._rank = {name: found[name] for name in _OF_RANK}
         found |= self._rank
         if self._gradients:
             found["enc_grad_norm"] = float(torch.stack([g.square() for g in self._gradients.values()]).sum().sqrt())
-        found["first_std_ratio"], found["loss"] = self._first_std_ratio, self.window.mean()
-        kind, n, floor = settings.kind, settings.n_pairs, 0.0
-        if kind.has_chance:
-            found["chance"] = self.window.mean_over_sizes(lambda n: kind.level(n, temperature).chance)
-            floor = self.window.mean_over_sizes(lambda n: kind.level(n, temperature).floor or 0.0)
-            found["floor"] = floor if kind.level(n, temperature).floor is not None else math.nan
         self._pairs, self._gradients = [], {}
         everybody = gather_from_ranks(trainer, found)
         found = dict(everybody[0])
