@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import math
-import warnings
-from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 
 from stablelit.callbacks import ContrastiveHealthMonitor, contrastive_health
 from stablelit.errors import ConfigurationError, ContractError
@@ -16,167 +13,8 @@ from stablelit.findings import FindingError, FindingWarning, read_findings
 from stablelit.functional.contrastive import nt_xent
 from stablelit.functional.contrastive_levels import chance_nt_xent, excess
 from stablelit.functional.contrastive_verdict import ContrastiveVerdict
-from tests.contract.modules import NAMES, framework, make_trainer
-
-N, WIDTH, DIM = 16, 24, 16
-SOON = {"every_n_steps": 10, "warmup_steps": 20, "patience_steps": 10}
-quiet = pytest.mark.filterwarnings("ignore")
-
-
-def mlp(*widths, norm=False):
-    layers = []
-    for a, b in pairwise(widths):
-        layers += [nn.Linear(a, b), *([nn.BatchNorm1d(b)] if norm else []), nn.ReLU()]
-    return layers
-
-
-def make_contrast(name=NAMES[0], norm=False, lr=1e-3, returns=True, seed=0, calls="one", optimizer=torch.optim.Adam):
-    """Vectors whose views are themselves and noise; `returns` says whether training_step hands out its embeddings."""
-
-    class Contrast(framework(name).LightningModule):
-        noise, factor, shuffles = 0.3, 1.0, False
-        temperature = 0.5
-
-        def __init__(self):
-            super().__init__()
-            self.encoder = nn.Sequential(*mlp(12, WIDTH, WIDTH, WIDTH, norm=norm))
-            self.head = nn.ModuleDict(
-                {"projector": nn.Sequential(*mlp(WIDTH, WIDTH, norm=norm), nn.Linear(WIDTH, DIM))}
-            )
-
-        def views(self, x):
-            return x + self.noise * torch.randn_like(x), x + self.noise * torch.randn_like(x)
-
-        def project(self, h):
-            projector = self.head["projector"]
-            if calls == "one":
-                return projector(h)
-            if calls == "two":
-                return torch.cat([projector(part) for part in h.chunk(2)])
-            return torch.cat([checkpoint(projector, part, use_reentrant=True) for part in h.split(5)])
-
-        def training_step(self, batch, batch_idx):
-            x0, x1 = self.views(batch[0])
-            if self.shuffles:
-                x1 = x1[torch.randperm(len(x1))]
-            h = self.encoder(torch.cat([x0, x1]))
-            z0, z1 = self.project(h).chunk(2)
-            loss = self.factor * nt_xent(z0, z1, self.temperature, gather=False)
-            self.log("contrast", loss)
-            return {"loss": loss, "z0": z0, "z1": z1, "h": h} if returns else loss
-
-        def configure_optimizers(self):
-            return optimizer(self.parameters(), lr)
-
-    torch.manual_seed(seed)
-    return Contrast()
-
-
-def loader(steps, n=N, scale=1.0, samples=None, **kwargs):
-    generator = torch.Generator().manual_seed(1)
-    data = scale * torch.randn(steps * n if samples is None else samples, 12, generator=generator)
-    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(data), batch_size=n, **kwargs)
-
-
-def fit(directory, module, monitor, steps=150, name=NAMES[0], data=None, callbacks=(), **kwargs):
-    kwargs.setdefault("max_epochs", 1)
-    trainer = make_trainer(directory, [monitor, *callbacks], name, log_every_n_steps=1, **kwargs)
-    trainer.fit(module, loader(steps) if data is None else data)
-    return trainer
-
-
-def logged(trainer, key):
-    return [line[key] for _, line in trainer.logger.lines if key in line]
-
-
-def blank(module):
-    module.noise = 0.0
-    return module, loader(150, scale=0.0)
-
-
-def raw(module):
-    module.noise = 3.0
-    nn.init.constant_(module.encoder[-2].bias, -1e4)
-    return module, loader(150, scale=100.0)
-
-
-def dead_encoder(module):
-    nn.init.constant_(module.encoder[-2].bias, -100.0)
-    return module, loader(150)
-
-
-def dead_projector(module):
-    module.head["projector"].append(nn.ReLU())
-    nn.init.constant_(module.head["projector"][-2].bias, -100.0)
-    return module, loader(150)
-
-
-def shuffled(module):
-    module.shuffles = True
-    return module, loader(150)
-
-
-def no_noise(module):
-    module.noise, module.temperature = 0.0, 0.1
-    return module, loader(150)
-
-
-def twice(module):
-    module.factor = 3.0
-    return module, loader(150)
-
-
-FAILURES = {
-    "blank-input": (blank, {}),
-    "input-not-normalised": (raw, {}),
-    "dead-encoder": (dead_encoder, {}),
-    "collapsed-projector": (dead_projector, {"norm": True}),
-    "mispaired-views": (shuffled, {"norm": True}),
-    "slow-start": (lambda module: (module, loader(150)), {"lr": 1e-6}),
-    "worse-than-independent": (twice, {"norm": True}),
-    "weak-augmentation": (no_noise, {"norm": True, "lr": 1e-2}),
-}
-
-
-@pytest.mark.parametrize("verdict", FAILURES)
-def test_each_failure_has_its_verdict(verdict, tmp_path):
-    breaks, kwargs = FAILURES[verdict]
-    module, data = breaks(make_contrast(**kwargs))
-    monitor = ContrastiveHealthMonitor(**SOON)
-    with pytest.warns(FindingWarning, match=verdict):
-        fit(tmp_path, module, monitor, data=data, max_steps=40)
-    assert monitor.verdict.name == verdict
-    assert [f.step for f in read_findings(tmp_path) if f.name == verdict] == [30]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("verdict", FAILURES)
-def test_each_failure_has_its_verdict_after_150_steps(verdict, tmp_path):
-    breaks, kwargs = FAILURES[verdict]
-    module, data = breaks(make_contrast(**kwargs))
-    monitor = ContrastiveHealthMonitor()
-    with pytest.warns(FindingWarning, match=verdict):
-        fit(tmp_path, module, monitor, data=data)
-    assert [f.step for f in read_findings(tmp_path) if f.name == verdict] == [150]
-
-
-def test_a_shuffled_view_without_batch_norm_is_no_dead_encoder(tmp_path):
-    module, data = shuffled(make_contrast(lr=1e-2))
-    monitor = ContrastiveHealthMonitor(**SOON)
-    with pytest.warns(FindingWarning, match="mispaired-views"):
-        fit(tmp_path, module, monitor, data=data, max_steps=100)
-    assert monitor.health.std_ratio < 0.1, "by its spread alone it has collapsed"
-    assert monitor.verdict.name == "mispaired-views"
-
-
-@pytest.mark.parametrize("norm", [True, False])
-def test_a_run_that_learns_has_no_verdict(norm, tmp_path):
-    monitor = ContrastiveHealthMonitor(**SOON)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", FindingWarning)
-        fit(tmp_path, make_contrast(norm=norm, lr=1e-2), monitor, steps=60)
-    assert monitor.verdict.name == "ok"
-    assert monitor.health.excess < 0.8
+from tests.callbacks.contrast import DIM, SOON, N, blank, dead_projector, fit, loader, logged, make_contrast, quiet
+from tests.contract.modules import NAMES, framework
 
 
 class Keep:
