@@ -31,7 +31,7 @@ from stablelit.functional.contrastive import nt_xent
 
 WIDTH, DIM, STEPS = 16, 64, 150
 SEEDS, HEALTHY_SEEDS, QUICK_SEEDS = 3, 10, 2
-REPEATS, COST_STEPS, EVERY = 5, 400, 50
+REPEATS, COST_STEPS, EVERY = 5, 600, 50
 
 
 @dataclass(frozen=True)
@@ -231,14 +231,14 @@ def fit(rounds: int, monitor: pl.Callback | None) -> float:
 
 
 def hook_seconds(rounds: int, callback: pl.Callback) -> tuple[float, float]:
-    """In a step without a look, the median; in one with a look, the mean of four of which one takes the rank."""
+    """In a step without a look, the median; in one with a look, the mean of eight of which one takes the rank."""
     spent: dict[str, list[float]] = {name: [] for name in HOOKS}
     for name, of_hook in spent.items():
         # a clock that costs little beside a hook
         setattr(callback, name, timed(getattr(callback, name), of_hook, time.perf_counter))
     fit(rounds, callback)
     steps = [sum(of_step) for of_step in zip(*spent.values(), strict=True)]
-    looks = [steps[at - 1] for at in range(COST_STEPS - 3 * EVERY, COST_STEPS + 1, EVERY)]
+    looks = [steps[at - 1] for at in range(COST_STEPS - 7 * EVERY, COST_STEPS + 1, EVERY)]
     return statistics.median(steps), statistics.mean(looks)
 
 

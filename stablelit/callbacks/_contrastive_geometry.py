@@ -46,10 +46,10 @@ def measure(
     last = collected[-1]
     numbers: dict[str, Tensor] = {}
     # an eigenvalue solver raises at what is not finite
-    z0, z1 = (_thinned(z, max_rows // 2).float().nan_to_num() for z in (last.z0, last.z1))
-    numbers.update(embeddings.pair_geometry(z0, z1))
+    z = torch.cat([_thinned(z, max_rows // 2) for z in (last.z0, last.z1)]).float().nan_to_num()
+    numbers.update(embeddings.pair_geometry(z))
     numbers["align"] = 2.0 - 2.0 * numbers["pos_cos"]  # of rows of length 1
-    numbers["least_z"] = torch.minimum(z0.min(), z1.min())
+    numbers["least_z"] = z.min()
     n_rows = 0
     if with_rank:
         rows = torch.cat([_interleaved(pairs) for pairs in reversed(collected)])[:rank_rows].float().nan_to_num()

@@ -19,8 +19,8 @@ from stablelit.functional.contrastive_health import ContrastiveHealth
 _WINDOW, _STRIDE, _EVERY_LOSS = 25, 4, 100
 # a network hardly changes over so few steps
 _MOST_RANK_STEPS = 8
-# the rank is taken at every look in the first steps, where runs collapse, and at every fourth afterwards
-_RANK_ALWAYS, _RANK_EVERY = 200, 4
+# the rank is taken at every look in the first steps, where runs collapse, and at every eighth afterwards
+_RANK_ALWAYS, _RANK_EVERY = 200, 8
 _OF_RANK = ("rankme", "rankme_frac", "rank_rows")
 # an excess below which nobody asks why the loss is at chance
 _NEAR_CHANCE = 0.9

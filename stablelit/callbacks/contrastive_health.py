@@ -10,7 +10,7 @@ Logs    at every look ssl/excess, loss_over_chance, std_ratio, h_std_ratio, pos_
         told; with a `name` it comes second (ssl/<name>/excess)
 Resumes exactly; on several ranks the losses of the window are rank zero's
 Limits  the loss of every step to the hundredth, of every fourth after; the rank at every look to step 200, at every
-        fourth after; one wait for the device at a look, a few at the first batch; on several ranks the geometry is rank
+        eighth after; one wait for the device at a look, a few at the first batch; on several ranks the geometry is rank
         zero's; the gradient is that of the Trainer's `on_before_optimizer_step`, after a clip in manual optimisation; a
         compiled module may not call the hooks of its parts; no GPU path was run
 """

@@ -153,29 +153,30 @@ def contrast_top1(z0: Tensor, z1: Tensor) -> Tensor:
     return 0.5 * (first.to(u0.dtype).mean() + second.to(u0.dtype).mean())
 
 
-def pair_geometry(z0: Tensor, z1: Tensor) -> dict[str, Tensor]:
-    """`std_ratio` and `uniformity` of all rows, both cosines and `contrast_top1`, from one matrix of cosines.
+def pair_geometry(z: Tensor) -> dict[str, Tensor]:
+    """`std_ratio` of all rows, `uniformity` of the first views, both cosines and `contrast_top1`, from one matrix.
 
     Args:
-        z0: first views, (N, d).
-        z1: second views, (N, d).
+        z: first views, then second views in the same order, (2N, d).
 
     Returns:
         ``std_ratio``, ``uniform``, ``pos_cos``, ``neg_cos``, ``top1``: 0-dim.
     """
-    u, n = unit_rows(torch.cat([z0, z1])), len(z0)
+    u, n = unit_rows(z), len(z) // 2
     with autocast_off(u):
         cosine = u @ u.T
     itself, across = cosine.diagonal(), cosine[:n, n:]
     positive = across.diagonal()
     negative = (cosine.sum() - itself.sum() - 2.0 * positive.sum()) / max(2 * n * (2 * n - 2), 1)
     # cosines are 1 at most: no exponential is large, and the least is exp(-8)
-    kernel = torch.exp(4.0 * (cosine - 1.0))
+    kernel = torch.exp(4.0 * (cosine[:n, :n] - 1.0))
     first = (across >= positive[:, None]).sum(dim=1) == 1
     second = (across >= positive[None, :]).sum(dim=0) == 1
     return {
         "std_ratio": (u - u.mean(dim=0)).square().mean(dim=0).sqrt().mean() * math.sqrt(u.shape[1]),
-        "uniform": torch.log((kernel.sum() - kernel.diagonal().sum()) / (2 * n * (2 * n - 1))),
+        "uniform": torch.log(
+            (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1)) if n > 1 else kernel.sum() * math.nan
+        ),
         "pos_cos": positive.mean(),
         "neg_cos": negative if n > 1 else torch.full_like(negative, math.nan),
         "top1": torch.cat([first, second]).to(u.dtype).mean(),

@@ -40,7 +40,7 @@ def test_what_is_logged_is_what_the_embeddings_say(tmp_path):
     positive = cosine.diagonal().mean()
     every = z @ z.T
     negative = (every.sum() - 2 * N - 2 * N * positive) / (2 * N * (2 * N - 2))
-    pairs = torch.pdist(z)
+    pairs = torch.pdist(z0)
     expected = {
         "pos_cos": positive,
         "neg_cos": negative,

@@ -26,12 +26,12 @@ def views():
 
 
 def test_the_geometry_of_pairs_is_what_each_says_alone(views):
-    found = pair_geometry(*views)
+    found = pair_geometry(torch.cat(views))
     positive, negative = positive_negative_cosine(*views)
     both = torch.cat(views)
     alone = {
         "std_ratio": std_ratio(both),
-        "uniform": uniformity(both),
+        "uniform": uniformity(views[0]),
         "pos_cos": positive,
         "neg_cos": negative,
         "top1": contrast_top1(*views),
@@ -40,7 +40,7 @@ def test_the_geometry_of_pairs_is_what_each_says_alone(views):
 
 
 def test_one_point_for_all_has_no_geometry():
-    found = {k: float(v) for k, v in pair_geometry(torch.ones(6, 3), torch.ones(6, 3)).items()}
+    found = {k: float(v) for k, v in pair_geometry(torch.ones(12, 3)).items()}
     assert found == pytest.approx({"std_ratio": 0, "uniform": 0, "pos_cos": 1, "neg_cos": 1, "top1": 0}, abs=1e-5)
 
 
