@@ -121,7 +121,12 @@ def test_the_sanity_check_changes_no_state(setting, tmp_path):
 @every_callback
 @pytest.mark.parametrize(
     "kwargs",
-    [{"accumulate_grad_batches": 4}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 0.5}, {"max_steps": 7}],
+    [
+        {"accumulate_grad_batches": 4},
+        {"precision": "bf16-mixed"},
+        pytest.param({"gradient_clip_val": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"max_steps": 7}, marks=pytest.mark.slow),
+    ],
     ids=["accumulation", "bf16", "clipping", "max_steps"],
 )
 def test_it_works_with_the_trainers_switches(setting, kwargs, tmp_path):
