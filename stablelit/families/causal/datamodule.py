@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.data.told import teller
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.causal.dataset import (
     OneAtATime,
@@ -33,11 +33,7 @@ from stablelit.functional.schedules import check_count
 
 _OWNER = "SensorDataModule"
 
-
-@rank_zero_only
-def _say(message: str) -> None:
-    # what is dropped or cut is never silent, also where Lightning's own logger is kept quiet
-    print(f"{_OWNER}: {message}", flush=True)
+_say = teller(_OWNER)
 
 
 class SensorDataModule(LightningDataModule):

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.data.files import file_identity
+from stablelit.data.told import teller
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.jets.dataset import JetDataset, already_a_batch
 from stablelit.families.jets.generator import toy_shower
@@ -28,11 +28,7 @@ SPLITS = ("train", "val", "test")
 TOY_CLASSES = ("q", "g", "t")
 _COUNT = "an int of at least 1"
 
-
-@rank_zero_only
-def _say(message: str) -> None:
-    # what is dropped or cut is never silent, also where Lightning's own logger is kept quiet
-    print(f"JetDataModule: {message}", flush=True)
+_say = teller("JetDataModule")
 
 
 class JetDataModule(LightningDataModule):

@@ -6,13 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lightning.pytorch.utilities import rank_zero_only
+from stablelit.data.told import teller
 
-
-@rank_zero_only
-def say(message: str) -> None:
-    """Prints a line; what is left out or cut is never silent, also where Lightning's own logger is kept quiet."""
-    print(f"NeutrinoDataModule: {message}", flush=True)
+say = teller("NeutrinoDataModule")
 
 
 @contextmanager

@@ -1,11 +1,7 @@
-"""What the data module tells the user, on the first process alone."""
+"""What the data module tells the user."""
 
 from __future__ import annotations
 
-from lightning.pytorch.utilities import rank_zero_only
+from stablelit.data.told import teller
 
-
-@rank_zero_only
-def say(message: str) -> None:
-    """Prints a line; what is left out is never silent, also where Lightning's own logger is kept quiet."""
-    print(f"SketchDataModule: {message}", flush=True)
+say = teller("SketchDataModule")
