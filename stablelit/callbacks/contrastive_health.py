@@ -22,7 +22,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
 from stablelit.callbacks._contrastive_geometry import pages_of
 from stablelit.callbacks._contrastive_look import ContrastiveLook
@@ -44,6 +44,7 @@ from stablelit.findings import Action, Finding, FindingReporter
 from stablelit.functional.contrastive_health import ContrastiveHealth
 from stablelit.functional.contrastive_verdict import ContrastiveVerdict, contrastive_verdict
 from stablelit.functional.schedules import check_count, check_number
+from stablelit.nn import has_batch_norm
 
 _OWNER = "ContrastiveHealthMonitor"
 
@@ -278,12 +279,9 @@ class ContrastiveHealthMonitor(pl.Callback):
         health, logged = self._look.take(
             trainer, self._step, self._reader.input(), pages_of(batch), settings, temperature
         )
-        normed = (
-            None if encoder is None else any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
-        )
         self.health = replace(
             health,
-            has_batch_norm=normed,
+            has_batch_norm=None if encoder is None else has_batch_norm(encoder),
             is_early=self._look.is_early(trainer, self._step),
             is_frozen=is_frozen(encoder),
         )

@@ -19,6 +19,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
+from stablelit.data.files import replacing
 from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.findings import findings_directory
 
@@ -88,7 +89,6 @@ class PartWriter(pl.Callback):
             return
         part = self._found(pl_module)
         root = Path(self.directory) if self.directory else findings_directory(trainer)
-        root.mkdir(parents=True, exist_ok=True)
         kind = type(part)
         content = {
             "part": self.part,
@@ -96,7 +96,6 @@ class PartWriter(pl.Callback):
             "step": int(trainer.global_step),
             "state_dict": {name: value.detach().cpu() for name, value in part.state_dict().items()},
         }
-        # beside it first: a run that is killed here leaves the file before it
-        unfinished = root / f".{self.file}.unfinished"
-        torch.save(content, unfinished)
-        unfinished.replace(root / self.file)
+        # a run that is killed here leaves the file before it
+        with replacing(root / self.file) as unfinished:
+            torch.save(content, unfinished)

@@ -28,6 +28,7 @@ from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.heads import mlp_head
 from stablelit.families.sketches.losses import byol_loss
 from stablelit.families.sketches.pretraining import SketchPretraining, saved_encoder
+from stablelit.functional.averaging import blend_, copy_
 from stablelit.functional.schedules import check_number
 from stablelit.optim.build import planned_steps
 
@@ -164,15 +165,12 @@ class BYOL(SketchPretraining):
             base = self.tau_base
         return self.tau_final - (self.tau_final - base) * (math.cos(math.pi * min(step / steps, 1.0)) + 1.0) / 2.0
 
-    @torch.no_grad()
     def update_target(self, tau: float) -> None:
         """``xi <- tau xi + (1 - tau) theta``; what is no parameter (batch statistics) is copied."""
         for name, averaged in self.target.items():
             online = getattr(self, name)
-            into, of = list(averaged.parameters()), [p.detach() for p in online.parameters()]
-            torch._foreach_lerp_(into, of, 1.0 - tau)
-            for buffer, now in zip(averaged.buffers(), online.buffers(), strict=True):
-                buffer.copy_(now)
+            blend_(list(averaged.parameters()), list(online.parameters()), tau)
+            copy_(list(averaged.buffers()), list(online.buffers()))
 
     def _predicted(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         h = self.encoded(views)

@@ -16,8 +16,9 @@ from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.sketches.dataset import FAULTS, Batch, SketchDataset, already_a_batch
 from stablelit.families.sketches.episode_plan import EpisodePlan
 from stablelit.families.sketches.generator import generate_sketches
-from stablelit.families.sketches.opened_sketches import SPLITS, OpenedSketches, checked_path, identity_of, opened
+from stablelit.families.sketches.opened_sketches import OpenedSketches, checked_path, identity_of, opened
 from stablelit.families.sketches.readers import FORMATS, open_source
+from stablelit.families.sketches.splits import SPLITS, Part
 from stablelit.families.sketches.stroke_augmentation import StrokeAugment
 from stablelit.families.sketches.told import say
 from stablelit.functional.schedules import check_count, check_flag, check_number
@@ -26,7 +27,6 @@ _OWNER = "SketchDataModule"
 _SPLIT_BY = ("class", "group", "samples")
 _SAMPLE_FROM = ("batches", "episodes")
 _PREDICT_ON = ("test", "all")
-Part = int | float | Sequence[str]
 
 
 class SketchDataModule(LightningDataModule):
@@ -276,7 +276,8 @@ class SketchDataModule(LightningDataModule):
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size)
 
     def _episodes(self, split: str, dataset: SketchDataset | LeftOut, epoch: int = 0) -> DataLoader[Batch]:
-        labels = dataset.__getitems__(list(range(len(dataset))))["label"].numpy()
+        inner, gone = (dataset.dataset, dataset.left_out) if isinstance(dataset, LeftOut) else (dataset, [])
+        labels = np.delete(inner.labels.numpy(), gone)
         of = self.path or "the generated sketches"
         return self._loader(dataset, batch_sampler=self.episodes.sampler(split, labels, self.seed, epoch, of))
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stablelit.families.sketches.stroke_batch import padded
 from stablelit.families.sketches.strokes import Strokes
 
 Batch = dict[str, Tensor]
@@ -59,8 +60,6 @@ class SketchDataset(Dataset[Batch]):
             image = torch.ones_like(image) if self.fault == "alpha_lost" else image / 255.0
         batch = {"image": image, "label": self.labels[chosen], "id": self.ids[chosen]}
         if self.strokes is not None:
-            from stablelit.families.sketches.stroke_batch import padded
-
             batch["points"], batch["begins"], batch["point_mask"] = padded(self.strokes, chosen.numpy())
         return batch
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from stablelit.data import EpisodicSampler
 from stablelit.families.sketches.linear_probe import fit_linear_probe
 from stablelit.functional.intervals import mean_and_interval
-from stablelit.functional.nearest_neighbours import chance_of_vote, weighted_vote
+from stablelit.functional.nearest_neighbours import chance_of_vote, leave_one_out_top1
 from stablelit.functional.prototypes import few_shot_accuracy, simple_shot
 
 EPISODES, MOST_QUERIES = 600, 15
@@ -53,8 +53,7 @@ def feature_scores(
             mean, interval = mean_and_interval(accuracy)
             name = f"few_shot_{way}w{shot}s"
             scores |= {name: float(mean), f"{name}_interval": float(interval), f"{name}_chance": 1.0 / way}
-    elected = weighted_vote(unit, unit, labels, leave_one_out=True)
-    scores["knn_top1"] = float((elected == labels).float().mean())
+    scores["knn_top1"] = float(leave_one_out_top1(unit, labels))
     scores["knn_top1_chance"] = float(chance_of_vote(labels, labels, leave_one_out=True))
     fitted, judged = _halves(labels, seed)
     if len(judged):

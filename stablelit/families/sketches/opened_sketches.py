@@ -14,11 +14,10 @@ from stablelit.data.files import file_identity
 from stablelit.errors import ConfigurationError, bad_argument
 from stablelit.families.sketches.rasterise import rasterise_all
 from stablelit.families.sketches.sketches import Sketches
-from stablelit.families.sketches.splits import class_disjoint, stratified
+from stablelit.families.sketches.splits import SPLITS, class_disjoint, stratified
 from stablelit.families.sketches.told import say
 
 _OWNER = "SketchDataModule"
-SPLITS = ("train", "val", "test")
 # the SHA-256 of every picture of a large folder would take longer than an epoch
 _FILES_HASHED = 64
 
@@ -31,6 +30,16 @@ class OpenedSketches:
     images: NDArray[np.uint8]
     splits: dict[str, NDArray[np.int64]]
     classes_of_split: dict[str, list[str]]
+
+
+def pictures_of(sketches: Sketches, size: int, line_width: float) -> NDArray[np.uint8]:
+    """The pictures ``(n, S, S)`` of what was read, drawn where they came as strokes; says what was left out."""
+    for line in sketches.left_out.lines():
+        say(line)
+    if sketches.images is not None:
+        return sketches.images
+    assert sketches.strokes is not None
+    return rasterise_all(sketches.strokes, size, line_width)
 
 
 def opened(
@@ -50,13 +59,7 @@ def opened(
     Raises:
         ConfigurationError: splits that cannot be made of these classes, or are empty.
     """
-    for line in sketches.left_out.lines():
-        say(line)
-    if sketches.images is not None:
-        images = sketches.images
-    else:
-        assert sketches.strokes is not None
-        images = rasterise_all(sketches.strokes, size, line_width)
+    images = pictures_of(sketches, size, line_width)
     labels, everything = sketches.labels, np.arange(len(sketches))
     if split is None:
         return OpenedSketches(sketches, images, dict.fromkeys(SPLITS, everything[:0]), {name: [] for name in SPLITS})

@@ -13,11 +13,10 @@ from torch import nn
 from stablelit.errors import DataError
 from stablelit.families.sketches.features import encoded_images
 from stablelit.families.sketches.linear_probe import fit_linear_probe
+from stablelit.families.sketches.opened_sketches import pictures_of
 from stablelit.families.sketches.pretrained import untrained_twin
-from stablelit.families.sketches.rasterise import rasterise_all
 from stablelit.families.sketches.readers import open_source
 from stablelit.families.sketches.splits import stratified
-from stablelit.families.sketches.told import say
 from stablelit.functional.schedules import check_count, check_number
 
 _OWNER = "probe"
@@ -59,18 +58,13 @@ def probe_encoder(
     check_count(_OWNER, "repeats", repeats, 1)
     check_count(_OWNER, "seed", seed, 0)
     sketches = open_source(path, format, image_size, max_per_class=max_per_class, seed=seed)
-    for line in sketches.left_out.lines():
-        say(line)
+    images = pictures_of(sketches, image_size, line_width)
     known = np.flatnonzero(sketches.labels >= 0)
     if len(np.unique(sketches.labels[known])) < 2:
         raise DataError(
             f"{path}: a probe needs at least two classes, and these {len(sketches)} sketches have "
             f"{len(np.unique(sketches.labels[known]))}. Put them into a folder a class."
         )
-    images = sketches.images
-    if images is None:
-        assert sketches.strokes is not None
-        images = rasterise_all(sketches.strokes, image_size, line_width)
     labels = torch.from_numpy(sketches.labels[known])
     ink = torch.from_numpy(images[known]).unsqueeze(1).float().div_(255.0)
     some = ink[torch.linspace(0, len(ink) - 1, min(len(ink), 1024)).long()]

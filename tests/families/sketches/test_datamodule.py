@@ -204,3 +204,11 @@ def test_validation_batches_mix_classes_in_the_same_order_every_time():
     assert once == again
     assert once != sorted(once)
     assert sorted(once) == sorted(module.split_indices["val"])
+
+
+def test_left_out_sketches_are_in_no_training_episode():
+    module = data(draw="episodes", n_way=3, n_shot=1, n_query=2, n_episodes=60, leave_out=[0, 7, 20])
+    drawn = [batch for batch in module.train_dataloader()]
+    gone = {module.split_indices["train"][i] for i in (0, 7, 20)}
+    assert not gone & {i for batch in drawn for i in batch["id"].tolist()}
+    assert all((batch["label"].view(3, 3) == batch["label"].view(3, 3)[:, :1]).all() for batch in drawn)
