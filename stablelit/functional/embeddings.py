@@ -56,13 +56,7 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
 
     Source: Wang and Isola 2020 (arXiv:2005.10242), eq. 8, with t = 2.
     """
-    u, n = unit_rows(z), len(z)
-    if n < 2:
-        return u.new_full((), math.nan)
-    with autocast_off(u):
-        similarity = u @ u.T
-    similarity.diagonal().fill_(-math.inf)
-    return torch.logsumexp(2.0 * t * (similarity - 1.0).flatten(), dim=0) - math.log(n * (n - 1))
+    return _uniformity(unit_rows(z), t)
 
 
 def rankme(z: Tensor) -> Tensor:
@@ -110,9 +104,7 @@ def std_ratio(z: Tensor) -> Tensor:
 
     Source: Chen and He 2021 (arXiv:2011.10566), section 4.1.
     """
-    u = unit_rows(z)
-    # `std` along the first axis takes six times as long on a processor
-    return (u - u.mean(dim=0)).square().mean(dim=0).sqrt().mean() * math.sqrt(u.shape[1])
+    return _spread(unit_rows(z))
 
 
 def positive_negative_cosine(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,14 +117,7 @@ def positive_negative_cosine(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
         z0: first views, (N, d).
         z1: second views, (N, d).
     """
-    u0, u1 = unit_rows(z0), unit_rows(z1)
-    n = len(u0)
-    positives = (u0 * u1).sum(dim=1)
-    own = u0.square().sum() + u1.square().sum()
-    if n < 2:
-        return positives.mean(), positives.new_full((), math.nan)
-    total = (u0.sum(dim=0) + u1.sum(dim=0)).square().sum()
-    return positives.mean(), (total - own - 2.0 * positives.sum()) / (2 * n * (2 * n - 2))
+    return _positive_negative(unit_rows(z0), unit_rows(z1))
 
 
 def contrast_top1(z0: Tensor, z1: Tensor) -> Tensor:
@@ -144,17 +129,11 @@ def contrast_top1(z0: Tensor, z1: Tensor) -> Tensor:
         z0: first views, (N, d).
         z1: second views, (N, d).
     """
-    u0, u1 = unit_rows(z0), unit_rows(z1)
-    with autocast_off(u0):
-        similarity = u0 @ u1.T
-    own = similarity.diagonal()
-    first = (similarity >= own[:, None]).sum(dim=1) == 1
-    second = (similarity >= own[None, :]).sum(dim=0) == 1
-    return 0.5 * (first.to(u0.dtype).mean() + second.to(u0.dtype).mean())
+    return _nearest_is_own(unit_rows(z0), unit_rows(z1))
 
 
 def pair_geometry(z: Tensor) -> dict[str, Tensor]:
-    """`std_ratio` of all rows, `uniformity` of the first views, both cosines and `contrast_top1`, from one matrix.
+    """`std_ratio` of all rows, `uniformity` of the first views, both cosines and `contrast_top1`, of rows made unit once.
 
     Args:
         z: first views, then second views in the same order, (2N, d).
@@ -163,23 +142,14 @@ def pair_geometry(z: Tensor) -> dict[str, Tensor]:
         ``std_ratio``, ``uniform``, ``pos_cos``, ``neg_cos``, ``top1``: 0-dim.
     """
     u, n = unit_rows(z), len(z) // 2
-    with autocast_off(u):
-        cosine = u @ u.T
-    itself, across = cosine.diagonal(), cosine[:n, n:]
-    positive = across.diagonal()
-    negative = (cosine.sum() - itself.sum() - 2.0 * positive.sum()) / max(2 * n * (2 * n - 2), 1)
-    # cosines are 1 at most: no exponential is large, and the least is exp(-8)
-    kernel = torch.exp(4.0 * (cosine[:n, :n] - 1.0))
-    first = (across >= positive[:, None]).sum(dim=1) == 1
-    second = (across >= positive[None, :]).sum(dim=0) == 1
+    first, second = u[:n], u[n:]
+    positive, negative = _positive_negative(first, second)
     return {
-        "std_ratio": (u - u.mean(dim=0)).square().mean(dim=0).sqrt().mean() * math.sqrt(u.shape[1]),
-        "uniform": torch.log(
-            (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1)) if n > 1 else kernel.sum() * math.nan
-        ),
-        "pos_cos": positive.mean(),
-        "neg_cos": negative if n > 1 else torch.full_like(negative, math.nan),
-        "top1": torch.cat([first, second]).to(u.dtype).mean(),
+        "std_ratio": _spread(u),
+        "uniform": _uniformity(first, 2.0),
+        "pos_cos": positive,
+        "neg_cos": negative,
+        "top1": _nearest_is_own(first, second),
     }
 
 
@@ -194,3 +164,37 @@ def dead_fraction(h: Tensor) -> Tensor:
 
 def _rows(z: Tensor) -> Tensor:
     return full_precision(z).flatten(1)
+
+
+def _uniformity(u: Tensor, t: float) -> Tensor:
+    n = len(u)
+    if n < 2:
+        return u.new_full((), math.nan)
+    with autocast_off(u):
+        similarity = u @ u.T
+    similarity.diagonal().fill_(-math.inf)
+    return torch.logsumexp(2.0 * t * (similarity - 1.0).flatten(), dim=0) - math.log(n * (n - 1))
+
+
+def _spread(u: Tensor) -> Tensor:
+    # `std` along the first axis takes six times as long on a processor
+    return (u - u.mean(dim=0)).square().mean(dim=0).sqrt().mean() * math.sqrt(u.shape[1])
+
+
+def _positive_negative(u0: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
+    n = len(u0)
+    positives = (u0 * u1).sum(dim=1)
+    own = u0.square().sum() + u1.square().sum()
+    if n < 2:
+        return positives.mean(), positives.new_full((), math.nan)
+    total = (u0.sum(dim=0) + u1.sum(dim=0)).square().sum()
+    return positives.mean(), (total - own - 2.0 * positives.sum()) / (2 * n * (2 * n - 2))
+
+
+def _nearest_is_own(u0: Tensor, u1: Tensor) -> Tensor:
+    with autocast_off(u0):
+        similarity = u0 @ u1.T
+    own = similarity.diagonal()
+    first = (similarity >= own[:, None]).sum(dim=1) == 1
+    second = (similarity >= own[None, :]).sum(dim=0) == 1
+    return 0.5 * (first.to(u0.dtype).mean() + second.to(u0.dtype).mean())

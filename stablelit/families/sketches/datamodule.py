@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
@@ -116,16 +117,18 @@ class SketchDataModule(LightningDataModule):
         self.path = checked_path(path, format, split)
         if invert not in ("auto", True, False):
             raise bad_argument(_OWNER, "invert", invert, "auto, true or false")
-        self.format, self.split, self.draw, self.invert = format, split, draw, invert
-        self.predict_on = predict_on
+        self.format, self.split, self.draw, self.predict_on = format, split, draw, predict_on
         self.size = check_count(_OWNER, "size", size, 8)
         self.generated = {
             "n_classes": check_count(_OWNER, "n_classes", n_classes, 2),
             "per_class": check_count(_OWNER, "per_class", per_class, 2),
             "jitter": check_number(_OWNER, "jitter", jitter, at_least=0.0),
         }
-        self.max_per_class = None if max_per_class is None else check_count(_OWNER, "max_per_class", max_per_class, 2)
-        self.recognized_only = check_flag(_OWNER, "recognized_only", recognized_only)
+        self.reading = {
+            "max_per_class": None if max_per_class is None else check_count(_OWNER, "max_per_class", max_per_class, 2),
+            "recognized_only": check_flag(_OWNER, "recognized_only", recognized_only),
+            "invert": invert,
+        }
         self.line_width = check_number(_OWNER, "line_width", line_width, above=0.0)
         # plain lists, whatever sequence came: a checkpoint with anything else does not load with weights_only=True
         self.parts = {name: _part(part) for name, part in zip(SPLITS, (train, val, test), strict=True)}
@@ -155,15 +158,7 @@ class SketchDataModule(LightningDataModule):
         if self.path is None:
             sketches = generate_sketches(**self.generated, seed=self.seed)
         else:
-            sketches = open_source(
-                self.path,
-                self.format,
-                self.size,
-                max_per_class=self.max_per_class,
-                recognized_only=self.recognized_only,
-                invert=self.invert,
-                seed=self.seed,
-            )
+            sketches = open_source(self.path, self.format, self.size, seed=self.seed, **self.reading)
         if self.stroke_augment is not None and sketches.strokes is None:
             raise ConfigurationError(
                 f"{_OWNER}: stroke_augment changes strokes, and {self.path} has pictures. Give data with strokes "
@@ -246,12 +241,7 @@ class SketchDataModule(LightningDataModule):
         now = self._sketches
         everything = np.arange(len(now.sketches))
         return DataLoader(
-            SketchDataset(
-                now.images,
-                now.sketches.labels,
-                everything if self.predict_on == "all" else now.splits["test"],
-                fault=self.fault,
-            ),
+            self._sketches_at(everything if self.predict_on == "all" else now.splits["test"]),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=already_a_batch,
@@ -291,11 +281,15 @@ class SketchDataModule(LightningDataModule):
         )
 
     def _dataset(self, split: str, with_strokes: bool = False) -> SketchDataset:
-        now = self._sketches
-        strokes, where = now.sketches.strokes if with_strokes else None, now.splits[split]
+        where = self._sketches.splits[split]
         if split != "train":
             # lying class by class, a batch of them would have few but false negatives
             where = np.random.default_rng(self.seed).permutation(where)
+        return self._sketches_at(where, with_strokes)
+
+    def _sketches_at(self, where: NDArray[np.int64], with_strokes: bool = False) -> SketchDataset:
+        now = self._sketches
+        strokes = now.sketches.strokes if with_strokes else None
         return SketchDataset(now.images, now.sketches.labels, where, strokes, self.fault)
 
     @property
