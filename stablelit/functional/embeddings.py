@@ -133,7 +133,7 @@ def contrast_top1(z0: Tensor, z1: Tensor) -> Tensor:
 
 
 def pair_geometry(z: Tensor) -> dict[str, Tensor]:
-    """`std_ratio` of all rows, `uniformity` of the first views, both cosines and `contrast_top1`, of rows made unit once.
+    """`std_ratio` of all rows, `uniformity` of the first views, both cosines and `contrast_top1`, at the price of one.
 
     Args:
         z: first views, then second views in the same order, (2N, d).

@@ -10,12 +10,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from stablelit.errors import ConfigurationError, did_you_mean
 from stablelit.run.annotations import complaint, evaluated
+from stablelit.run.command_line import key_of
 
 
 def values_of(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of `key=value` by key, as Hydra reads them."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return {override.key_or_group: override.value() for override in parsed}
+
+
+def own_values(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What a door takes itself, by key, and what overrides the run's configuration: a key with a dot in it.
+
+    >>> own_values(["n=10", "model.x=1"])
+    ({'n': 10}, ['model.x=1'])
+    """
+    of_config = [o for o in overrides if "." in key_of(o) or key_of(o) == "allow_targets"]
+    return values_of([o for o in overrides if o not in of_config]), of_config
 
 
 def check_arguments(

@@ -7,8 +7,8 @@ from typing import Any
 
 from stablelit.contracts import GeneratesToFile
 from stablelit.errors import ContractError, bad_argument
-from stablelit.run.arguments import check_arguments, values_of
-from stablelit.run.command_line import CommandLine, key_of
+from stablelit.run.arguments import check_arguments, own_values
+from stablelit.run.command_line import CommandLine
 from stablelit.run.environment import quiet_libraries
 from stablelit.run.output_file import output_path
 from stablelit.run.saved_run import open_run, trained_module
@@ -28,8 +28,7 @@ def generate(argv: Sequence[str]) -> dict[str, Any]:
     """
     quiet_libraries()
     line = CommandLine.parse(argv)
-    of_config = [o for o in line.overrides if "." in key_of(o) or key_of(o) == "allow_targets"]
-    values = values_of([o for o in line.overrides if o not in of_config])
+    values, of_config = own_values(line.overrides)
     run = open_run(line, of_config, "generate")
     n, output = values.pop("n", 1000), values.pop("output", None)
     values.pop("run", None)
