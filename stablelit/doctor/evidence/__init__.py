@@ -1,0 +1,82 @@
+"""What a rule may look at: curves and facts, of a run that goes on or of logs that it left.
+
+Every part may be missing, and a rule says which parts it needs: what cannot be looked at is listed, never passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stablelit.doctor.evidence.batches import BatchFacts
+from stablelit.doctor.evidence.curve import Curve
+from stablelit.doctor.evidence.layers import LayerFacts
+from stablelit.doctor.evidence.modes import ModeFacts
+from stablelit.doctor.evidence.operations import OperationFacts
+from stablelit.doctor.evidence.parameters import ParameterFacts
+from stablelit.doctor.evidence.settings import OptimizerSettings, Settings
+from stablelit.findings import Finding
+
+__all__ = [
+    "BatchFacts",
+    "Curve",
+    "Evidence",
+    "LayerFacts",
+    "ModeFacts",
+    "OperationFacts",
+    "OptimizerSettings",
+    "ParameterFacts",
+    "Settings",
+]
+
+
+@dataclass
+class Evidence:
+    """Everything that is known of a run at one moment.
+
+    Curves by name: ``loss`` (of training, not divided by accumulation), ``lr``, ``grad_norm`` (before a clip),
+    ``update_ratio`` (the norm of a step over that of the weights, the largest over weight matrices),
+    ``weight_norm``, ``step_seconds``, ``wait_seconds``, ``val_loss``, and everything that was logged under
+    ``logged/<its name>``.
+
+    Args:
+        step: optimizer steps done.
+        planned_steps: of the whole run; None where it has no end.
+        origin: ``run`` (looked at from inside) or ``logs``.
+        ended: whether the run is over.
+        curves: by name; only those that exist.
+        settings: how the run was configured.
+        parameters: of weights, gradients and optimizers.
+        layers: of activations and norms.
+        modes: of training and evaluation mode as they were when it counted.
+        batches: of what the data are.
+        operations: of what the loss is made of.
+        raised: what other callbacks have found.
+    """
+
+    step: int = 0
+    planned_steps: int | None = None
+    origin: Literal["run", "logs"] = "run"
+    ended: bool = False
+    curves: dict[str, Curve] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
+    parameters: ParameterFacts | None = None
+    layers: LayerFacts | None = None
+    modes: ModeFacts | None = None
+    batches: BatchFacts | None = None
+    operations: OperationFacts | None = None
+    raised: list[Finding] = field(default_factory=list)
+
+    def curve(self, name: str) -> Curve:
+        """The curve of that name; an empty one where there is none."""
+        return self.curves.get(name) or Curve()
+
+    def has(self, need: str) -> bool:
+        """Whether what a rule needs is there: ``curves.loss``, ``parameters``, ``settings.clip_value``."""
+        section, _, name = need.partition(".")
+        if section == "curves":
+            return len(self.curve(name)) > 0
+        held: Any = getattr(self, section)
+        if name:
+            held = getattr(held, name)
+        return held is not None and held != []

@@ -1,0 +1,111 @@
+"""A number over optimizer steps, kept in bounded memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+_MOST_POINTS = 65_536
+
+
+class Curve:
+    """Values by optimizer step, oldest first; values that are not finite are kept as they are.
+
+    Where it has 65,536 points the older half is thinned by two (the means of neighbours), so that a run of any length
+    takes one megabyte, and what is recent is always there step by step.
+
+    Args:
+        steps: in ascending order.
+        values: as many.
+
+    Example:
+        >>> curve = Curve(range(4), [4.0, 2.0, 3.0, 1.0])
+        >>> curve.blocks(2).tolist()
+        [3.0, 2.0]
+    """
+
+    def __init__(self, steps: ArrayLike = (), values: ArrayLike = ()) -> None:
+        self._steps = np.asarray(steps, dtype=np.float64).copy()
+        self._values = np.asarray(values, dtype=np.float64).copy()
+        if self._steps.shape != self._values.shape or self._steps.ndim != 1:
+            raise ValueError(f"Curve: {self._steps.shape} steps and {self._values.shape} values.")
+        self._length = len(self._steps)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        return f"Curve({self._length} points)"
+
+    @property
+    def steps(self) -> Floats:
+        """The steps (n,), a view."""
+        return self._steps[: self._length]
+
+    @property
+    def values(self) -> Floats:
+        """The values (n,), a view."""
+        return self._values[: self._length]
+
+    @property
+    def last(self) -> float:
+        """The newest value; NaN where there is none."""
+        return float(self._values[self._length - 1]) if self._length else float("nan")
+
+    def add(self, step: float, value: float) -> None:
+        """Appends a point."""
+        if self._length == len(self._steps):
+            if self._length >= _MOST_POINTS:
+                self._thin()
+            else:
+                room = np.empty(max(64, self._length))
+                self._steps = np.concatenate([self._steps, room])
+                self._values = np.concatenate([self._values, room])
+        self._steps[self._length] = step
+        self._values[self._length] = value
+        self._length += 1
+
+    def finite(self) -> Curve:
+        """Only the points whose value is finite."""
+        keep = np.isfinite(self.values)
+        return self if bool(keep.all()) else Curve(self.steps[keep], self.values[keep])
+
+    def since(self, step: float) -> Curve:
+        """The points at `step` and after."""
+        first = int(np.searchsorted(self.steps, step))
+        return Curve(self.steps[first:], self.values[first:])
+
+    def tail(self, n: int) -> Curve:
+        """The last n points."""
+        first = max(0, self._length - n)
+        return Curve(self.steps[first:], self.values[first:])
+
+    def blocks(self, n: int) -> Floats:
+        """The medians of n blocks of equal length (n,), oldest first; fewer where there are fewer points.
+
+        The oldest ``len % n`` points are left out.
+        """
+        n = min(n, self._length)
+        if n == 0:
+            return np.empty(0)
+        length = self._length // n
+        return np.asarray(np.median(self.values[self._length - n * length :].reshape(n, length), axis=1))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain lists."""
+        return {"steps": self.steps.tolist(), "values": self.values.tolist()}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Curve:
+        """From what `state_dict` gave."""
+        return cls(state["steps"], state["values"])
+
+    def _thin(self) -> None:
+        half = self._length // 4 * 2
+        for array in (self._steps, self._values):
+            array[: half // 2] = array[:half].reshape(-1, 2).mean(1)
+            array[half // 2 : self._length - half // 2] = array[half : self._length].copy()
+        self._length -= half // 2

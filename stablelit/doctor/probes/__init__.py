@@ -1,0 +1,7 @@
+"""What looks at a run from inside."""
+
+from __future__ import annotations
+
+from stablelit.doctor.probes.probe import Probe
+
+__all__ = ["Probe"]
