@@ -48,6 +48,7 @@ _names, __getattr__, __dir__ = lazy_exports(
         "ScalarSchedule": "callbacks.scalar_schedule",
         "StableProgressBar": "callbacks.progress_bar",
         "StepCheckpoint": "callbacks.step_checkpoint",
+        "TrainingDoctor": "doctor.training_doctor",
         "EpisodicSampler": "data.episodes",
         "LengthBucketBatchSampler": "data.buckets",
         "SharedLevel": "data.shared_level",

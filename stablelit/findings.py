@@ -12,7 +12,7 @@ import logging
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from stablelit.errors import StablelitError, bad_argument
 
@@ -66,6 +66,15 @@ class FindingWarning(UserWarning):
     """The warning category of findings, so that they can be filtered apart from other warnings."""
 
 
+@runtime_checkable
+class HearsFindings(Protocol):
+    """A callback that is told what every callback of its Trainer has found, itself included."""
+
+    def hear_finding(self, finding: Finding) -> None:
+        """Takes a finding, with its source and its step, before the finding's action is carried out."""
+        ...
+
+
 class FindingReporter:
     """Raises each cause once; remembers what it raised, across a resume too.
 
@@ -73,16 +82,18 @@ class FindingReporter:
         source: who reports, for the record.
         action: `warn` goes on, `stop` ends the run cleanly after this batch, `raise` raises `FindingError`. A finding
             of severity `info` does none of these: it is logged.
+        quiet: leaves out what a person would see at once; file, listeners and action stay.
 
     Raises:
         ConfigurationError: unknown action.
     """
 
-    def __init__(self, source: str, action: Action = "warn") -> None:
+    def __init__(self, source: str, action: Action = "warn", quiet: bool = False) -> None:
         if action not in get_args(Action):
             raise bad_argument(source, "action", action, ", ".join(get_args(Action)))
         self.source = source
         self.action = action
+        self.quiet = quiet
         self.raised: dict[str, int] = {}
 
     def report(self, trainer: Any, finding: Finding) -> bool:
@@ -95,10 +106,15 @@ class FindingReporter:
         if getattr(trainer, "is_global_zero", True):
             if not getattr(trainer, "fast_dev_run", False):
                 append_finding(findings_directory(trainer), finding)
-            if finding.severity == "info":
+            if self.quiet:
+                pass
+            elif finding.severity == "info":
                 _log.info(finding)
             else:
                 warnings.warn(str(finding), FindingWarning, stacklevel=3)
+        for callback in getattr(trainer, "callbacks", None) or ():
+            if isinstance(callback, HearsFindings):
+                callback.hear_finding(finding)
         if finding.severity == "info":
             return True
         if self.action == "stop":

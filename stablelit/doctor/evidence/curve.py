@@ -43,12 +43,14 @@ class Curve:
     @property
     def steps(self) -> Floats:
         """The steps (n,), a view."""
-        return self._steps[: self._length]
+        steps: Floats = self._steps[: self._length]
+        return steps
 
     @property
     def values(self) -> Floats:
         """The values (n,), a view."""
-        return self._values[: self._length]
+        values: Floats = self._values[: self._length]
+        return values
 
     @property
     def last(self) -> float:

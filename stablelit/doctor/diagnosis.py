@@ -1,0 +1,123 @@
+"""From what was found to what is told: one cause, at most two beside it, and none of their consequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules import RULES
+from stablelit.errors import ConfigurationError, did_you_mean
+from stablelit.findings import Finding
+
+MOST_TOLD = 3
+_SEVERITIES = {"critical": 0, "warning": 1, "info": 2}
+# what a sure and critical cause of these ranks brings with it is not worth a word of its own
+_EXPLAINS_WHAT_FOLLOWS = Rank.LOSS_MADE_WRONG
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is the matter with a run.
+
+    Args:
+        findings: the primary cause first, then at most two that it does not explain; none where the run is healthy.
+        consequences: what was found and follows from these.
+        notes: of severity `info`: worth a look, and no alarm.
+        passed: rules that were checked and found nothing.
+        unchecked: rules that could not be checked, with what they need.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    consequences: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    passed: tuple[str, ...] = ()
+    unchecked: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def severity(self) -> str:
+        """``healthy``, ``warning`` or ``critical``: the worst of the findings."""
+        return min((f.severity for f in self.findings), key=_SEVERITIES.__getitem__, default="healthy")
+
+
+def diagnose(evidence: Evidence, rules: Iterable[Rule] = RULES, mute: Iterable[str] = ()) -> Diagnosis:
+    """Checks every rule that can be checked, and ranks what they find.
+
+    Args:
+        evidence: of the run.
+        rules: to check.
+        mute: names of rules that are left out; see `check_mute`.
+    """
+    silent, found, passed = set(mute), [], []
+    unchecked: dict[str, tuple[str, ...]] = {}
+    rules = [rule for rule in rules if rule.name not in silent]
+    for rule in rules:
+        if not rule.can_check(evidence):
+            unchecked[rule.name] = tuple(need for need in rule.needs if not evidence.has(need))
+        elif (finding := rule.check(evidence)) is not None:
+            found.append(finding)
+        else:
+            passed.append(rule.name)
+    told, consequences, notes = rank(found, rules)
+    return Diagnosis(told, consequences, notes, tuple(passed), unchecked)
+
+
+def rank(found: Iterable[Finding], rules: Iterable[Rule]) -> tuple[tuple[Finding, ...], ...]:
+    """Findings to tell, consequences of these, and notes.
+
+    A finding comes before those of a later rank, among equals the more severe first, then in the order of the rules.
+    One that an earlier one explains follows from it; a critical cause that is exact (of ranks up to
+    `LOSS_MADE_WRONG`) explains everything that is only seen in its effects: scale, norms, curves.
+
+    Args:
+        found: each cause once.
+        rules: those they may be of.
+    """
+    places = {rule.name: (place, rule) for place, rule in enumerate(rules)}
+    unknown = len(places), None
+
+    def key(finding: Finding) -> tuple[int, int, int]:
+        place, rule = places.get(finding.name, unknown)
+        return (int(rule.rank) if rule else int(Rank.SYMPTOM), _SEVERITIES[finding.severity], place)
+
+    ordered = sorted(found, key=key)
+    notes = tuple(f for f in ordered if f.severity == "info")
+    told: list[Finding] = []
+    consequences = []
+    for finding in (f for f in ordered if f.severity != "info"):
+        rule = places.get(finding.name, unknown)[1]
+        explained = any(_explains(places.get(cause.name, unknown)[1], cause, rule, finding) for cause in told)
+        if explained or len(told) == MOST_TOLD:
+            consequences.append(finding)
+        else:
+            told.append(finding)
+    return tuple(told), tuple(consequences), notes
+
+
+def check_mute(owner: str, mute: Sequence[str], rules: Iterable[Rule] = RULES) -> tuple[str, ...]:
+    """The names, where there are rules of these.
+
+    Raises:
+        ConfigurationError: an unknown one; near names are given.
+    """
+    names = [rule.name for rule in rules]
+    for name in mute:
+        if name not in names:
+            raise ConfigurationError(
+                f"{owner}: mute={name!r} is no rule. {did_you_mean(name, names)} All: {', '.join(names)}."
+            )
+    return tuple(mute)
+
+
+def _explains(cause_rule: Rule | None, cause: Finding, rule: Rule | None, finding: Finding) -> bool:
+    if cause_rule is None:
+        return False
+    if finding.name in cause_rule.explains or ("*" in cause_rule.explains and rule is not None and _is_effect(rule)):
+        return True
+    sure = cause_rule.rank <= _EXPLAINS_WHAT_FOLLOWS and cause.severity == "critical"
+    return sure and (rule is None or rule.rank > _EXPLAINS_WHAT_FOLLOWS)
+
+
+def _is_effect(rule: Rule) -> bool:
+    return rule.kind == "curve" or rule.rank >= Rank.PROPAGATION

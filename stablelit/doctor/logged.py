@@ -1,0 +1,64 @@
+"""What a module logs, and the validation loss among it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stablelit.doctor.evidence import Curve
+
+_VALIDATION = re.compile(r"(^|[/_\-. ])(val|valid|validation|dev|eval)([/_\-. ]|$)")
+_LOSS = re.compile(r"(^|[/_\-. ])(loss|nll|elbo|objective)([/_\-. ]|$)")
+
+
+def validation_loss_name(names: Iterable[str]) -> str | None:
+    """The shortest name that says both validation and loss: ``val_loss``, ``val/loss``, ``loss/valid``."""
+    fitting = [n for n in names if _VALIDATION.search(n.lower()) and _LOSS.search(n.lower())]
+    return min(fitting, key=lambda name: (len(name), name), default=None)
+
+
+class LoggedValues:
+    """Takes what stands in `trainer.callback_metrics` after a validation and after an epoch."""
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def validation_begins(self) -> None:
+        """A validation begins."""
+        self._sum, self._count = None, 0
+
+    def validation_batch(self, outputs: Any) -> None:
+        """A validation batch returned this: a loss is kept, where there is one."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor) and loss.dim() == 0:
+            self._sum = loss.detach().float() if self._sum is None else self._sum + loss.detach().float()
+            self._count += 1
+
+    def take(self, trainer: Any, curves: dict[str, Curve], step: int, validated: bool) -> None:
+        """Adds the logged values to ``logged/<name>``, and the validation loss to ``val_loss``."""
+        values = _numbers(trainer.callback_metrics)
+        for name, value in values.items():
+            curve = curves.setdefault(f"logged/{name}", Curve())
+            if not len(curve) or curve.steps[-1] < step:
+                curve.add(step, value)
+        if not validated:
+            return
+        logged = validation_loss_name(values)
+        if logged is not None:
+            curves.setdefault("val_loss", Curve()).add(step, values[logged])
+        elif self._sum is not None:
+            curves.setdefault("val_loss", Curve()).add(step, float(self._sum) / self._count)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    scalars = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.numel() == 1}
+    if not scalars:
+        return {}
+    # one wait for the device, whatever the number of metrics
+    stacked = torch.stack([value.detach().reshape(()).float() for value in scalars.values()]).tolist()
+    return dict(zip(scalars, stacked, strict=True))

@@ -1,0 +1,62 @@
+"""When the doctor looks and when it judges, so that it costs no more than its budget."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+
+FIRST_LOOKS = 5
+_LONGEST_WAIT = 200
+_JUDGE_EVERY = 25
+
+
+class LookClock:
+    """Counts what a look costs beside a step, and says when the next one is affordable.
+
+    The first `FIRST_LOOKS` steps are looked at, since what is exact shows there. After a look of cost c the next comes
+    after ``c / (budget * t)`` steps of duration t, at most 200. Judgements are spaced likewise, at 25 steps or more.
+
+    Args:
+        budget: share of the time of training that looks may take; judgements may take as much again.
+    """
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+        self.every: int | None = None
+        self._step_seconds: deque[float] = deque(maxlen=32)
+        self._next_look = self._next_judgement = 0
+        self._first_step = 0
+
+    def begin(self, step: int, every: int | None) -> None:
+        """Training begins, or goes on, at a step; looks are `every` steps apart, or as far as the budget says."""
+        self.every = every
+        self._first_step = self._next_look = step
+        self._next_judgement = step
+        self._step_seconds.clear()
+
+    def wants_look(self, step: int) -> bool:
+        """Whether this step is looked at."""
+        return step < self._first_step + FIRST_LOOKS or step >= self._next_look
+
+    def wants_judgement(self, step: int) -> bool:
+        """Whether every rule is checked after this step."""
+        return step >= self._next_judgement
+
+    def add_step(self, seconds: float) -> None:
+        """A step without a look took so long."""
+        self._step_seconds.append(seconds)
+
+    def looked(self, step: int, seconds: float) -> None:
+        """A look at this step has cost so much."""
+        self._next_look = step + (self.every or self._distance(seconds, 1))
+
+    def judged(self, step: int, seconds: float) -> None:
+        """A judgement after this step has cost so much."""
+        self._next_judgement = step + (self.every or self._distance(seconds, _JUDGE_EVERY))
+
+    def _distance(self, seconds: float, least: int) -> int:
+        if not self._step_seconds:
+            return least
+        affordable = self.budget * statistics.median(self._step_seconds)
+        return min(max(math.ceil(seconds / max(affordable, 1e-9)), least), _LONGEST_WAIT)

@@ -1,0 +1,79 @@
+"""How a run is configured, read from its Trainer and module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from stablelit.doctor.evidence import OptimizerSettings, Settings
+
+_NAMES = {
+    "learning_rate": ("learning_rate", "lr", "base_lr", "max_lr", "peak_lr"),
+    "weight_decay": ("weight_decay", "wd"),
+    "batch_size": ("batch_size",),
+    "kl_weight": ("kl_weight", "beta", "kl_beta", "kld_weight"),
+}
+
+
+def read_settings(trainer: Any, pl_module: Any) -> Settings:
+    """What the Trainer and the module say; what they do not say stays unknown."""
+    batches = trainer.num_training_batches
+    accumulated = int(trainer.accumulate_grad_batches)
+    steps = math.ceil(batches / accumulated) if math.isfinite(batches) and batches else None
+    return Settings(
+        module=type(pl_module).__name__,
+        accumulated=accumulated,
+        ranks=int(trainer.world_size),
+        automatic=bool(pl_module.automatic_optimization),
+        clip_value=_number(trainer.gradient_clip_val),
+        clip_algorithm=str(trainer.gradient_clip_algorithm or "norm").rpartition(".")[2].lower(),
+        precision=str(trainer.precision),
+        optimizers=[group for optimizer in trainer.optimizers for group in _groups(optimizer)],
+        schedules=[f"{type(c.scheduler).__name__}/{c.interval}" for c in trainer.lr_scheduler_configs],
+        steps_per_epoch=steps,
+        max_epochs=trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None,
+        overfit_batches=bool(trainer.overfit_batches),
+        keys=find_keys(
+            {"model": getattr(pl_module, "hparams", {}), "data": getattr(trainer.datamodule, "hparams", {}) or {}}
+        ),
+    )
+
+
+def planned_steps(trainer: Any) -> int | None:
+    """Optimizer steps of the whole run; None where it has no end."""
+    planned = trainer.estimated_stepping_batches
+    return int(planned) if math.isfinite(planned) and planned > 0 else None
+
+
+def find_keys(hyperparameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Under which key each setting stands: ``{"learning_rate": "model.lr"}`` for ``{"model": {"lr": 1e-3}}``."""
+    keys = {"clip_value": "trainer.gradient_clip_val"}
+    for group, held in hyperparameters.items():
+        for what, names in _NAMES.items():
+            found = [name for name in names if name in held]
+            if found and what not in keys:
+                keys[what] = f"{group}.{found[0]}" if group else found[0]
+    return keys
+
+
+def _groups(optimizer: Any) -> list[OptimizerSettings]:
+    kind = type(getattr(optimizer, "optimizer", optimizer)).__name__
+    settings = []
+    for group in optimizer.param_groups:
+        rate = group.get("initial_lr", group.get("lr", math.nan))
+        settings.append(
+            OptimizerSettings(
+                kind=kind,
+                learning_rate=float(rate),
+                weight_decay=float(group.get("weight_decay") or 0.0),
+                maximize=bool(group.get("maximize", False)),
+                parameters=sum(p.numel() for p in group["params"]),
+                trainable=sum(p.numel() for p in group["params"] if p.requires_grad),
+            )
+        )
+    return settings
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None

@@ -1,0 +1,355 @@
+"""Says why a run goes wrong: looks at it from inside, and names one cause with its numbers and what to change.
+
+Runs    on_train_start; in a look (each of the first five steps, then as often as the budget allows) from
+        on_train_batch_start to on_train_batch_end; in every step on_before_backward and on_train_batch_end (the loss);
+        in two batches of a validation, also of the sanity check; on_validation_end and on_train_epoch_end (what is
+        logged); on_train_end, on_exception
+Reads   batches, losses, gradients, weights, activations, modes of layers, optimizers, schedules, what is logged, and
+        what other callbacks have found
+Writes  nothing
+Logs    nothing; findings go to findings.jsonl
+Resumes with its curves and with what it has told; what it has seen of batches begins anew
+Limits  rank zero looks and judges, at every 25th step where others must stop with it; on an accelerator losses are
+        read in looks and judgements, so that one that is not finite is seen at the next of these; what is sampled
+        depends on the clock unless `every_n_steps` is given; a compiled module shows no activations and no
+        operations; no GPU path was run
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Literal, get_args
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from stablelit.doctor.diagnosis import Diagnosis, check_mute
+from stablelit.doctor.evidence import Curve, Evidence
+from stablelit.doctor.logged import LoggedValues
+from stablelit.doctor.looks import LookClock
+from stablelit.doctor.losses import TrainingLosses
+from stablelit.doctor.probes import Probe, all_probes
+from stablelit.doctor.rule import Rule
+from stablelit.doctor.rule_book import RuleBook
+from stablelit.doctor.rules import RULES
+from stablelit.doctor.trainer_settings import planned_steps, read_settings
+from stablelit.errors import bad_argument
+from stablelit.findings import Action, Finding, FindingError, FindingReporter
+from stablelit.functional.schedules import check_count, check_number
+
+Mode = Literal["observe", "advise"]
+_OWNER = "TrainingDoctor"
+_VALIDATION_LOOKS = 2
+# where ranks decide together, they must do it at the same steps
+_SHARED_EVERY = 25
+
+
+class TrainingDoctor(pl.Callback):
+    """Watches any Lightning training, and names the cause where it fails; silent where it does not.
+
+    Three kinds of rules look at a run. *Structural* ones are exact and speak within a step of what they see: parameters
+    that no optimizer has, gradients that are not zeroed, a module left in eval mode, rows shared by training and
+    validation, softmax twice. *Curve* rules test losses, rates and norms against their own noise, and speak when they
+    have held at two judgements in a row. *Family* rules take up what the monitors of KL terms, contrastive losses and
+    graphs have found. One cause is told, at most two beside it, and nothing that follows from them.
+
+    It changes nothing of the run. Where a remedy has to act (skip a step that is not finite, go back to the last good
+    state), the finding names the callback that does: `NonFiniteGuard`.
+
+    Args:
+        mode: ``advise`` warns as soon as something is found; ``observe`` keeps it for the end.
+        mute: names of rules that are left out.
+        budget: share of the time of training that looking may cost.
+        every_n_steps: looks and judges at this distance instead, so that what is seen does not depend on the clock.
+        action: what a finding does: `warn`, `stop` or `raise`. On several ranks, rank zero judges for all.
+        rules: more rules, of somebody's own.
+        name: tells two instances apart.
+
+    Attributes:
+        findings: what is the matter, the primary cause first.
+        notes: of severity `info`.
+        diagnosis: both, with consequences, rules that passed and rules that could not be checked.
+        evidence: all that was seen.
+
+    Raises:
+        ConfigurationError: an argument out of range; a name in `mute` that is no rule.
+        FindingError: with ``action="raise"``.
+
+    Example:
+        >>> from stablelit import TrainingDoctor
+        >>> callback = TrainingDoctor(mute=["overfitting"])
+    """
+
+    keeps_books = True
+
+    def __init__(
+        self,
+        mode: Mode = "advise",
+        mute: Sequence[str] = (),
+        budget: float = 0.01,
+        every_n_steps: int | None = None,
+        action: Action = "warn",
+        rules: Sequence[Rule] = (),
+        name: str | None = None,
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise bad_argument(_OWNER, "mode", mode, ", ".join(get_args(Mode)))
+        if name is not None and not (isinstance(name, str) and name):
+            raise bad_argument(_OWNER, "name", name, "a non-empty string or None")
+        if isinstance(mute, str):
+            raise bad_argument(_OWNER, "mute", mute, f"a list of names, such as [{mute!r}]")
+        self.mode, self.name, self.action = mode, name, action
+        ordered = sorted((*RULES, *rules), key=lambda rule: rule.rank)
+        self._book = RuleBook(ordered, check_mute(_OWNER, mute, ordered))
+        self._every = every_n_steps if every_n_steps is None else check_count(_OWNER, "every_n_steps", every_n_steps, 1)
+        self._clock = LookClock(check_number(_OWNER, "budget", budget, above=0.0))
+        self._reporter = FindingReporter(self.state_key, action, quiet=mode == "observe")
+        self._resumed = self._looks = False
+        self._began = self._look_seconds = 0.0
+        self._validation_looks = 0
+        self._begin_anew()
+
+    def __repr__(self) -> str:
+        return f"{_OWNER}(mode={self.mode!r}, mute={sorted(self._book.mute)!r})"
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in a checkpoint."""
+        return f"{_OWNER}[{self.name or ''}]"
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """What is the matter as it stands."""
+        return self._book.diagnosis(self.evidence)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Warnings and worse, the primary cause first."""
+        return list(self.diagnosis.findings)
+
+    @property
+    def notes(self) -> list[Finding]:
+        """What is worth a look and no alarm."""
+        return list(self.diagnosis.notes)
+
+    def hear_finding(self, finding: Finding) -> None:
+        """Another callback has found something."""
+        if finding.source != self.state_key:
+            self.evidence.raised.append(finding)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reads the settings; the probes find what they look at."""
+        if trainer.global_step == 0 and not self._resumed:  # also where the callback is used again
+            heard = self.evidence.raised  # what was found before training is of this run
+            self._begin_anew()
+            self.evidence.raised = heard
+        self._resumed = False
+        self._losses.begin()
+        self.evidence.settings = read_settings(trainer, pl_module)
+        self.evidence.planned_steps = planned_steps(trainer)
+        self.evidence.step = step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        self._shares = trainer.world_size > 1 and self.action != "warn"
+        self._reporter.action = "warn" if self._shares else self.action
+        self._clock.begin(step, every=(self._every or _SHARED_EVERY) if self._shares else self._every)
+        self._each(lambda probe: probe.begin(trainer, pl_module, self.evidence))
+        self._judge(trainer, structural=True)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Begins a look, where it is time."""
+        self._began = time.perf_counter()
+        step = self.evidence.step
+        self._looks = self._clock.wants_look(step)
+        self._look_seconds = 0.0
+        if self._looks:
+            self._each(lambda probe: probe.batch_start(trainer, pl_module, batch, step))
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Keeps the loss; in a look the graph is looked at."""
+        self._losses.backward(loss)
+        if self._looks:
+            self._each(lambda probe: probe.before_backward(trainer, pl_module, loss, self.evidence.step))
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """In a look, gradients are looked at."""
+        if self._looks:
+            self._each(lambda probe: probe.after_backward(trainer, pl_module, self.evidence.step))
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        """In a look, norms are taken."""
+        if self._looks:
+            self._each(lambda probe: probe.before_step(trainer, pl_module, optimizer, self.evidence.step))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keeps loss and rate; ends a look; judges, where it is time."""
+        step = self.evidence.step
+        stepped = not trainer.fit_loop._should_accumulate()
+        settings = self.evidence.settings
+        self._losses.batch(outputs, settings.automatic is not False, settings.accumulated or 1, stepped, step)
+        if self._looks:
+            self._each(lambda probe: probe.batch_end(trainer, pl_module, outputs, batch, step))
+        if not stepped:
+            return
+        if trainer.optimizers:
+            self.evidence.curves.setdefault("lr", Curve()).add(step, _largest_rate(trainer))
+        self.evidence.step = step + 1
+        wanted = self._clock.wants_judgement(step)
+        if self._looks or wanted or self._losses.is_cheap:
+            self._losses.flush(self.evidence.curves)
+        if self._looks:
+            self._each(lambda probe: probe.tell(self.evidence))
+            self._clock.looked(step, self._look_seconds)
+        else:
+            self._clock.add_step(time.perf_counter() - self._began)
+        if self._looks or wanted or not self._loss_is_finite():
+            began = time.perf_counter()
+            self._judge(trainer, structural=not wanted)
+            if wanted:
+                self._clock.judged(step, time.perf_counter() - began)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A few batches of it are looked at."""
+        self._logged.validation_begins()
+        self._validation_looks = _VALIDATION_LOOKS
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begins a look into validation."""
+        if self._validation_looks > 0:
+            step = self.evidence.step
+            self._each(lambda probe: probe.validation_batch_start(trainer, pl_module, batch, step))
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Ends it."""
+        if dataloader_idx == 0:
+            self._logged.validation_batch(outputs)
+        if self._validation_looks > 0:
+            self._validation_looks -= 1
+            step = self.evidence.step
+            self._each(lambda probe: probe.validation_batch_end(trainer, pl_module, outputs, batch, step))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes what validation has logged."""
+        if trainer.sanity_checking:
+            return
+        self._logged.take(trainer, self.evidence.curves, self.evidence.step, validated=True)
+        self._each(lambda probe: probe.tell(self.evidence))
+        self._judge(trainer, structural=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes what the epoch has logged."""
+        self._logged.take(trainer, self.evidence.curves, self.evidence.step, validated=False)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Judges once more, and says in a line how it stands."""
+        self._losses.flush(self.evidence.curves)
+        self.evidence.ended = True
+        self._judge(trainer, structural=False)
+        self._leave(pl_module)
+        if trainer.is_global_zero:
+            rank_zero_info(self.summary())
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """What ended the run may have a cause that is known."""
+        self._leave(pl_module)
+        if not isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.state.fn == "fit":
+            self._losses.flush(self.evidence.curves)
+            self._judge(trainer, structural=True)
+
+    def summary(self) -> str:
+        """How the run stands, in a line each for a cause; one line where it is healthy."""
+        diagnosis = self.diagnosis
+        checked = f"{len(diagnosis.passed)} rules found nothing, {len(diagnosis.unchecked)} could not be checked"
+        if not diagnosis.findings:
+            return f"[doctor] healthy after {self.evidence.step} steps: {checked}."
+        first, *others = diagnosis.findings
+        lines = [f"[doctor] {first}", *(f"  also seen: {other}" for other in others), f"  {checked}."]
+        return "\n".join(lines)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Curves, what was found and told, and what the probes keep, as plain data and tensors."""
+        return {
+            "curves": {name: curve.state_dict() for name, curve in self.evidence.curves.items()},
+            "book": self._book.state_dict(),
+            "raised": [asdict(finding) for finding in self.evidence.raised],
+            "reporter": self._reporter.state_dict(),
+            "probes": {type(probe).__name__: probe.state_dict() for probe in self._probes},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them up."""
+        self._begin_anew()
+        self._resumed = True
+        self.evidence.curves = {name: Curve.of_state(curve) for name, curve in state_dict["curves"].items()}
+        self.evidence.raised = [Finding(**data) for data in state_dict["raised"]]
+        self._book.load_state_dict(state_dict["book"])
+        self._reporter.load_state_dict(state_dict["reporter"])
+        for probe in self._probes:
+            probe.load_state_dict(state_dict["probes"].get(type(probe).__name__, {}))
+
+    def _begin_anew(self) -> None:
+        self.evidence = Evidence()
+        self._probes: list[Probe] = all_probes()
+        self._losses, self._logged = TrainingLosses(), LoggedValues()
+        self._book.begin()
+        self._reporter.load_state_dict({})
+        self._shares = self._has_acted = False
+
+    def _each(self, call: Callable[[Probe], None]) -> None:
+        """Lets every probe look, at its own risk: one that fails is left out from then on, and not the training."""
+        began = time.perf_counter()
+        for probe in list(self._probes):
+            try:
+                call(probe)
+            except Exception as error:
+                self._probes.remove(probe)
+                rank_zero_info(f"{_OWNER}: {type(probe).__name__} cannot look at this module and is left out: {error}")
+        self._look_seconds += time.perf_counter() - began
+
+    def _loss_is_finite(self) -> bool:
+        return all(curve.last - curve.last == 0.0 for name, curve in self.evidence.curves.items() if name[:4] == "loss")
+
+    def _judge(self, trainer: pl.Trainer, structural: bool) -> None:
+        """Asks the rules, and tells what is new and no consequence of what is known."""
+        if trainer.is_global_zero:
+            new = self._book.judge(self.evidence, structural)
+            told = set(self.findings) if new else set()
+            for finding in new:
+                if finding in self.evidence.raised or not (finding in told or finding.severity == "info"):
+                    continue
+                self._reporter.report(trainer, finding)
+        if self._shares and not structural:
+            self._act_together(trainer)
+
+    def _act_together(self, trainer: pl.Trainer) -> None:
+        """Ends the run on every rank, where rank zero has found something."""
+        finds = self.findings if trainer.is_global_zero and not self._has_acted else []
+        if not trainer.strategy.reduce_boolean_decision(bool(finds), all=False):
+            return
+        self._has_acted = True
+        if self.action == "raise":
+            elsewhere = Finding("found-on-rank-zero", "critical", "rank zero has found why the run goes wrong.")
+            raise FindingError(finds[0] if finds else elsewhere)
+        trainer.should_stop = True
+
+    def _leave(self, pl_module: pl.LightningModule) -> None:
+        self._each(lambda probe: probe.leave(pl_module))
+
+
+def _largest_rate(trainer: Any) -> float:
+    return max((float(g["lr"]) for o in trainer.optimizers for g in o.param_groups if "lr" in g), default=float("nan"))
