@@ -26,18 +26,15 @@ class LookClock:
         self.every: int | None = None
         self._step_seconds: deque[float] = deque(maxlen=32)
         self._next_look = self._next_judgement = 0
-        self._first_step = 0
 
-    def begin(self, step: int, every: int | None) -> None:
-        """Training begins, or goes on, at a step; looks are `every` steps apart, or as far as the budget says."""
+    def begin(self, every: int | None) -> None:
+        """Training begins, or goes on; looks are `every` steps apart, or as far as the budget says."""
         self.every = every
-        self._first_step = self._next_look = step
-        self._next_judgement = step
         self._step_seconds.clear()
 
     def wants_look(self, step: int) -> bool:
         """Whether this step is looked at."""
-        return step < self._first_step + FIRST_LOOKS or step >= self._next_look
+        return step < FIRST_LOOKS or step >= self._next_look
 
     def wants_judgement(self, step: int) -> bool:
         """Whether every rule is checked after this step."""
@@ -54,6 +51,14 @@ class LookClock:
     def judged(self, step: int, seconds: float) -> None:
         """A judgement after this step has cost so much."""
         self._next_judgement = step + (self.every or self._distance(seconds, _JUDGE_EVERY))
+
+    def state_dict(self) -> dict[str, int]:
+        """When it is next."""
+        return {"look": self._next_look, "judgement": self._next_judgement}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Takes it up."""
+        self._next_look, self._next_judgement = state["look"], state["judgement"]
 
     def _distance(self, seconds: float, least: int) -> int:
         if not self._step_seconds:

@@ -8,7 +8,7 @@ Reads   batches, losses, gradients, weights, activations, modes of layers, optim
         what other callbacks have found
 Writes  nothing
 Logs    nothing; findings go to findings.jsonl
-Resumes with its curves and with what it has told; what it has seen of batches begins anew
+Resumes exactly where `every_n_steps` is given; else but for when it looks
 Limits  rank zero looks and judges, at every 25th step where others must stop with it; on an accelerator losses are
         read in looks and judgements, so that one that is not finite is seen at the next of these; what is sampled
         depends on the clock unless `every_n_steps` is given; a compiled module shows no activations and no
@@ -105,9 +105,9 @@ class TrainingDoctor(pl.Callback):
         ordered = sorted((*RULES, *rules), key=lambda rule: rule.rank)
         self._book = RuleBook(ordered, check_mute(_OWNER, mute, ordered))
         self._every = every_n_steps if every_n_steps is None else check_count(_OWNER, "every_n_steps", every_n_steps, 1)
-        self._clock = LookClock(check_number(_OWNER, "budget", budget, above=0.0))
+        self._budget = check_number(_OWNER, "budget", budget, above=0.0)
         self._reporter = FindingReporter(self.state_key, action, quiet=mode == "observe")
-        self._resumed = self._looks = False
+        self._looks = False
         self._began = self._look_seconds = 0.0
         self._validation_looks = 0
         self._begin_anew()
@@ -140,20 +140,20 @@ class TrainingDoctor(pl.Callback):
         if finding.source != self.state_key:
             self.evidence.raised.append(finding)
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Forgets another run, where the callback is used again."""
+        if stage == "fit" and self._has_trained:
+            self._begin_anew()
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reads the settings; the probes find what they look at."""
-        if trainer.global_step == 0 and not self._resumed:  # also where the callback is used again
-            heard = self.evidence.raised  # what was found before training is of this run
-            self._begin_anew()
-            self.evidence.raised = heard
-        self._resumed = False
-        self._losses.begin()
+        self._has_trained = True
         self.evidence.settings = read_settings(trainer, pl_module)
         self.evidence.planned_steps = planned_steps(trainer)
-        self.evidence.step = step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        self.evidence.step = trainer.fit_loop.epoch_loop._batches_that_stepped
         self._shares = trainer.world_size > 1 and self.action != "warn"
         self._reporter.action = "warn" if self._shares else self.action
-        self._clock.begin(step, every=(self._every or _SHARED_EVERY) if self._shares else self._every)
+        self._clock.begin((self._every or _SHARED_EVERY) if self._shares else self._every)
         self._each(lambda probe: probe.begin(trainer, pl_module, self.evidence))
         self._judge(trainer, structural=True)
 
@@ -286,6 +286,7 @@ class TrainingDoctor(pl.Callback):
         return {
             "curves": {name: curve.state_dict() for name, curve in self.evidence.curves.items()},
             "book": self._book.state_dict(),
+            "clock": self._clock.state_dict(),
             "raised": [asdict(finding) for finding in self.evidence.raised],
             "reporter": self._reporter.state_dict(),
             "probes": {type(probe).__name__: probe.state_dict() for probe in self._probes},
@@ -294,10 +295,10 @@ class TrainingDoctor(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up."""
         self._begin_anew()
-        self._resumed = True
         self.evidence.curves = {name: Curve.of_state(curve) for name, curve in state_dict["curves"].items()}
         self.evidence.raised = [Finding(**data) for data in state_dict["raised"]]
         self._book.load_state_dict(state_dict["book"])
+        self._clock.load_state_dict(state_dict["clock"])
         self._reporter.load_state_dict(state_dict["reporter"])
         for probe in self._probes:
             probe.load_state_dict(state_dict["probes"].get(type(probe).__name__, {}))
@@ -308,7 +309,8 @@ class TrainingDoctor(pl.Callback):
         self._losses, self._logged = TrainingLosses(), LoggedValues()
         self._book.begin()
         self._reporter.load_state_dict({})
-        self._shares = self._has_acted = False
+        self._clock = LookClock(self._budget)
+        self._shares = self._has_acted = self._has_trained = False
 
     def _each(self, call: Callable[[Probe], None]) -> None:
         """Lets every probe look, at its own risk: one that fails is left out from then on, and not the training."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import stablelit.callbacks as suite
+from stablelit.doctor import TrainingDoctor
 from stablelit.functional.plateau_gate import PlateauGate
 
 
@@ -100,6 +101,10 @@ SETTINGS: dict[str, Setting] = {
     "threshold_sweep": Setting(
         lambda: suite.ThresholdSweepValidation(kind="samples", patience=2),
         lambda: suite.ThresholdSweepValidation(select="shd", name="edges"),
+    ),
+    "training_doctor": Setting(
+        lambda: TrainingDoctor(every_n_steps=1),
+        lambda: TrainingDoctor("observe", every_n_steps=3, name="second"),
     ),
     "figure_writer": Setting(lambda: suite.FigureWriter(curves={"loss": [["train_kl", "val/loss"]]}, every_n_epochs=2)),
 }

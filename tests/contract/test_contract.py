@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import inspect
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def fit(directory, callbacks, name=NAMES[0], kind="automatic", ckpt_path=None, m
 def test_every_callback_of_the_suite_is_registered():
     built = {type(setting.make()).__name__ for setting in SETTINGS.values()}
     offered = {n for n in suite.__all__ if isinstance(getattr(suite, n), type)}
-    assert offered == built
+    # the doctor stands above the suite, and owes its user the same
+    assert offered | {"TrainingDoctor"} == built
 
 
 @every_callback
@@ -79,7 +81,7 @@ def test_it_pickles_and_copies(setting):
 
 @every_callback
 def test_its_module_says_when_it_runs_and_what_it_touches(setting):
-    source = Path(suite.__file__).parent / (type(setting.make()).__module__.rsplit(".", 1)[-1] + ".py")
+    source = Path(inspect.getfile(type(setting.make())))
     docstring = ast.get_docstring(ast.parse(source.read_text()))
     for word in ("Runs", "Reads", "Writes", "Logs", "Resumes", "Limits"):
         assert f"\n{word}" in docstring
@@ -288,8 +290,6 @@ def test_two_ranks_agree(setting, tmp_path):
 
 @every_callback
 def test_lightning_cli_builds_it_by_name(setting):
-    import inspect
-
     # jsonargparse needs annotated, named arguments: no **kwargs, nothing bare
     kind = type(setting.make())
     signature = inspect.signature(kind.__init__ if "__init__" in vars(kind) else lambda self: None)
