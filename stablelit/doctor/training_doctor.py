@@ -150,7 +150,8 @@ class TrainingDoctor(pl.Callback):
         self._has_trained = True
         self.evidence.settings = read_settings(trainer, pl_module)
         self.evidence.planned_steps = planned_steps(trainer)
-        self.evidence.step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        # the loop counts a step after its checkpoint may have been written, so what that holds of ours is right
+        self.evidence.step = self.evidence.step or trainer.fit_loop.epoch_loop._batches_that_stepped
         self._shares = trainer.world_size > 1 and self.action != "warn"
         self._reporter.action = "warn" if self._shares else self.action
         self._clock.begin((self._every or _SHARED_EVERY) if self._shares else self._every)
@@ -284,6 +285,7 @@ class TrainingDoctor(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Curves, what was found and told, and what the probes keep, as plain data and tensors."""
         return {
+            "step": self.evidence.step,
             "curves": {name: curve.state_dict() for name, curve in self.evidence.curves.items()},
             "book": self._book.state_dict(),
             "clock": self._clock.state_dict(),
@@ -295,6 +297,7 @@ class TrainingDoctor(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up."""
         self._begin_anew()
+        self.evidence.step = state_dict["step"]
         self.evidence.curves = {name: Curve.of_state(curve) for name, curve in state_dict["curves"].items()}
         self.evidence.raised = [Finding(**data) for data in state_dict["raised"]]
         self._book.load_state_dict(state_dict["book"])
