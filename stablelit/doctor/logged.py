@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stablelit.callbacks._training_metrics import training_metrics
 from stablelit.doctor.evidence import Curve
 
 _VALIDATION = re.compile(r"(^|[/_\-. ])(val|valid|validation|dev|eval)([/_\-. ]|$)")
@@ -27,6 +28,7 @@ class LoggedValues:
     def __init__(self) -> None:
         self._sum: Tensor | None = None
         self._count = 0
+        self._epoch: tuple[Any, int] | None = None
 
     def validation_begins(self) -> None:
         """A validation begins."""
@@ -39,20 +41,33 @@ class LoggedValues:
             self._sum = loss.detach().float() if self._sum is None else self._sum + loss.detach().float()
             self._count += 1
 
-    def take(self, trainer: Any, curves: dict[str, Curve], step: int, validated: bool) -> None:
-        """Adds the logged values to ``logged/<name>``, and the validation loss to ``val_loss``."""
-        values = _numbers(trainer.callback_metrics)
-        for name, value in values.items():
-            curve = curves.setdefault(f"logged/{name}", Curve())
-            if not len(curve) or curve.steps[-1] < step:
-                curve.add(step, value)
-        if not validated:
-            return
+    def validated(self, trainer: Any, curves: dict[str, Curve], step: int) -> None:
+        """Adds what validation has logged to ``logged/<name>``, and its loss to ``val_loss``."""
+        of_training = training_metrics(trainer)
+        values = _numbers({k: v for k, v in trainer.callback_metrics.items() if k not in of_training})
+        _add(values, curves, step)
         logged = validation_loss_name(values)
         if logged is not None:
             curves.setdefault("val_loss", Curve()).add(step, values[logged])
         elif self._sum is not None:
             curves.setdefault("val_loss", Curve()).add(step, float(self._sum) / self._count)
+
+    def epoch_ends(self, trainer: Any, step: int) -> None:
+        """The epoch's means come after every callback's hook: they are taken a hook later, or for a checkpoint."""
+        self._epoch = trainer, step
+
+    def epoch_is_over(self, curves: dict[str, Curve]) -> None:
+        """Adds what the epoch has logged, where that has not happened yet."""
+        if self._epoch is not None:
+            (trainer, step), self._epoch = self._epoch, None
+            _add(_numbers(trainer.callback_metrics), curves, step)
+
+
+def _add(values: Mapping[str, float], curves: dict[str, Curve], step: int) -> None:
+    for name, value in values.items():
+        curve = curves.setdefault(f"logged/{name}", Curve())
+        if not len(curve) or curve.steps[-1] < step:
+            curve.add(step, value)
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -248,17 +248,22 @@ class TrainingDoctor(pl.Callback):
         """Takes what validation has logged."""
         if trainer.sanity_checking:
             return
-        self._logged.take(trainer, self.evidence.curves, self.evidence.step, validated=True)
+        self._logged.validated(trainer, self.evidence.curves, self.evidence.step)
         self._each(lambda probe: probe.tell(self.evidence))
         self._judge(trainer, structural=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes what the epoch has logged."""
-        self._logged.take(trainer, self.evidence.curves, self.evidence.step, validated=False)
+        """What the epoch has logged is there a hook later."""
+        self._logged.epoch_ends(trainer, self.evidence.step)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes what the epoch before has logged."""
+        self._logged.epoch_is_over(self.evidence.curves)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judges once more, and says in a line how it stands."""
         self._losses.flush(self.evidence.curves)
+        self._logged.epoch_is_over(self.evidence.curves)
         self.evidence.ended = True
         self._judge(trainer, structural=False)
         self._leave(pl_module)
@@ -284,6 +289,7 @@ class TrainingDoctor(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Curves, what was found and told, and what the probes keep, as plain data and tensors."""
+        self._logged.epoch_is_over(self.evidence.curves)
         return {
             "step": self.evidence.step,
             "curves": {name: curve.state_dict() for name, curve in self.evidence.curves.items()},
