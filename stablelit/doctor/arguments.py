@@ -1,0 +1,101 @@
+"""The arguments of ``python -m stablelit.doctor``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from stablelit.doctor.readers.tag_guess import ROLES
+from stablelit.errors import ConfigurationError, did_you_mean
+
+_EPILOG = """\
+Reads TensorBoard event files, metrics.csv, history.jsonl, hparams.yaml and config.yaml; several runs give a table.
+Exit codes: 0 healthy, 1 warnings, 2 critical, 3 unreadable or no numbers, 64 a mistake in what was asked for; of
+several runs the worst.
+  python -m stablelit.doctor lightning_logs/version_3
+  python -m stablelit.doctor runs --json verdicts.json --fail-on critical
+  python -m stablelit.doctor logs --tags loss=my/objective,kl=vae/rate"""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What was asked for.
+
+    Args:
+        places: directories or files.
+        tags: by role.
+        json: where to write; ``-`` is the standard output, None nowhere.
+        mute: names of rules.
+        fail_on: the mildest severity for which the exit code is not 0.
+    """
+
+    places: tuple[Path, ...]
+    tags: dict[str, str]
+    json: str | None
+    mute: tuple[str, ...]
+    fail_on: str
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message}. {self.format_usage().strip()}")
+
+
+def parse(arguments: Sequence[str]) -> Arguments:
+    """Reads a command line.
+
+    Raises:
+        ConfigurationError: an argument that is not known or not allowed.
+    """
+    parser = _Parser(
+        prog="python -m stablelit.doctor",
+        description="Says what is the matter with training runs, from the logs that they left.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("logdir", nargs="+", help="a run, a directory of runs, or one file of logs")
+    parser.add_argument("--tags", default="", metavar="ROLE=TAG,..", help=f"roles: {', '.join(ROLES)}")
+    parser.add_argument("--json", metavar="FILE", help="writes the verdicts there as well; - prints them instead")
+    parser.add_argument("--mute", default="", metavar="NAME,..", help="leaves these rules out")
+    parser.add_argument("--fail-on", default="warning", choices=("warning", "critical"))
+    held = parser.parse_args(list(arguments))
+    return Arguments(
+        places=tuple(Path(place).expanduser() for place in held.logdir),
+        tags=_tags(_split(held.tags)),
+        json=held.json,
+        mute=tuple(_split(held.mute)),
+        fail_on=held.fail_on,
+    )
+
+
+def check_mute(mute: Iterable[str], known: Iterable[str]) -> None:
+    """Refuses a name that nothing has.
+
+    Raises:
+        ConfigurationError: with near names.
+    """
+    names = sorted(set(known))
+    for name in mute:
+        if name not in names:
+            near = did_you_mean(name, names) or f"Rules: {', '.join(names)}."
+            raise ConfigurationError(f"--mute {name}: there is no such rule. {near}")
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _tags(parts: Iterable[str]) -> dict[str, str]:
+    tags = {}
+    for part in parts:
+        role, equals, tag = part.partition("=")
+        if not equals or not tag:
+            raise ConfigurationError(f"--tags {part}: ROLE=TAG is wanted, as in loss=train/loss.")
+        if role not in ROLES:
+            near = did_you_mean(role, ROLES)
+            raise ConfigurationError(f"--tags {part}: {role!r} is no role. {near} Roles: {', '.join(ROLES)}.")
+        tags[role] = tag
+    return tags

@@ -1,0 +1,80 @@
+"""hparams.yaml of Lightning's loggers and our config.yaml, as flat plain data; nothing in them is executed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from stablelit.doctor.evidence.hyperparameters import Plain
+from stablelit.doctor.readers.run_log import RunLog
+
+HPARAMS_FILE, CONFIG_FILE = "hparams.yaml", "config.yaml"
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+_LARGEST = 4 << 20
+
+
+class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Safe: what is tagged as an object of Python is read as the mapping, list or word that stands there."""
+
+
+def _as_it_stands(loader: Any, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_scalar(node)
+
+
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _as_it_stands)
+_PlainLoader.add_multi_constructor("!", _as_it_stands)
+
+
+def read_yaml_settings(path: Path, log: RunLog) -> None:
+    """Adds the hyperparameters of one file; one that cannot be read is said so."""
+    try:
+        if path.stat().st_size > _LARGEST:
+            log.remarks.append(f"{path.name}: {path.stat().st_size >> 20} MiB of settings were not read.")
+            return
+        held = yaml.load(path.read_text(encoding="utf-8", errors="replace"), Loader=_PlainLoader)
+    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        log.remarks.append(f"{path.name}: settings that cannot be read: {str(error).splitlines()[0][:100]}.")
+        return
+    if not isinstance(held, dict):
+        return
+    flat = dict(_flatten(held))
+    for key, value in flat.items():
+        log.hyperparameters[key] = _resolved(value, flat)
+    log.sources.append(path.name)
+    log.keys_are_overrides = log.keys_are_overrides or path.name == CONFIG_FILE
+
+
+def _flatten(held: dict[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Plain]]:
+    for key, value in held.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and depth < 12:
+            yield from _flatten(value, f"{name}.", depth + 1)
+        elif isinstance(value, str):
+            yield name, _word(value)
+        elif isinstance(value, bool | int | float):
+            yield name, value
+
+
+def _word(text: str) -> Plain:
+    """A number where YAML has left one a word, as it does with 1e-3."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _resolved(value: Plain, flat: dict[str, Plain]) -> Plain:
+    for _ in range(8):
+        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if match is None or match[1] not in flat:
+            break
+        value = flat[match[1]]
+    return value

@@ -1,0 +1,133 @@
+r"""What a KL says, by its *rate*: nats a latent dimension.
+
+A KL of 73 in 128 dimensions is 0.57 nats each, less than one bit: no explosion. What it cannot say is judged nowhere:
+whether it was summed or averaged over dimensions is not in a log, so each rule holds for both. The optimum falls with
+the weight, :math:`dKL^*/d\beta \le 0`: a smaller weight buys more KL, never less.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stablelit.doctor.evidence import Curve, Evidence
+from stablelit.findings import Finding
+from stablelit.functional.trends import change_of, rises
+
+_COLLAPSED_NATS, _FALLEN = 0.01, 30.0
+_MANY_NATS = 6.0
+_SHARE, _RISE = 1e-3, 1.5
+_HALF = 0.5
+
+
+def collapse(evidence: Evidence) -> Finding | None:
+    r"""KL < 0.01 nats over all dimensions even if it was averaged over them and multiplied by its weight.
+
+    :math:`d \cdot KL / \min(1, w) < 0.01` over the last quarter of the run; below 0.01 not one dimension is active
+    (Burda et al. 2016, arXiv:1509.00519, Var > 0.01). A weight that is not logged may be any: then the KL must also
+    have fallen by a factor of thirty, which a weight that warms up does not do.
+    """
+    kl, dims = evidence.curve("kl").finite(), evidence.curve("latent_dim").last
+    if len(kl) < 8 or not _is_past_half(evidence) or not dims >= 1:
+        return None
+    late = kl.tail(max(4, len(kl) // 4)).values
+    largest = float(np.abs(late).max())
+    weight = evidence.curve("kl_weight").finite()
+    if len(weight):
+        last = float(weight.last)
+        if last <= 0.0 or largest * dims / min(1.0, last) >= _COLLAPSED_NATS:
+            return None
+    elif largest * dims >= _COLLAPSED_NATS or float(kl.values.max()) < _FALLEN * max(largest, 1e-12):
+        return None
+    if rises(late.tolist()):
+        return None
+    now = float(weight.last) if len(weight) else float("nan")
+    remedy = "a warm-up of the KL weight, free bits, or a decoder that cannot do without the code"
+    if now > 0:
+        remedy = f"{evidence.settings.override('kl_weight', now / 10)}: a smaller KL weight; or {remedy}"
+    return Finding(
+        "posterior-collapse",
+        "warning",
+        f"the KL is {float(np.median(late)):.2g} nats over {dims:.0f} dimensions; below {_COLLAPSED_NATS:g} in all, not "
+        f"one of them says anything of the sample.",
+        {"kl": float(np.median(late)), "latent_dim": int(dims), "kl_max": float(kl.values.max())},
+        remedy,
+    )
+
+
+def over_coding(evidence: Evidence) -> Finding | None:
+    """More than 6 nats a dimension, rising over the later half, and validation that rises with it."""
+    kl, dims = evidence.curve("kl").finite(), evidence.curve("latent_dim").last
+    validation = evidence.curve("val_loss").finite()
+    if len(kl) < 12 or len(validation) < 12 or not dims >= 1 or _ramps(evidence):
+        return None
+    nats = float(np.median(kl.tail(max(4, len(kl) // 4)).values)) / dims
+    middle = 0.5 * evidence.step
+    if nats <= _MANY_NATS or not rises(kl.since(middle).blocks(12).tolist()):
+        return None
+    if not rises(validation.since(middle).blocks(12).tolist()):
+        return None
+    return Finding(
+        "over-coding",
+        "warning",
+        f"the KL is {nats:.3g} nats a dimension (expected below {_MANY_NATS:g}) and rises, while validation got "
+        f"worse: the code holds the training samples.",
+        {"kl_per_dim": nats, "latent_dim": int(dims), "val_loss": float(validation.last)},
+        "a larger KL weight or a target for the KL; a smaller weight buys more KL",
+    )
+
+
+def weight_too_small(evidence: Evidence) -> Finding | None:
+    """The KL has risen by half and more, and its term is below a thousandth of the loss: nothing holds it. A note."""
+    kl, weight = evidence.curve("kl").finite(), evidence.curve("kl_weight").finite()
+    loss = evidence.curve("loss").finite()
+    if len(kl) < 4 or not len(weight) or not len(loss) or not _is_past_half(evidence):
+        return None
+    values = kl.blocks(12)
+    first, now = float(values[0]), float(values[-1])
+    size = float(np.median(np.abs(loss.tail(max(1, len(loss) // 4)).values)))
+    if first <= 0 or now < _RISE * first or change_of(values.tolist()) <= 0 or size <= 0:
+        return None
+    share = float(weight.last) * now / size
+    if share >= _SHARE:
+        return None
+    dims = evidence.curve("latent_dim").last
+    rate = f", {now / dims:.2g} nats in each of {dims:.0f} dimensions" if dims >= 1 else ""
+    return Finding(
+        "kl-weight-too-small",
+        "info",
+        f"the KL rose from {first:.3g} to {now:.3g}{rate}; at a weight of {float(weight.last):.2g} its term is "
+        f"{share:.1g} of the loss, which cannot hold it. A smaller weight or a lower cap would let it rise further.",
+        {"kl": now, "weight": float(weight.last), "share": share, **({"kl_per_dim": now / dims} if dims >= 1 else {})},
+        "for samples from the prior: a larger weight, a target for the KL, or a loss averaged over what it sums",
+    )
+
+
+def weight_without_cap(evidence: Evidence) -> Finding | None:
+    """In a run that is over, the weight rose until the end: by a tenth and more in the last quarter. A note."""
+    weight = evidence.curve("kl_weight").finite()
+    if not evidence.ended or len(weight) < 8:
+        return None
+    late = weight.tail(len(weight) // 4 + 1).values
+    if float(late[0]) <= 0 or np.any(np.diff(late) < 0) or float(late[-1]) < 1.1 * float(late[0]):
+        return None
+    if float(late[-1]) <= 1.01 * float(np.median(late)):
+        return None
+    return Finding(
+        "kl-weight-without-cap",
+        "info",
+        f"the KL weight still rose at the end, from {float(late[0]):.3g} to {float(late[-1]):.3g} in the last "
+        f"quarter: losses of different epochs are not of one objective.",
+        {"weight": float(late[-1]), "before": float(late[0])},
+        "end the warm-up at a known weight; compare epochs at a weight of 1",
+    )
+
+
+def _is_past_half(evidence: Evidence) -> bool:
+    if evidence.ended or evidence.planned_steps is None:
+        return evidence.ended
+    return evidence.step >= _HALF * evidence.planned_steps
+
+
+def _ramps(evidence: Evidence) -> bool:
+    difficulty: Curve = evidence.curve("difficulty").finite()
+    return len(difficulty) > 1 and float(difficulty.last) > float(difficulty.values[len(difficulty) // 2])

@@ -1,0 +1,86 @@
+"""Verdicts as JSON, for a script: one object a run, and in it one a finding.
+
+``schema`` changes when a field changes its meaning or goes; a new field may come at any time. A number that is not
+finite is the string ``"nan"``, ``"inf"`` or ``"-inf"``, as in history.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stablelit.doctor.verdict import NAMES, Verdict
+from stablelit.errors import ConfigurationError
+from stablelit.findings import Finding
+
+SCHEMA = "stablelit.doctor/1"
+
+
+def write_json(where: str, verdicts: Sequence[Verdict], code: int) -> None:
+    """Writes the document; ``-`` is the standard output.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    text = json.dumps(document(verdicts, code), indent=2, allow_nan=False) + "\n"
+    if where == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(where).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"--json {where}: cannot be written: {error.strerror or error}.") from error
+
+
+def document(verdicts: Sequence[Verdict], code: int) -> dict[str, Any]:
+    """All runs, in the order in which they were read."""
+    return {"schema": SCHEMA, "exit_code": code, "runs": [_run(verdict) for verdict in verdicts]}
+
+
+def _run(verdict: Verdict) -> dict[str, Any]:
+    told = [
+        *((finding, "primary" if place == 0 else "also") for place, finding in enumerate(verdict.findings)),
+        *((finding, "consequence") for finding in verdict.consequences),
+        *((finding, "note") for finding in verdict.notes),
+    ]
+    held: dict[str, Any] = {
+        "run": str(verdict.place),
+        "verdict": NAMES[verdict.code],
+        "problem": verdict.problem or None,
+        "steps": verdict.steps,
+        "axis": verdict.axis,
+        "epochs": verdict.epochs,
+        "planned_steps": verdict.planned_steps,
+        "last_loss": verdict.last_loss,
+        "logged_every": verdict.logged_every,
+        "tags": verdict.tags,
+        "sources": verdict.sources,
+        "remarks": verdict.remarks,
+        "findings": [_finding(finding, part, verdict) for finding, part in told],
+        "passed": list(verdict.passed),
+        "unchecked": {name: list(needs) for name, needs in verdict.unchecked.items()},
+    }
+    return {key: _plain(value) for key, value in held.items()}
+
+
+def _finding(finding: Finding, part: str, verdict: Verdict) -> dict[str, Any]:
+    return {**asdict(finding), "part": part, "said_by_the_run": finding.name in verdict.said}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    return value
