@@ -34,6 +34,7 @@ class ParameterFacts:
         cut_looks: looks in which all this was so.
         still: in an optimizer, with gradients that are not zero and a learning rate above zero, and yet unchanged.
         still_share: of the numbers that should have moved.
+        still_numbers: of single numbers with a gradient, in whatever tensor, those that have not moved.
         still_steps: the steps (batches, where no step was seen) over which nothing has moved.
         still_without_step: whether no optimizer has stepped at all.
         still_dtype: of the tensors that stand still.
@@ -68,6 +69,7 @@ class ParameterFacts:
     cut_looks: int = 0
     still: list[str] = field(default_factory=list)
     still_share: float = 0.0
+    still_numbers: float = 0.0
     still_steps: int = 0
     still_without_step: bool = False
     still_dtype: str = ""

@@ -1,0 +1,87 @@
+"""Whether parameters move: a sample of each, compared with what it was at the first look.
+
+Both are taken right after a backward pass. There a weight that something overwrites in every step (a buffer copied
+back, a constraint) is what it was, though the optimizer has moved it in between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stablelit.doctor.probes.parameters_census import dense_gradient, sample
+
+_NUMBERS = 256
+# a temperature that is clamped at its limit stands still on purpose; weights do not
+_LEAST_NUMBERS = 16
+
+
+class Motion:
+    """Which numbers have had a gradient, and which have moved.
+
+    Args:
+        tensors: to watch, at least one.
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors = tensors
+        lengths = [len(part) for part in sample(tensors, _NUMBERS)]
+        self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+        self._owner = np.repeat(np.arange(len(tensors)), lengths)
+        self._large = np.array([tensor.numel() >= _LEAST_NUMBERS for tensor in tensors], dtype=bool)
+        self._reference: list[Tensor] = []
+        self._number_moved = np.zeros(sum(lengths), dtype=bool)
+        self._number_graded = np.zeros(sum(lengths), dtype=bool)
+        self._zero = np.zeros(sum(lengths), dtype=bool)
+        self.moved = np.zeros(len(tensors), dtype=bool)
+        self.graded = np.zeros(len(tensors), dtype=bool)
+
+    @property
+    def seen(self) -> bool:
+        """Whether there is something to compare with."""
+        return bool(self._reference)
+
+    @property
+    def still(self) -> list[int]:
+        """Indices of tensors that have gradients, and of which no number has moved."""
+        return [int(i) for i in np.flatnonzero(self.graded & ~self.moved & self._large)]
+
+    def still_share(self, chosen: list[int]) -> float:
+        """Of the sampled numbers of these tensors that have a gradient, those that have not moved.
+
+        Those that are zero are left out: a mask may hold them there.
+        """
+        member = np.zeros(len(self._tensors), dtype=bool)
+        member[chosen] = True
+        counted = self._number_graded & member[self._owner] & ~self._zero
+        return float((counted & ~self._number_moved).sum() / counted.sum()) if counted.any() else 0.0
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Right after a backward pass."""
+        if not self._tensors:
+            return
+        now = sample(self._tensors, _NUMBERS)
+        if not self._reference:
+            self._reference = [numbers.clone() for numbers in now]
+        else:
+            self._number_moved |= _flat([a != b for a, b in zip(now, self._reference, strict=True)])
+            self._zero = _flat([numbers == 0 for numbers in now])
+        gradients = [dense_gradient(tensor) for tensor in self._tensors]
+        slopes = [
+            torch.zeros_like(numbers) if gradient is None else sample([gradient], _NUMBERS)[0]
+            for gradient, numbers in zip(gradients, now, strict=True)
+        ]
+        self._number_graded |= _flat([(slope != 0) & torch.isfinite(slope) for slope in slopes])
+        self.moved = np.logical_or.reduceat(self._number_moved, self._starts)
+        self.graded = np.logical_or.reduceat(self._number_graded, self._starts)
+
+
+def _flat(flags: list[Tensor]) -> NDArray[Any]:
+    if len({flag.device for flag in flags}) > 1:
+        flags = [flag.cpu() for flag in flags]
+    return np.asarray(torch.cat(flags).cpu().numpy())
