@@ -13,6 +13,8 @@ from stablelit.callbacks._training_metrics import training_metrics
 from stablelit.doctor.evidence import Curve
 
 _VALIDATION = re.compile(r"(^|[/_\-. ])(val|valid|validation|dev|eval)([/_\-. ]|$)")
+# of monitors that the doctor carries: it has their findings
+_OWN = ("posterior/", "ssl/")
 _LOSS = re.compile(r"(^|[/_\-. ])(loss|nll|elbo|objective)([/_\-. ]|$)")
 
 
@@ -71,7 +73,11 @@ def _add(values: Mapping[str, float], curves: dict[str, Curve], step: int) -> No
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    scalars = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.numel() == 1}
+    scalars = {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, Tensor) and value.numel() == 1 and not name.startswith(_OWN)
+    }
     if not scalars:
         return {}
     # one wait for the device, whatever the number of metrics

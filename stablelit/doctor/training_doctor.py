@@ -31,6 +31,7 @@ from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.logged import LoggedValues
 from stablelit.doctor.looks import LookClock
 from stablelit.doctor.losses import TrainingLosses
+from stablelit.doctor.monitors import CarriedMonitors
 from stablelit.doctor.probes import Probe, all_probes
 from stablelit.doctor.rule import Rule
 from stablelit.doctor.rule_book import RuleBook
@@ -155,6 +156,7 @@ class TrainingDoctor(pl.Callback):
         self._shares = trainer.world_size > 1 and self.action != "warn"
         self._reporter.action = "warn" if self._shares else self.action
         self._clock.begin((self._every or _SHARED_EVERY) if self._shares else self._every)
+        self._monitors.begin(trainer, pl_module)
         self._each(lambda probe: probe.begin(trainer, pl_module, self.evidence))
         self._judge(trainer, structural=True)
 
@@ -166,12 +168,14 @@ class TrainingDoctor(pl.Callback):
         step = self.evidence.step
         self._looks = self._clock.wants_look(step)
         self._look_seconds = 0.0
+        self._monitors.call("on_train_batch_start", trainer, pl_module, batch, batch_idx)
         if self._looks:
             self._each(lambda probe: probe.batch_start(trainer, pl_module, batch, step))
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Keeps the loss; in a look the graph is looked at."""
         self._losses.backward(loss)
+        self._monitors.call("on_before_backward", trainer, pl_module, loss)
         if self._looks:
             self._each(lambda probe: probe.before_backward(trainer, pl_module, loss, self.evidence.step))
 
@@ -184,6 +188,7 @@ class TrainingDoctor(pl.Callback):
         """In a look, norms are taken."""
         if self._looks:
             self._each(lambda probe: probe.before_step(trainer, pl_module, optimizer, self.evidence.step))
+        self._monitors.call("on_before_optimizer_step", trainer, pl_module, optimizer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -195,6 +200,8 @@ class TrainingDoctor(pl.Callback):
         self._losses.batch(outputs, settings.automatic is not False, settings.accumulated or 1, stepped, step)
         if self._looks:
             self._each(lambda probe: probe.batch_end(trainer, pl_module, outputs, batch, step))
+        self._monitors.meet(trainer, pl_module, outputs)
+        self._monitors.call("on_train_batch_end", trainer, pl_module, outputs, batch, batch_idx)
         if not stepped:
             return
         if trainer.optimizers:
@@ -217,6 +224,7 @@ class TrainingDoctor(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A few batches of it are looked at."""
         self._logged.validation_begins()
+        self._monitors.call("on_validation_start", trainer, pl_module)
         self._validation_looks = _VALIDATION_LOOKS
 
     def on_validation_batch_start(
@@ -239,6 +247,7 @@ class TrainingDoctor(pl.Callback):
         """Ends it."""
         if dataloader_idx == 0:
             self._logged.validation_batch(outputs)
+        self._monitors.call("on_validation_batch_end", trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if self._validation_looks > 0:
             self._validation_looks -= 1
             step = self.evidence.step
@@ -246,6 +255,7 @@ class TrainingDoctor(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes what validation has logged."""
+        self._monitors.call("on_validation_end", trainer, pl_module)
         if trainer.sanity_checking:
             return
         self._logged.validated(trainer, self.evidence.curves, self.evidence.step)
@@ -254,6 +264,7 @@ class TrainingDoctor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What the epoch has logged is there a hook later."""
+        self._monitors.call("on_train_epoch_end", trainer, pl_module)
         self._logged.epoch_ends(trainer, self.evidence.step)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -266,13 +277,13 @@ class TrainingDoctor(pl.Callback):
         self._logged.epoch_is_over(self.evidence.curves)
         self.evidence.ended = True
         self._judge(trainer, structural=False)
-        self._leave(pl_module)
+        self._leave(trainer, pl_module)
         if trainer.is_global_zero:
             rank_zero_info(self.summary())
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """What ended the run may have a cause that is known."""
-        self._leave(pl_module)
+        self._leave(trainer, pl_module)
         if not isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.state.fn == "fit":
             self._losses.flush(self.evidence.curves)
             self._judge(trainer, structural=True)
@@ -297,6 +308,7 @@ class TrainingDoctor(pl.Callback):
             "clock": self._clock.state_dict(),
             "raised": [asdict(finding) for finding in self.evidence.raised],
             "reporter": self._reporter.state_dict(),
+            "monitors": self._monitors.state_dict(),
             "probes": {type(probe).__name__: probe.state_dict() for probe in self._probes},
         }
 
@@ -309,6 +321,7 @@ class TrainingDoctor(pl.Callback):
         self._book.load_state_dict(state_dict["book"])
         self._clock.load_state_dict(state_dict["clock"])
         self._reporter.load_state_dict(state_dict["reporter"])
+        self._monitors.load_state_dict(state_dict["monitors"])
         for probe in self._probes:
             probe.load_state_dict(state_dict["probes"].get(type(probe).__name__, {}))
 
@@ -317,6 +330,7 @@ class TrainingDoctor(pl.Callback):
         self._probes: list[Probe] = all_probes()
         self._losses, self._logged = TrainingLosses(), LoggedValues()
         self._book.begin()
+        self._monitors = CarriedMonitors(self.hear_finding)
         self._reporter.load_state_dict({})
         self._clock = LookClock(self._budget)
         self._shares = self._has_acted = self._has_trained = False
@@ -358,8 +372,9 @@ class TrainingDoctor(pl.Callback):
             raise FindingError(finds[0] if finds else elsewhere)
         trainer.should_stop = True
 
-    def _leave(self, pl_module: pl.LightningModule) -> None:
+    def _leave(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._each(lambda probe: probe.leave(pl_module))
+        self._monitors.call("on_train_end", trainer, pl_module)
 
 
 def _largest_rate(trainer: Any) -> float:
