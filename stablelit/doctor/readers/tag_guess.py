@@ -148,7 +148,9 @@ ROLES: dict[str, tuple[Role, ...]] = {
         Role(
             (_set("lr learning"),),
             _set("momentum decay weight warmup min max loss acc accuracy find"),
-            _TRAIN | _set("rate pg group adam adamw w sgd rms prop optimizer optim opt scheduler schedule param"),
+            _TRAIN
+            | _set("rate pg group optimizer optim opt scheduler schedule param")
+            | _set("adam w sgd rm sprop rms prop adagrad adadelta adamax n r sparse lars lamb muon lion a"),
             1,
             largest=True,
         ),

@@ -56,7 +56,8 @@ def at_chance(evidence: Evidence) -> Finding | None:
         "contrastive-at-chance",
         "critical",
         f"the loss stays at {level:.4g} +- {spread:.2g}; {known.formula} = {known.chance:.4g} is what it is when "
-        f"nothing is known of which views belong together: it holds {max(0.0, known.chance - level):.2g} nats about the pairs.",
+        f"nothing is known of which views belong together: it holds {max(0.0, known.chance - level):.2g} nats about "
+        f"the pairs.",
         {"loss": level, "chance": known.chance, "formula": known.formula, "noise": spread, "steps": evidence.step},
         "no batch size and no temperature mends this: look at which rows are taken for a pair, at a gradient that does "
         "not reach the encoder (detach, no_grad, an optimizer without it), at blank inputs and collapsed embeddings; "

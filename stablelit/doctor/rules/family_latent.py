@@ -47,8 +47,8 @@ def collapse(evidence: Evidence) -> Finding | None:
     return Finding(
         "posterior-collapse",
         "warning",
-        f"the KL is {float(np.median(late)):.2g} nats over {dims:.0f} dimensions; below {_COLLAPSED_NATS:g} in all, not "
-        f"one of them says anything of the sample.",
+        f"the KL is {float(np.median(late)):.2g} nats over {dims:.0f} dimensions; below {_COLLAPSED_NATS:g} in all, "
+        f"not one of them says anything of the sample.",
         {"kl": float(np.median(late)), "latent_dim": int(dims), "kl_max": float(kl.values.max())},
         remedy,
     )
