@@ -1,0 +1,95 @@
+"""The rule about overfitting: validation has a minimum behind it while training still improves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules._loss_course import course, is_long_enough, objective_changes, shown
+from stablelit.findings import Finding
+from stablelit.functional.curve_tests import mann_kendall, robust_noise
+
+_LEAST_SINCE = 6
+# what is lost after the minimum, as a share of what was gained before it
+_MUCH = 0.5
+
+
+def overfitting(evidence: Evidence) -> Finding | None:
+    r"""Validation rises after its minimum by more than its noise, and training still falls.
+
+    At least six evaluations since the minimum, Mann-Kendall z above 2.5 over these, a rise of more than three times
+    the noise (that of the differences of neighbouring evaluations). A warning where half of what was gained since the
+    first evaluation is lost again, else information: a run that keeps its best checkpoint loses nothing.
+    """
+    curve = evidence.curve("val_loss").finite()
+    values = curve.values
+    if len(values) < _LEAST_SINCE + 2:
+        return None
+    lowest = int(np.argmin(values))
+    since = values[lowest:]
+    if len(since) <= _LEAST_SINCE:
+        return None
+    noise = max(robust_noise(since), robust_noise(values[: lowest + 1]) if lowest >= 6 else 0.0)
+    now = float(np.median(since[-3:]))
+    # the minimum of many is low by luck: the level about it counts
+    around = values[max(0, lowest - 1) : lowest + 2]
+    best = float(np.median(around)) if lowest else float(values[0])
+    rise = now - best
+    size = abs(float(values[lowest]))
+    if (
+        rise < max(3.0 * noise, 0.02 * size)
+        or mann_kendall(_thinned(since)) < 2.5
+        or not _training_falls(evidence, curve.steps[lowest])
+    ):
+        return None
+    gained = max(0.0, float(values[0]) - best)
+    lost = rise / max(gained, 0.1 * size, 1e-12)
+    step = int(curve.steps[lowest])
+    severity = "warning" if lost > _MUCH and rise > 6.0 * noise and not objective_changes(evidence) else "info"
+    how = "more than half of what it had gained" if severity == "warning" else "a part of what it had gained"
+    return Finding(
+        "overfitting",
+        "warning" if severity == "warning" else "info",
+        f"The validation loss was lowest at step {step} ({shown(best)}) and is {shown(now)} now, {how}, while the "
+        "training loss falls; nothing has stopped the run there.",
+        {"best": best, "now": now, "best_step": step, "lost_share": lost, "noise": noise},
+        f"stop at the minimum (EarlyStopping) or keep the checkpoint of step {step}; more data, weight decay, dropout",
+    )
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """At most twelve block medians, so that a long series costs no more than a short one."""
+    if len(values) <= 12:
+        return values
+    length = len(values) // 12
+    return np.asarray(np.median(values[-12 * length :].reshape(12, length), axis=1))
+
+
+def _training_falls(evidence: Evidence, step: float) -> bool:
+    """Whether the training loss has fallen since the step of validation's minimum."""
+    whole = course(evidence.curve("loss"))
+    if whole is None or not is_long_enough(evidence, whole, points=8):
+        return False
+    values = evidence.curve("loss").finite()
+    first = int(np.searchsorted(values.steps, step))
+    since = values.values[first:]
+    before = values.values[max(0, first - len(since)) : first + 1]
+    if len(since) < 4 or len(before) < 1:
+        return False
+    third = max(1, len(since) // 3)
+    around = np.concatenate([before[-third:], since[:third]])
+    return float(np.median(since[-third:])) < float(np.median(around))
+
+
+OVERFITTING_RULES: tuple[Rule, ...] = (
+    Rule(
+        "overfitting",
+        Rank.FIT,
+        ("curves.loss", "curves.val_loss"),
+        overfitting,
+        "curve",
+        (),
+        "Validation has a minimum behind it, and training still falls.",
+    ),
+)

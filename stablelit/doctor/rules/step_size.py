@@ -1,0 +1,332 @@
+"""Rules about the size of steps: the learning rate, and a clip that takes it away."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stablelit.doctor.evidence import Curve, Evidence
+from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules._loss_course import (
+    course,
+    falls,
+    hardly_falls,
+    highest_rate,
+    is_adaptive,
+    is_every_step,
+    loss_course,
+    movement,
+    planned,
+    shown,
+    update_ratios,
+)
+from stablelit.findings import Finding
+from stablelit.functional.curve_tests import Course, Floats, mann_kendall, theil_sen
+
+HEALTHY_RATIO = 1e-3
+# a first step of half the weights: nets of a few wide layers learn at up to 0.43 (measured), at a rate a hundred times
+# too high it is 1.3 or more
+_LARGE_RATIO = 0.5
+# weights that can move by 2 % in the whole run stay what they were drawn as; 6 % is the least that was seen to learn
+_SMALL_MOVEMENT, _MODEST_MOVEMENT = 0.02, 0.15
+_EARLY_STEPS = 50
+_CLIPPED_AWAY = 100.0
+
+
+def rate_too_high(evidence: Evidence) -> Finding | None:
+    """The loss has blown up, or jumped at once, or learns nothing, and steps are as large as the weights."""
+    curve = evidence.curve("loss")
+    if len(curve) < 3:
+        return None
+    grown = growth_before_failure(curve)
+    if grown is not None:
+        last, times = grown
+        return _too_high(
+            evidence,
+            f"the loss has grown from {shown(float(curve.values[0]))} to {shown(last)} and then left the numbers; "
+            "steps are larger than what the loss can be followed by",
+            {"loss_first": float(curve.values[0]), "loss_last_finite": last, "growth": times},
+            "critical",
+        )
+    # a tenth of the points is left out of every judgement but one in ten: what is found has then been there for a while
+    of = course(curve, len(curve) // 10 * 10) if len(curve) > 20 else None
+    if of is None or not _is_whole(of):
+        return None
+    early = _early_ratio(evidence)
+    jump = _early_jump(curve, of)
+    stuck = of.last_step >= _EARLY_STEPS and of.points >= 50 and hardly_falls(of, 0.1) and not _falls_late(of)
+    facts: dict[str, float | int | str] = {"loss_first": of.start, "loss_late": of.late, "jump": jump}
+    if early is not None:
+        facts["update_ratio"] = early
+        if early > _LARGE_RATIO and jump > 2.0 and of.points >= 20:
+            said = f"the loss jumped to {shown(jump)} times its start within {_EARLY_STEPS} steps"
+        elif early > _LARGE_RATIO and stuck and _early_growth(evidence) > 1.5:
+            said = f"the loss stands at {shown(of.late)} (it began at {shown(of.start)})"
+        else:
+            return None
+        said += f", and a step is {shown(early)} of the weights (healthy: 1e-4 to 1e-1 at first)"
+        return _too_high(evidence, said, facts, "critical" if stuck else "warning")
+    rate = highest_rate(evidence)
+    large = rate is not None and is_adaptive(evidence) and rate >= 0.05
+    if stuck and of.late > 0 and (jump > 10.0 or (jump > 2.0 and large)):
+        return _too_high(
+            evidence,
+            f"the loss jumped to {shown(jump)} times its start and stands at {shown(of.late)} "
+            f"(it began at {shown(of.start)})",
+            facts,
+            "critical",
+        )
+    return None
+
+
+def growth_before_failure(curve: Curve) -> tuple[float, float] | None:
+    """The last finite loss and how many times the start it is, where a loss grew until it was finite no more.
+
+    A loss that fails from one step to the next has another reason (a logarithm of 0, a row that is not finite).
+    """
+    values = curve.values
+    if np.isfinite(values[-1]) and abs(values[-1]) < 1e30:
+        return None
+    finite = values[np.isfinite(values)]
+    if len(finite) < 3:
+        return None
+    usual = max(abs(float(finite[0])), float(np.ptp(finite[:2])), 1e-12)
+    last = float(np.abs(finite[-3:]).max())
+    return (last, last / usual) if last > 20.0 * usual else None
+
+
+def _is_whole(of: Course) -> bool:
+    return of.first_step <= 1.0 and is_every_step(of)
+
+
+def _early_ratio(evidence: Evidence) -> float | None:
+    """The largest relative step of the first five looks that was not of a matrix that had been nil."""
+    ratios = update_ratios(evidence)[:5]
+    if len(ratios) < 3:
+        return None
+    # of a matrix that began as zeros steps 2, 3, 4 are 1, 1/2, 1/3 of it: the first one alone is of the others
+    halving = ratios[1] > 0.7 and bool(np.all(np.diff(ratios[1:]) < 0)) and ratios[0] < 0.3 * ratios[1]
+    return float(ratios[0] if halving else ratios[:3].max())
+
+
+def _early_growth(evidence: Evidence) -> float:
+    """How many times larger the weights are after some ten steps; infinity where nobody looked."""
+    norms = evidence.curve("weight_norm").finite()
+    if len(norms) < 5 or norms.values[0] <= 0.0:
+        return math.inf
+    return float(norms.values[min(len(norms) - 1, 10)] / norms.values[0])
+
+
+def _early_jump(curve: Curve, of: Course) -> float:
+    """The highest median of three of the first fifty losses, over the first loss (where that is above 0)."""
+    values = curve.values[:_EARLY_STEPS]
+    values = values[np.isfinite(values)]
+    if len(values) < 5 or of.start <= 0.0:
+        return 0.0
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(values, 3), axis=1)
+    return float(middle.max()) / of.start
+
+
+def _falls_late(of: Course) -> bool:
+    half = of.blocks[len(of.blocks) // 2 :]
+    return len(half) >= 4 and mann_kendall(half) < -2.0
+
+
+def _too_high(evidence: Evidence, said: str, facts: dict[str, float | int | str], severity: str) -> Finding:
+    rate = evidence.settings.learning_rate or highest_rate(evidence)
+    ratio = facts.get("update_ratio", 0.0)
+    factor = max(10.0, 10.0 ** math.ceil(math.log10(float(ratio) / 1e-2))) if float(ratio) > 0 else 10.0
+    remedy = "lower the learning rate by ten"
+    if rate and math.isfinite(rate):
+        facts["learning_rate"] = rate
+        remedy = evidence.settings.override("learning_rate", rate / min(factor, 1e4))
+    return Finding(
+        "learning-rate-too-high",
+        "critical" if severity == "critical" else "warning",
+        f"The learning rate is too high: {said}.",
+        facts,
+        remedy,
+    )
+
+
+def rate_too_low(evidence: Evidence) -> Finding | None:
+    """The loss hardly falls, and the weights cannot get anywhere in what is planned."""
+    of = loss_course(evidence)
+    total = planned(evidence)
+    if of is None or total is None or of.points < 24:
+        return None
+    moved = movement(evidence)
+    at_end = drop_at_end(of, total)
+    share = at_end / abs(of.start) if of.start else 0.0
+    little = share < 0.2 or (of.drop - 2.0 * of.drop_noise < 0.1 * abs(of.start) and not falls(of))
+    if moved is not None:
+        slow = moved < _SMALL_MOVEMENT and little
+        slow = slow or (moved < _MODEST_MOVEMENT and share < 0.4 and falls_steadily(of))
+    else:
+        slow = not len(update_ratios(evidence)) and share < 0.05 and falls_steadily(of)
+    if not slow:
+        return None
+    ratios = update_ratios(evidence)
+    typical = float(np.quantile(ratios, 0.9)) if len(ratios) else math.nan
+    return _too_low(evidence, of, moved, typical, share)
+
+
+def drop_at_end(of: Course, total: float) -> float:
+    """What the loss will have fallen by at the end of the run, if it goes on falling as it does."""
+    half = of.blocks[len(of.blocks) // 2 :]
+    slope, _, _ = theil_sen(half)
+    per_block = (of.last_step - of.first_step) / len(of.blocks)
+    remaining = max(0.0, total - of.last_step) / per_block if per_block > 0 else 0.0
+    return float(np.median(of.blocks[:1]) - np.median(of.blocks[-2:])) - slope * remaining
+
+
+def falls_steadily(of: Course) -> bool:
+    """Whether the loss falls in the second half of what was seen as in the first, for sure, and has not bent."""
+    if len(of.blocks) < 8 or mann_kendall(of.blocks) > -3.0:
+        return False
+    half = len(of.blocks) // 2
+    early, _, _ = theil_sen(of.blocks[:half])
+    late, _, _ = theil_sen(of.blocks[-half:])
+    return early < 0.0 and late < 0.6 * early
+
+
+def _too_low(evidence: Evidence, of: Course, moved: float | None, ratio: float, share: float) -> Finding:
+    facts: dict[str, float | int | str] = {
+        "loss_first": of.start,
+        "loss_late": of.late,
+        "fall_by_the_end": share,
+    }
+    said = f"the loss went from {shown(float(of.blocks[0]))} to {shown(of.late)} in {of.last_step:.0f} steps"
+    factor = 10.0
+    if moved is not None:
+        facts["movement"] = moved
+        said += f", and the whole run moves the weights by {shown(100 * moved)} % of their size (healthy: 10 % or more)"
+    if math.isfinite(ratio):
+        facts["update_ratio"] = ratio
+        factor = 10.0 ** round(math.log10(min(1e4, max(10.0, HEALTHY_RATIO / ratio))))
+    rate = highest_rate(evidence)
+    remedy = "raise the learning rate by ten"
+    if rate:
+        facts["learning_rate"] = rate
+        remedy = evidence.settings.override("learning_rate", rate * factor)
+    return Finding("learning-rate-too-low", "warning", f"The learning rate is too low: {said}.", facts, remedy)
+
+
+def clip_too_tight(evidence: Evidence) -> Finding | None:
+    """Nearly all of every gradient is clipped away, and the weights stand still for it."""
+    severity = _severity(evidence)
+    of = loss_course(evidence)
+    if severity is None or of is None:
+        return None
+    typical = float(np.median(severity))
+    if typical < _CLIPPED_AWAY:
+        return None
+    total = planned(evidence) or of.last_step + 1
+    share = drop_at_end(of, total) / abs(of.start) if of.start else 0.0
+    if share > 0.4 or of.drop - 2.0 * of.drop_noise > 0.2 * abs(of.start):
+        return None
+    ratios = update_ratios(evidence)
+    if len(ratios) >= 5:
+        ratio = float(np.median(ratios))
+        if ratio * total > _MODEST_MOVEMENT or ratio * typical < 0.1 * HEALTHY_RATIO:
+            return None
+    elif is_adaptive(evidence) or not hardly_falls(of, 0.1):
+        return None
+    clip = evidence.settings.clip_value or math.nan
+    return Finding(
+        "clip-too-tight",
+        "critical",
+        f"Gradients are clipped to {shown(clip)}, a {shown(typical)}th of their usual norm, and the loss stands at "
+        f"{shown(of.late)} (it began at {shown(of.start)}); a clip should touch outliers only.",
+        {"clip_value": clip, "severity": typical, "loss_first": of.start, "loss_late": of.late},
+        evidence.settings.override("clip_value", _round_up(clip * typical * 2.0)),
+    )
+
+
+def clip_never_active(evidence: Evidence) -> Finding | None:
+    """A run is over, and its clip has never touched a gradient."""
+    severity = _severity(evidence)
+    if not evidence.ended or severity is None or len(severity) < 20:
+        return None
+    highest = float(severity.max())
+    if highest >= 0.1:
+        return None
+    clip = evidence.settings.clip_value or math.nan
+    return Finding(
+        "clip-never-active",
+        "info",
+        f"The clip at {shown(clip)} was never reached: the largest of {len(severity)} gradients had "
+        f"{shown(highest)} of it.",
+        {"clip_value": clip, "largest_share": highest},
+        evidence.settings.override("clip_value", _round_up(clip * highest)),
+    )
+
+
+def _severity(evidence: Evidence) -> Floats | None:
+    """Norms of gradients over what a clip lets pass; None where nothing is clipped."""
+    clip = evidence.settings.clip_value
+    norms = evidence.curve("grad_norm").finite().values
+    if clip is None or clip <= 0.0 or len(norms) < 5:
+        return None
+    if evidence.settings.clip_algorithm == "value":
+        numbers = sum(group.trainable or group.parameters for group in evidence.settings.optimizers)
+        clip = clip * math.sqrt(max(1, numbers))
+    return norms / clip
+
+
+def _round_up(value: float) -> float:
+    """To one leading digit."""
+    if value <= 0.0 or not math.isfinite(value):
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(value))
+    return math.ceil(value / unit) * unit
+
+
+_HARDLY_MOVES = (
+    "not-learning",
+    "plateau",
+    "parameters-do-not-move",
+    "labels-unrelated-to-input",
+    "worse-than-empty-graph",
+)
+_BLOWS_UP = ("loss-not-finite", "loss-diverges", "loss-spike", "loss-oscillates", "not-learning", "plateau")
+
+STEP_SIZE_RULES: tuple[Rule, ...] = (
+    Rule(
+        "clip-too-tight",
+        Rank.SETTINGS,
+        ("curves.loss", "curves.grad_norm", "settings.clip_value"),
+        clip_too_tight,
+        "curve",
+        (*_HARDLY_MOVES, "learning-rate-too-low", "vanishing-gradients"),
+        "Gradients are a hundred times the clip, and nothing is learned.",
+    ),
+    Rule(
+        "learning-rate-too-high",
+        Rank.STEP_SIZE,
+        ("curves.loss",),
+        rate_too_high,
+        "structural",
+        (*_BLOWS_UP, "overfitting", "labels-unrelated-to-input"),
+        "The loss blows up, jumps or stands, and a step is as large as the weights.",
+    ),
+    Rule(
+        "learning-rate-too-low",
+        Rank.STEP_SIZE,
+        ("curves.loss",),
+        rate_too_low,
+        "curve",
+        _HARDLY_MOVES,
+        "The loss hardly falls, and the weights hardly move in all that is planned.",
+    ),
+    Rule(
+        "clip-never-active",
+        Rank.SYMPTOM,
+        ("curves.grad_norm", "settings.clip_value"),
+        clip_never_active,
+        "structural",
+        (),
+        "A clip that no gradient has reached.",
+    ),
+)

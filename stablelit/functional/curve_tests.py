@@ -1,0 +1,291 @@
+"""Tests for a noisy curve: does it fall, how fast, is it flat, has it jumped, does it swing.
+
+They look at block medians (a dozen numbers), so that a judgement costs microseconds whatever the length of the run, and
+at one estimate of the noise, so that nothing depends on the scale of the loss. The Mann-Kendall test of direction and
+the noise of a series are in `functional.trends`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_SIGMA_PER_MAD = 1.4826
+# the median of normal noise is noisier than its mean: its variance is pi/2 times as large
+_MEDIAN_VARIANCE = math.pi / 2
+_LONGEST_LAG = 32
+_LONGEST_BLOCK = 128
+
+
+def robust_noise(values: Floats) -> float:
+    r"""The standard deviation of a series about its trend, :math:`1.4826\,\mathrm{MAD}(\Delta x) / \sqrt 2`.
+
+    `functional.trends.noise_of` for arrays. Two outliers in five change nothing.
+
+    Args:
+        values: (n,), finite.
+    """
+    if len(values) < 3:
+        return 0.0
+    steps = np.diff(values)
+    return float(_SIGMA_PER_MAD / math.sqrt(2) * np.median(np.abs(steps - np.median(steps))))
+
+
+def autocorrelation_time(values: Floats) -> float:
+    r"""How many neighbours say the same, :math:`\tau = \frac12 + \sum_{l=1}^{M} \rho_l`; 0.5 where all are independent.
+
+    Of the residuals about a parabola, summed up to the first l > 6 tau (Sokal's window). The variance of a
+    mean of n is :math:`2 \tau \sigma^2 / n`.
+
+    Source: Sokal 1997, Monte Carlo methods in statistical mechanics, section 3.
+
+    Args:
+        values: (n,), finite.
+    """
+    n = len(values)
+    if n < 16:
+        return 0.5
+    # a parabola takes the trend away without following the noise
+    x = np.linspace(-1.0, 1.0, n)
+    basis = np.stack([np.ones(n), x, x * x - 1.0 / 3.0])
+    residual = values - (np.linalg.lstsq(basis.T, values, rcond=None)[0] @ basis)
+    power = float(residual @ residual)
+    if power <= 0.0:
+        return 0.5
+    tau = 0.5
+    for lag in range(1, min(_LONGEST_LAG, n // 4)):
+        tau += float(residual[:-lag] @ residual[lag:]) / power
+        if lag > 6.0 * tau:
+            break
+    return max(0.5, tau)
+
+
+def theil_sen(values: Floats, confidence_z: float = 1.96) -> tuple[float, float, float]:
+    r"""The median slope per point between all pairs, and Sen's interval about it.
+
+    .. math::
+        b = \mathrm{med}_{i<k} \frac{x_k - x_i}{k - i}, \qquad
+        \text{ranks } \tfrac12 (N \mp z \sqrt{n (n-1) (2n+5) / 18}) \text{ of the } N = n(n-1)/2 \text{ slopes}
+
+    Source: Sen 1968, JASA 63, 1379, equation 2.6.
+
+    Args:
+        values: (n,), at equal distances.
+        confidence_z: 1.96 is an interval of 95 %.
+
+    Returns:
+        Slope, lower and upper end; three zeros for fewer than two values.
+    """
+    n = len(values)
+    if n < 2:
+        return 0.0, 0.0, 0.0
+    later, earlier = _pairs(n)
+    slopes = np.sort((values[later] - values[earlier]) / (later - earlier))
+    spread = confidence_z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    low = max(0, math.floor((len(slopes) - spread) / 2))
+    high = min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2))
+    return float(np.median(slopes)), float(slopes[low]), float(slopes[high])
+
+
+def mann_kendall(values: Floats) -> float:
+    """`functional.trends.mann_kendall_z` for arrays: above 3 rises, below -3 falls."""
+    n = len(values)
+    if n < 3:
+        return 0.0
+    later, earlier = _pairs(n)
+    s = float(np.sign(values[later] - values[earlier]).sum())
+    return (s - math.copysign(min(1.0, abs(s)), s)) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+
+
+@lru_cache(maxsize=64)
+def _pairs(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    earlier, later = np.triu_indices(n, 1)
+    return later, earlier
+
+
+def cusum(z: Floats, slack: float = 0.5) -> float:
+    r"""The one-sided cumulative sum :math:`S_t = \max(0, S_{t-1} + z_t - k)` at its end: high after a lasting rise.
+
+    Args:
+        z: (n,), standardised and independent.
+        slack: k, half the shift that is looked for.
+    """
+    total = np.cumsum(z - slack)
+    return float(total[-1] - min(0.0, float(total.min()))) if len(total) else 0.0
+
+
+def cusum_run_length(threshold: float, slack: float = 0.5) -> float:
+    r"""Steps until `cusum` passes a threshold by chance: :math:`(e^{2kh'} - 1 - 2kh') / 2k^2`, :math:`h' = h + 1.166`.
+
+    Source: Siegmund 1985, Sequential Analysis, section 2.6.
+    """
+    edge = 2.0 * slack * (threshold + 1.166)
+    return (math.exp(edge) - 1.0 - edge) / (2.0 * slack * slack)
+
+
+def is_flat(values: Floats, margin: float, noise: float = 0.0) -> bool:
+    r"""Whether a curve is *shown* to be flat: two one-sided tests at 5 %, not the absence of a trend.
+
+    Both ends of Sen's interval of the slope, times the length, lie within the margin, and so does the standard error
+    of the change between the halves where the noise of a value is known.
+
+    Source: Schuirmann 1987, J. Pharmacokin. Biopharm. 15, 657 (two one-sided tests).
+
+    Args:
+        values: (n,), block medians.
+        margin: change over the whole length that does not matter, above 0.
+        noise: standard error of a value; 0 is not known.
+    """
+    n = len(values)
+    if n < 4 or margin <= 0.0:
+        return False
+    _, low, high = theil_sen(values, 1.645)
+    if max(abs(low), abs(high)) * (n - 1) >= margin:
+        return False
+    half = n // 2
+    change = abs(float(values[half:].mean() - values[:half].mean()))
+    return change + 1.645 * 2.0 * noise / math.sqrt(n) < margin
+
+
+def sign_change_rate(values: Floats) -> float:
+    """The share of neighbouring differences that turn: 2/3 for independent noise, 0 for a trend, 1 for a zigzag."""
+    steps = np.diff(values)
+    steps = steps[steps != 0.0]
+    return float((steps[1:] * steps[:-1] < 0.0).mean()) if len(steps) > 1 else 0.0
+
+
+def spike_z(values: Floats, at: int, window: int = 64) -> float:
+    r"""How far one value is above the median of those before it, in robust standard deviations.
+
+    .. math:: z_t = (x_t - \mathrm{med}_W) / \max(1.4826\,\mathrm{MAD}_W, 10^{-3} |\mathrm{med}_W|)
+
+    W are the `window` values before t. 0 where there are fewer than 16 of them.
+
+    Args:
+        values: (n,), finite.
+        at: t, counted from the start.
+        window: values looked back on.
+    """
+    before = values[max(0, at - window) : at]
+    if len(before) < 16:
+        return 0.0
+    middle = float(np.median(before))
+    deviation = _SIGMA_PER_MAD * float(np.median(np.abs(before - middle)))
+    unit = max(deviation, 1e-3 * abs(middle), float(np.finfo(np.float64).tiny))
+    return (float(values[at]) - middle) / unit
+
+
+def comes_back(values: Floats, at: int, window: int = 64, patience: int = 16) -> bool | None:
+    """Whether a series is back within four robust standard deviations some steps after a spike; None is too early.
+
+    Args:
+        values: (n,), finite.
+        at: where the spike is.
+        window: values before it that say what is usual.
+        patience: steps that may pass.
+    """
+    after = values[at + 1 : at + 1 + patience]
+    before = values[max(0, at - window) : at]
+    middle = float(np.median(before))
+    unit = max(_SIGMA_PER_MAD * float(np.median(np.abs(before - middle))), 1e-3 * abs(middle))
+    if len(after) and bool((after <= middle + 4.0 * unit).any()):
+        return True
+    return False if len(after) == patience else None
+
+
+@dataclass(frozen=True)
+class Course:
+    """A curve in a dozen numbers: where it began, where it stands, and how well these are known.
+
+    Args:
+        points: finite values.
+        start: the first value: the level before anything was learned.
+        start_noise: standard deviation of a value near the start.
+        late: median of the last quarter.
+        late_noise: its standard error.
+        blocks: medians of (at most) twelve blocks of equal length, oldest first.
+        block_noise: standard error of one of them.
+        noise: standard deviation of one value.
+        tau: the autocorrelation time in points.
+        highest: of all values.
+        first_step: of the curve.
+        last_step: of the curve.
+    """
+
+    points: int
+    start: float
+    start_noise: float
+    late: float
+    late_noise: float
+    blocks: Floats
+    block_noise: float
+    noise: float
+    tau: float
+    highest: float
+    first_step: float
+    last_step: float
+
+    @property
+    def drop(self) -> float:
+        """How far it has fallen since the start."""
+        return self.start - self.late
+
+    @property
+    def drop_noise(self) -> float:
+        """The standard error of that."""
+        return math.hypot(self.start_noise, self.late_noise)
+
+    @property
+    def best(self) -> float:
+        """The lowest block."""
+        return float(self.blocks.min())
+
+
+def course_of(steps: Floats, values: Floats, blocks: int = 12) -> Course:
+    """The course of a curve.
+
+    Blocks are at least two autocorrelation times long where that leaves six or more of them.
+
+    Args:
+        steps: (n,), ascending.
+        values: (n,), finite, at least one.
+        blocks: at most.
+    """
+    n = len(values)
+    # noise and correlation are those of now: at most the last 512, so that a long run costs what a short one does
+    recent = values[-min(n, max(64, min(512, n // 2))) :]
+    noise, tau = robust_noise(recent), autocorrelation_time(recent)
+    count = min(blocks, n)
+    while count > 6 and n // count < 2.0 * tau:
+        count -= 1
+    length = n // count
+    table = values[n - count * length :].reshape(count, length)
+    if length > 2 * _LONGEST_BLOCK:
+        # of a long run the median of means: it costs a tenth
+        table = table[:, length % _LONGEST_BLOCK :].reshape(count, _LONGEST_BLOCK, -1).mean(2)
+    medians = np.median(table, axis=1)
+    tail = max(1, n // 4)
+    return Course(
+        points=n,
+        start=float(values[0]),
+        start_noise=robust_noise(values[: min(n, 64)]),
+        late=float(np.median(medians[-max(1, count // 4) :])) if tail > 4096 else float(np.median(values[-tail:])),
+        late_noise=_error_of_median(noise, tau, tail),
+        blocks=medians,
+        block_noise=_error_of_median(noise, tau, length),
+        noise=noise,
+        tau=tau,
+        highest=float(values.max()),
+        first_step=float(steps[0]),
+        last_step=float(steps[-1]),
+    )
+
+
+def _error_of_median(noise: float, tau: float, n: int) -> float:
+    return noise * math.sqrt(max(1.0, 2.0 * tau) * (_MEDIAN_VARIANCE if n > 2 else 1.0) / n)
