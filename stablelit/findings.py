@@ -35,7 +35,7 @@ class Finding:
         evidence: the numbers as data: plain floats, ints and strings.
         remedy: what to do; a Hydra override where one exists (`callbacks.kl_cap.max_weight=1.0`).
         source: the callback and the thing it looks at, `KLCapCallback[kl_weight]`.
-        step: the optimizer step at which it was seen.
+        step: the optimizer step at which it was seen; 0 leaves it to the reporter.
     """
 
     name: str
@@ -49,6 +49,8 @@ class Finding:
     def __post_init__(self) -> None:
         if self.severity not in get_args(Severity):
             raise bad_argument("Finding", "severity", self.severity, ", ".join(get_args(Severity)))
+        # a checkpoint with a NumPy scalar in it does not load with weights_only=True, and JSON knows none
+        object.__setattr__(self, "evidence", {str(name): _plain(value) for name, value in self.evidence.items()})
 
     def __str__(self) -> str:
         remedy = f" Try: {self.remedy}" if self.remedy else ""
@@ -103,7 +105,7 @@ class FindingReporter:
         """Takes a finding; returns whether it was new."""
         if finding.name in self.raised:
             return False
-        step = int(getattr(trainer, "global_step", 0))
+        step = finding.step or int(getattr(trainer, "global_step", 0))
         finding = Finding(**{**asdict(finding), "source": finding.source or self.source, "step": step})
         self.raised[finding.name] = step
         if self.to is not None:
@@ -152,10 +154,27 @@ def findings_directory(trainer: Any) -> Path:
 
 
 def append_finding(directory: Path, finding: Finding) -> None:
-    """Appends one line to `findings.jsonl` and flushes it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / FINDINGS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(finding), sort_keys=True) + "\n")
+    """Appends one line to `findings.jsonl` and flushes it; says so where nothing can be written there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / FINDINGS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(finding), sort_keys=True) + "\n")
+    except OSError as error:
+        # a full disk or a folder that is only read ends no training
+        _log.warning("%s is not in %s: %s", finding.name, FINDINGS_FILE, error)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    try:
+        return _plain(value.item())
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return str(value)
 
 
 def read_findings(directory: str | Path) -> list[Finding]:

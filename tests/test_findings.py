@@ -5,10 +5,20 @@ import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from stablelit.errors import ConfigurationError
-from stablelit.findings import Finding, FindingError, FindingReporter, FindingWarning, read_findings
+from stablelit.findings import (
+    Finding,
+    FindingError,
+    FindingReporter,
+    FindingWarning,
+    HearsFindings,
+    findings_directory,
+    read_findings,
+)
 
 FINDING = Finding("cap-ineffective", "warning", "the KL grows.", {"kl": 73.0}, "callbacks.kl_cap.max_weight=1.0")
 
@@ -79,3 +89,99 @@ def test_a_broken_line_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"findings\.jsonl:2"):
         read_findings(tmp_path)
     assert read_findings(tmp_path / "none") == []
+
+
+def test_evidence_is_plain_whatever_computed_it(tmp_path):
+    computed = {
+        "float32": np.float32(1.5),
+        "float64": np.float64(2.5),
+        "int64": np.int64(3),
+        "tensor": torch.tensor(4.0),
+        "many": [np.float64(1.0), 2],
+        "array": np.arange(2),
+        "nothing": None,
+    }
+    finding = replace(FINDING, evidence=computed)
+    expected = {"float32": 1.5, "float64": 2.5, "int64": 3, "tensor": 4.0, "many": [1.0, 2], "array": "[0 1]"}
+    assert finding.evidence == {**expected, "nothing": None}
+    assert {type(value) for value in finding.evidence.values()} == {float, int, list, str, type(None)}
+    # as a callback's state does
+    torch.save(finding.evidence, tmp_path / "state.pt")
+    assert torch.load(tmp_path / "state.pt", weights_only=True) == finding.evidence
+    with pytest.warns(FindingWarning):
+        FindingReporter("a").report(_trainer(tmp_path), finding)
+    assert read_findings(tmp_path)[0].evidence == finding.evidence
+
+
+def test_a_finding_that_knows_its_step_keeps_it(tmp_path):
+    with pytest.warns(FindingWarning):
+        FindingReporter("a").report(_trainer(tmp_path), replace(FINDING, step=3))
+    assert read_findings(tmp_path)[0].step == 3
+
+
+def test_where_nothing_can_be_written_the_run_goes_on(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    with pytest.warns(FindingWarning), caplog.at_level("WARNING", "lightning.pytorch"):
+        assert FindingReporter("a").report(_trainer(tmp_path / "file" / "below"), FINDING)
+    assert "cap-ineffective is not in findings.jsonl" in caplog.text
+
+
+class Listener:
+    def __init__(self):
+        self.heard = []
+
+    def hear_finding(self, finding):
+        self.heard.append(finding)
+
+
+@pytest.mark.parametrize("quiet", [True, False], ids=["quiet", "aloud"])
+@pytest.mark.parametrize("action", ["warn", "stop", "raise"])
+def test_quiet_leaves_out_what_is_said_and_nothing_else(action, quiet, tmp_path):
+    listener = Listener()
+    trainer = _trainer(tmp_path, callbacks=[object(), listener])
+    reporter = FindingReporter("a", action, quiet)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if action == "raise":
+            with pytest.raises(FindingError):
+                reporter.report(trainer, FINDING)
+        else:
+            assert reporter.report(trainer, FINDING)
+    assert len(said) == (0 if quiet else 1)
+    assert getattr(trainer, "should_stop", False) is (action == "stop")
+    assert listener.heard == read_findings(tmp_path)
+    assert (listener.heard[0].source, listener.heard[0].step) == ("a", 7)
+
+
+def test_quiet_holds_for_notes_too(tmp_path, caplog):
+    with caplog.at_level("INFO", "lightning.pytorch"):
+        FindingReporter("a", quiet=True).report(_trainer(tmp_path), replace(FINDING, severity="info"))
+    assert caplog.text == ""
+
+
+def test_every_rank_hears_though_one_writes(tmp_path):
+    listener = Listener()
+    FindingReporter("a").report(_trainer(tmp_path, is_global_zero=False, callbacks=[listener]), FINDING)
+    assert [finding.name for finding in listener.heard] == ["cap-ineffective"]
+
+
+def test_a_reporter_that_is_carried_hands_on_and_does_nothing_else(tmp_path):
+    taken, listener = [], Listener()
+    trainer, reporter = _trainer(tmp_path, callbacks=[listener]), FindingReporter("a", "raise")
+    reporter.to = taken.append
+    assert reporter.report(trainer, FINDING)
+    assert not reporter.report(trainer, FINDING)
+    assert [finding.source for finding in taken] == ["a"]
+    assert not listener.heard
+    assert not list(tmp_path.iterdir())
+
+
+def test_hearing_is_told_by_the_method():
+    assert isinstance(Listener(), HearsFindings)
+    assert not isinstance(object(), HearsFindings)
+
+
+def test_the_first_logger_with_a_directory_says_where_findings_go(tmp_path):
+    loggers = [SimpleNamespace(), SimpleNamespace(log_dir=None, save_dir=str(tmp_path))]
+    assert findings_directory(SimpleNamespace(loggers=loggers, default_root_dir="elsewhere")) == tmp_path
+    assert str(findings_directory(SimpleNamespace(loggers=[], default_root_dir="elsewhere"))) == "elsewhere"
