@@ -46,7 +46,7 @@ PLAIN: dict[str, Healthy] = {
     "by-hand": _of("by_hand", 0.5),
     "tokens-gru": _of("tokens", lr=1e-2, n_train=960, epochs=16),
     "tokens-transformer": _of("tokens", network="transformer", width=32, n_train=960, epochs=14),
-    "memory": _of("memory", 0.3, lr=3e-3, epochs=10, length=8),
+    "memory": _of("memory", 0.3, lr=3e-3, epochs=10, length=16),
     "graph": _of("graph", 0.5, n_train=640, batch_size=16, epochs=5),
     "graph-dict": _of("graph", 0.5, n_train=640, batch_size=16, epochs=5, as_dict=True),
     "dag": _of("dag", 0.55, lr=2e-2, epochs=10),
@@ -64,7 +64,9 @@ TRAPS: dict[str, Healthy] = {
     "plateau-before-a-drop": _of("numbers", 0.5, optimizer="sgd", lr=0.1, schedule="drop", noise=0.5),
     "imbalanced": _of("table", 0.3, classes=2, rare=0.05, spread=1.5),
     "easy": _of("table", 0.9, spread=6.0, epochs=10),
-    "warmup-cosine": _of("tokens", network="transformer", width=32, schedule="warmup_cosine", lr=6e-3, n_train=960, epochs=14),
+    "warmup-cosine": _of(
+        "tokens", network="transformer", width=32, schedule="warmup_cosine", lr=6e-3, n_train=960, epochs=14
+    ),
     "one-cycle": _of("pictures", norm="batch", schedule="one_cycle", width=12, lr=1e-2),
     "accumulation": _of("table", 0.4, accumulate=4, batch_size=16, epochs=4, lr=6e-3),
     "stream": _of("table", 0.5, stream=True),

@@ -1,4 +1,4 @@
-"""Projects on sequences: the next token by a GRU or a small transformer, and a sum that an RNN has to remember."""
+"""Projects on sequences: the next token by a GRU or a small transformer, and a sum that an RNN keeps."""
 
 from __future__ import annotations
 
@@ -137,11 +137,10 @@ class Remembering(Stranger):
 
 @project("memory", length=20, recurrent_gain=None)
 def memory(c: Config) -> Project:
-    """The standardised sum of the numbers that are marked, by an RNN of tanh."""
+    """The standardised sum of a series, by an RNN of tanh."""
     n, length = c["n_train"] + c["n_val"], c["length"]
-    values, marks = torch.randn(n, length), (torch.rand(n, length) < 0.2).float()
-    y = (values * marks).sum(1) / (0.2 * length) ** 0.5
-    x = torch.stack([values, marks], -1)
+    x = torch.randn(n, length, 2)
+    y = x[..., 0].sum(1) / length**0.5
     module = Remembering(c)
     module.encoder = nn.RNN(2, c["width"], batch_first=True)
     module.head = nn.Linear(c["width"], 1)
