@@ -1,0 +1,146 @@
+"""What activations let through, told from the gradient that comes to each and the one that leaves it.
+
+For an elementwise function the two differ by its derivative, value for value. A unit is live where some sample of a
+look has an open derivative: not zero for a ReLU, above 2 % of the largest possible one for a smooth function. A value
+is saturated where its derivative is not open. Values to which no gradient comes tell nothing, and are left out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stablelit.doctor.evidence.layers import ActivationFact
+from stablelit.doctor.probes.layers_graph import Activation
+
+_MOST = 16
+_OPEN = 0.02
+_ZERO_WHERE_CLOSED = ("relu", "hardtanh", "clamp")
+_BORN_STEPS = 5
+_BORN_LOOKS = 3
+_RECENT = 4
+# a loss that only a few samples feel (a hinge, a converged one) says nothing about the units of the others
+_LEAST_SAMPLES = 0.5
+
+
+@dataclass
+class _Record:
+    name: str
+    kind: str
+    place: int
+    units: int
+    looks: int = 0
+    born: int = 0
+    born_live: NDArray[Any] | None = None
+    born_known: NDArray[Any] | None = None
+    born_saturated: float = 0.0
+    live: deque[NDArray[Any]] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    known: deque[NDArray[Any]] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    saturated: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+
+class Activations:
+    """Keeps, for each activation, which units have let a gradient through."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[int, str], _Record] = {}
+        self._fresh: dict[tuple[int, str], tuple[Tensor, Tensor, Tensor]] = {}
+        self._handles: list[Any] = []
+
+    def watch(self, activations: list[Activation], names: dict[int, str]) -> None:
+        """Hangs a hook on nodes of this step's graph; they go with the graph."""
+        self.forget()
+        distinct = {(id(a.weight), a.kind): a for a in reversed(activations)}
+        chosen = list(distinct.items())[:: max(1, -(-len(distinct) // _MOST))]
+        for key, activation in chosen:
+            if key not in self._records:
+                name = names.get(key[0], "").rpartition(".")[0]
+                self._records[key] = _Record(name, activation.kind, int(activation.node._sequence_nr()), 0)
+            self._records[key].place = int(activation.node._sequence_nr())
+            self._handles.append(activation.node.register_hook(self._hook(key, activation)))
+
+    def forget(self) -> None:
+        """Takes the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._fresh = {}
+
+    def take(self, step: int) -> None:
+        """At the end of a look: waits for the device once, and keeps what was seen."""
+        fresh, self._fresh = self._fresh, {}
+        self.forget()
+        for key, (live, known, sums) in fresh.items():
+            opened, heard, samples = sums.tolist()
+            if samples < _LEAST_SAMPLES or heard == 0:
+                continue
+            self._keep(self._records[key], live.cpu().numpy(), known.cpu().numpy(), 1.0 - opened / heard, step)
+
+    def facts(self) -> list[ActivationFact]:
+        """From input to loss."""
+        return [_fact(record) for record in sorted(self._records.values(), key=lambda r: r.place) if record.looks]
+
+    def _keep(self, record: _Record, live: NDArray[Any], known: NDArray[Any], saturated: float, step: int) -> None:
+        if record.units != len(live):
+            record.units = len(live)
+            record.live.clear()
+            record.known.clear()
+            record.born_live = None
+        record.looks += 1
+        if record.born_live is None or record.born_known is None:
+            record.born_live, record.born_known, record.born_saturated = live.copy(), known.copy(), saturated
+            record.born = step
+        elif record.looks <= _BORN_LOOKS and step - record.born < _BORN_STEPS:
+            record.born_live |= live
+            record.born_known |= known
+        record.live.append(live)
+        record.known.append(known)
+        record.saturated.append(saturated)
+
+    def _hook(self, key: tuple[int, str], activation: Activation) -> Callable[[Any, Any], None]:
+        def note(grad_inputs: Any, grad_outputs: Any) -> None:
+            inward, outward = grad_inputs[0], grad_outputs[0]
+            if inward is None or outward is None or inward.shape != outward.shape or inward.ndim < 2:
+                return
+            self._fresh[key] = _measure(inward, outward, activation)
+
+        return note
+
+
+@torch.no_grad()
+def _measure(inward: Tensor, outward: Tensor, activation: Activation) -> tuple[Tensor, Tensor, Tensor]:
+    size = outward.abs()
+    heard = size > 1e3 * torch.finfo(outward.dtype).tiny
+    if activation.kind in _ZERO_WHERE_CLOSED:
+        opened = (inward != 0) & heard
+    else:
+        opened = (inward.abs() > _OPEN * activation.steepest * size) & heard
+    axis = 1 if activation.channels else inward.ndim - 1
+    others = [d for d in range(inward.ndim) if d != axis]
+    samples = heard.reshape(len(heard), -1).any(1).float().mean()
+    sums = torch.stack([opened.sum().float(), heard.sum().float(), samples])
+    return opened.any(others), heard.any(others), sums
+
+
+def _fact(record: _Record) -> ActivationFact:
+    assert record.born_live is not None
+    assert record.born_known is not None
+    live = np.logical_or.reduce(list(record.live))
+    known = np.logical_or.reduce(list(record.known))
+    return ActivationFact(
+        name=record.name,
+        kind=record.kind,
+        units=record.units,
+        looks=record.looks,
+        born_live=float(record.born_live.sum() / max(record.born_known.sum(), 1)),
+        live=float(live.sum() / max(known.sum(), 1)),
+        born_saturated=record.born_saturated,
+        saturated=float(np.mean(record.saturated)),
+    )

@@ -1,0 +1,174 @@
+"""Reads what a loss came from in the graph of autograd, without a hook on any module.
+
+Nodes are numbered by autograd in the order in which the forward pass made them, so that sorting by this number gives
+the order from input to loss, also through residual branches. An activation is told by its node, be it a module, a
+function or a method; custom functions, compiled and checkpointed parts are seen as one node, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+# what a node is called, and the largest derivative that its function has
+ACTIVATIONS = {
+    "ReluBackward0": ("relu", 1.0),
+    "HardtanhBackward0": ("hardtanh", 1.0),
+    "ClampMinBackward0": ("clamp", 1.0),
+    "TanhBackward0": ("tanh", 1.0),
+    "SigmoidBackward0": ("sigmoid", 0.25),
+    "GeluBackward0": ("gelu", 1.0),
+    "SiluBackward0": ("silu", 1.0),
+    "EluBackward0": ("elu", 1.0),
+}
+# these put channels on the second axis
+_CHANNELS = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm")
+# these have features on the last
+_FEATURES = ("Addmm", "MmBackward", "BmmBackward", "LinearBackward", "LayerNorm", "RmsNorm")
+# a parameter goes through these on its way to the operation that uses it
+_VIEWS = (
+    "TBackward",
+    "Transpose",
+    "View",
+    "ReshapeAlias",
+    "Permute",
+    "Unsqueeze",
+    "Squeeze",
+    "Clone",
+    "ToCopy",
+    "Split",
+    "Select",
+    "Slice",
+)
+_MOST_NODES = 20_000
+
+
+@dataclass
+class Weight:
+    """A weight matrix of the graph.
+
+    Args:
+        tensor: the parameter.
+        depth: weight matrices from it on to the loss on the longest way, itself included.
+    """
+
+    tensor: Tensor
+    depth: int
+
+
+@dataclass
+class Activation:
+    """An elementwise activation of the graph.
+
+    Args:
+        node: of autograd.
+        kind: of `ACTIVATIONS`.
+        steepest: its largest derivative.
+        weight: the weight matrix before it.
+        channels: whether its units lie on the second axis, and not on the last.
+    """
+
+    node: Any
+    kind: str
+    steepest: float
+    weight: Tensor
+    channels: bool
+
+
+@dataclass
+class Graph:
+    """What was read: both in the order from input to loss.
+
+    Args:
+        weights: matrices (linear, convolution); tables of embeddings are left out.
+        activations: those that have a weight before and after them.
+    """
+
+    weights: list[Weight] = field(default_factory=list)
+    activations: list[Activation] = field(default_factory=list)
+
+
+def read_graph(loss: Tensor) -> Graph:
+    """Everything that a loss came from; empty where it has no graph, or one of more than 20,000 nodes."""
+    order = sorted(_nodes(loss), key=lambda node: int(node._sequence_nr()))
+    own: dict[Any, Tensor] = {}
+    before: dict[Any, Tensor | None] = {}
+    channels: dict[Any, bool] = {}
+    tables: set[int] = set()
+    for node in order:
+        name = node.name()
+        only_views = name.startswith(_VIEWS)
+        passed, held, on_second = None, None, False
+        for child in _children(node):
+            variable = getattr(child, "variable", None)
+            if variable is None:
+                held = own.get(child, held) if child in own and _is_view(child, own) else held
+                passed = before.get(child) if before.get(child) is not None else passed
+                on_second = on_second or channels.get(child, False)
+            elif "Embedding" in name:
+                tables.add(id(variable))
+            elif isinstance(variable, nn.Parameter) and variable.ndim >= 2:
+                held = variable
+        if held is not None:
+            own[node] = held
+        before[node] = passed if only_views or held is None else held
+        channels[node] = any(kind in name for kind in _CHANNELS) or (
+            on_second and not any(kind in name for kind in _FEATURES)
+        )
+    return _along(order, own, before, channels, tables)
+
+
+def _along(
+    order: list[Any],
+    own: dict[Any, Tensor],
+    before: dict[Any, Tensor | None],
+    channels: dict[Any, bool],
+    tables: set[int],
+) -> Graph:
+    """From loss to input: how many weights lie behind each node; then what is kept, from input to loss."""
+    depth: dict[Any, int] = {}
+    for node in reversed(order):
+        here = depth.get(node, 0) + (node in own and not _is_view(node, own))
+        depth[node] = here
+        for child in _children(node):
+            depth[child] = max(depth.get(child, 0), here)
+    graph = Graph()
+    known: set[int] = set(tables)
+    for node in order:
+        weight = own.get(node)
+        if weight is not None and not _is_view(node, own) and id(weight) not in known:
+            known.add(id(weight))
+            graph.weights.append(Weight(weight, depth[node]))
+        weight = before[node]
+        if node.name() in ACTIVATIONS and weight is not None and depth[node] > 0:
+            kind, steepest = ACTIVATIONS[node.name()]
+            graph.activations.append(Activation(node, kind, steepest, weight, channels[node]))
+    return graph
+
+
+def _nodes(loss: Tensor) -> list[Any]:
+    """All nodes but the leaves."""
+    stack, seen = [loss.grad_fn] if loss.grad_fn is not None else [], {loss.grad_fn}
+    found: list[Any] = []
+    while stack:
+        node = stack.pop()
+        found.append(node)
+        if len(found) > _MOST_NODES:
+            return []
+        for child in _children(node):
+            if child not in seen and not hasattr(child, "variable"):
+                seen.add(child)
+                stack.append(child)
+    return found
+
+
+def _children(node: Any) -> Iterator[Any]:
+    return (child for child, _ in node.next_functions if child is not None)
+
+
+def _is_view(node: Any, own: dict[Any, Tensor]) -> bool:
+    """Whether a node is a view of a parameter alone, and no operation with it."""
+    return node in own and bool(node.name().startswith(_VIEWS))
