@@ -77,6 +77,6 @@ class Evidence:
         if section == "curves":
             return len(self.curve(name)) > 0
         held: Any = getattr(self, section)
-        if name:
+        if name and held is not None:
             held = getattr(held, name)
         return held is not None and held != []
