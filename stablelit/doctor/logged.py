@@ -15,7 +15,8 @@ from stablelit.doctor.evidence import Curve
 _VALIDATION = re.compile(r"(^|[/_\-. ])(val|valid|validation|dev|eval)([/_\-. ]|$)")
 # of monitors that the doctor carries: it has their findings
 _OWN = ("posterior/", "ssl/")
-_LOSS = re.compile(r"(^|[/_\-. ])(loss|nll|elbo|objective)([/_\-. ]|$)")
+# not "elbo" or "objective": nobody knows whether these are to rise
+_LOSS = re.compile(r"(^|[/_\-. ])(loss|nll|nelbo|neg_elbo)([/_\-. ]|$)")
 
 
 def validation_loss_name(names: Iterable[str]) -> str | None:
@@ -30,28 +31,38 @@ class LoggedValues:
     def __init__(self) -> None:
         self._sum: Tensor | None = None
         self._count = 0
+        self._is_named = False
         self._epoch: tuple[Any, int] | None = None
+        self._of_validation: set[str] = set()
 
     def validation_begins(self) -> None:
         """A validation begins."""
-        self._sum, self._count = None, 0
+        self._sum, self._count, self._is_named = None, 0, False
 
     def validation_batch(self, outputs: Any) -> None:
         """A validation batch returned this: a loss is kept, where there is one."""
+        self._is_named = isinstance(outputs, Mapping)
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if isinstance(loss, Tensor) and loss.dim() == 0:
-            self._sum = loss.detach().float() if self._sum is None else self._sum + loss.detach().float()
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            loss = loss.detach().reshape(()).float()
+            self._sum = loss if self._sum is None else self._sum + loss
             self._count += 1
 
     def validated(self, trainer: Any, curves: dict[str, Curve], step: int) -> None:
-        """Adds what validation has logged to ``logged/<name>``, and its loss to ``val_loss``."""
+        """Adds what validation has logged to ``logged/<name>``, and its loss to ``val_loss``.
+
+        Where no name says that it is the loss, the mean of what `validation_step` returns as ``loss`` is taken, or of
+        the one number that it returns where it logs nothing: beside other metrics that may be any of them.
+        """
         of_training = training_metrics(trainer)
         values = _numbers({k: v for k, v in trainer.callback_metrics.items() if k not in of_training})
+        own = _validation_metrics(trainer) - of_training
+        self._of_validation |= own
         _add(values, curves, step)
         logged = validation_loss_name(values)
         if logged is not None:
             curves.setdefault("val_loss", Curve()).add(step, values[logged])
-        elif self._sum is not None:
+        elif self._sum is not None and (self._is_named or not own):
             curves.setdefault("val_loss", Curve()).add(step, float(self._sum) / self._count)
 
     def epoch_ends(self, trainer: Any, step: int) -> None:
@@ -62,7 +73,23 @@ class LoggedValues:
         """Adds what the epoch has logged, where that has not happened yet."""
         if self._epoch is not None:
             (trainer, step), self._epoch = self._epoch, None
-            _add(_numbers(trainer.callback_metrics), curves, step)
+            # what validation has logged stands there until the next one, and would count twice
+            _add(
+                _numbers({k: v for k, v in trainer.callback_metrics.items() if k not in self._of_validation}),
+                curves,
+                step,
+            )
+
+    def forget(self) -> None:
+        """Lets go of the Trainer, where training has ended in an exception."""
+        self._epoch = None
+
+
+def _validation_metrics(trainer: Any) -> set[str]:
+    results = trainer.fit_loop.epoch_loop.val_loop._results
+    names = {result.meta.name for result in results.values()}
+    # with several loaders Lightning adds the number of each
+    return {name for name in trainer.callback_metrics if name in names or name.split("/dataloader_idx_")[0] in names}
 
 
 def _add(values: Mapping[str, float], curves: dict[str, Curve], step: int) -> None:
@@ -76,10 +103,11 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     scalars = {
         name: value
         for name, value in metrics.items()
-        if isinstance(value, Tensor) and value.numel() == 1 and not name.startswith(_OWN)
+        if isinstance(value, Tensor) and value.numel() == 1 and not (value.is_complex() or name.startswith(_OWN))
     }
     if not scalars:
         return {}
-    # one wait for the device, whatever the number of metrics
-    stacked = torch.stack([value.detach().reshape(()).float() for value in scalars.values()]).tolist()
+    # one wait for the device, whatever the number of metrics; some may be elsewhere
+    device = next((value.device for value in scalars.values() if value.device.type != "cpu"), None)
+    stacked = torch.stack([v.detach().reshape(()).float().to(device) for v in scalars.values()]).tolist()
     return dict(zip(scalars, stacked, strict=True))

@@ -14,8 +14,10 @@ _JUDGE_EVERY = 25
 class LookClock:
     """Counts what a look costs beside a step, and says when the next one is affordable.
 
-    The first `FIRST_LOOKS` steps are looked at, since what is exact shows there. After a look of cost c the next comes
-    after ``c / (budget * t)`` steps of duration t, at most 200. Judgements are spaced likewise, at 25 steps or more.
+    The first `FIRST_LOOKS` steps are looked at, since what is exact shows there; the step after them is not, so that it
+    is known what a step takes. After looks of cost c (the median of the last ones: one that the machine has held up
+    says nothing) the next comes after ``c / (budget * t)`` steps of duration t, at most 200. Judgements are spaced
+    likewise, at 25 steps or more.
 
     Args:
         budget: share of the time of training that looks may take; judgements may take as much again.
@@ -25,12 +27,14 @@ class LookClock:
         self.budget = budget
         self.every: int | None = None
         self._step_seconds: deque[float] = deque(maxlen=32)
+        self._costs: deque[float] = deque(maxlen=FIRST_LOOKS)
         self._next_look = self._next_judgement = 0
 
     def begin(self, every: int | None) -> None:
         """Training begins, or goes on; looks are `every` steps apart, or as far as the budget says."""
         self.every = every
         self._step_seconds.clear()
+        self._costs.clear()
 
     def wants_look(self, step: int) -> bool:
         """Whether this step is looked at."""
@@ -44,9 +48,17 @@ class LookClock:
         """A step without a look took so long."""
         self._step_seconds.append(seconds)
 
-    def looked(self, step: int, seconds: float) -> None:
-        """A look at this step has cost so much."""
-        self._next_look = step + (self.every or self._distance(seconds, 1))
+    def looked(self, step: int, step_seconds: float, look_seconds: float) -> None:
+        """A look is over.
+
+        Args:
+            step: at which it was.
+            step_seconds: what the step took with it; hooks on layers, whose time nobody counts, are in it.
+            look_seconds: what is known to have gone into looking.
+        """
+        plain = statistics.median(self._step_seconds) if self._step_seconds else step_seconds
+        self._costs.append(max(look_seconds, step_seconds - plain))
+        self._next_look = step + (self.every or self._distance(statistics.median(self._costs), 1))
 
     def judged(self, step: int, seconds: float) -> None:
         """A judgement after this step has cost so much."""
@@ -62,6 +74,7 @@ class LookClock:
 
     def _distance(self, seconds: float, least: int) -> int:
         if not self._step_seconds:
-            return least
+            # a step between, which shows what one takes
+            return max(least, 2)
         affordable = self.budget * statistics.median(self._step_seconds)
-        return min(max(math.ceil(seconds / max(affordable, 1e-9)), least), _LONGEST_WAIT)
+        return min(max(math.ceil(seconds / max(affordable, 1e-9)), least), max(_LONGEST_WAIT, least))

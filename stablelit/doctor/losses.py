@@ -10,31 +10,40 @@ from torch import Tensor
 
 from stablelit.doctor.evidence import Curve
 
+# an optimizer, and which of its backward passes in a batch
+_Key = tuple[int, int]
+
 
 class TrainingLosses:
     """Collects the loss of each optimizer step, the mean over the batches that it accumulates.
 
     Lightning divides the loss in a batch's outputs by `accumulate_grad_batches`; here it is multiplied back. In manual
-    optimisation it is what `training_step` returns, else what `manual_backward` was called with, where that is once a
-    batch. Where a batch has several backward passes (a generator against a discriminator) their losses have curves of
-    their own, ``loss/0`` and ``loss/1``, since no trend of one of them means anything.
+    optimisation it is what `training_step` returns, else what `manual_backward` was called with. Where different
+    optimizers step after backward passes of their own (a generator against a discriminator, in one batch or in turns),
+    or a batch has several passes, each has a curve of its own, ``loss/0`` and ``loss/1`` in the order in which they
+    first came, and there is no ``loss``, since no trend of a mixture means anything.
     """
 
     def __init__(self) -> None:
-        self._backward: list[Tensor] = []
-        self._window: list[list[Any]] = []
-        self._waiting: list[tuple[int, list[Any]]] = []
-        self.several = False
+        self._open: list[Tensor] = []
+        self._passes: list[tuple[_Key, Tensor]] = []
+        self._owner = 0
+        self._window: list[list[tuple[_Key, Any]]] = []
+        self._waiting: list[tuple[int, list[tuple[_Key, Any]]]] = []
+        self._slots: dict[_Key, int] = {}
 
-    def begin(self) -> None:
-        """Training begins, or goes on."""
-        self.__init__()  # type: ignore[misc]
+    def backward(self, loss: Tensor, scale: Tensor | None = None) -> None:
+        """A backward pass of manual optimisation begins from this, multiplied by the scale of a gradient scaler."""
+        if loss.numel() == 1:
+            self._open.append(loss.detach() if scale is None else loss.detach() / scale)
 
-    def backward(self, loss: Tensor) -> None:
-        """A backward pass begins from this."""
-        self._backward.append(loss.detach())
+    def optimizer_steps(self, index: int) -> None:
+        """The optimizer of this index is about to step: the passes before were for it."""
+        if self._open:
+            self._owner = index
+            self._close_passes()
 
-    def batch(self, outputs: Any, automatic: bool, accumulated: int, is_step: bool, step: int) -> None:
+    def batch(self, outputs: Any, automatic: bool, accumulated: int, is_step: bool, step: int, optimizers: int) -> None:
         """A batch is over.
 
         Args:
@@ -43,41 +52,68 @@ class TrainingLosses:
             accumulated: batches in a step.
             is_step: whether the optimizer has stepped.
             step: its number.
+            optimizers: how many there are.
         """
-        backward, self._backward = self._backward, []
+        # a pass whose optimizer has not stepped is that of the optimizer that stepped last
+        self._close_passes()
+        passes, self._passes = self._passes, []
         returned = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        own = returned.detach() if isinstance(returned, Tensor) and returned.numel() == 1 else None
         if automatic:
             # none where training_step returned None: no backward pass, no loss
-            losses = [] if returned is None else [returned * accumulated if accumulated > 1 else returned]
+            losses = [] if own is None else [((0, 0), own * accumulated if accumulated > 1 else own)]
+        elif own is not None and (optimizers <= 1 or not passes):
+            losses = [((0, 0), own)]
         else:
-            self.several = self.several or len(backward) > 1
-            losses = list(backward) if self.several else [returned] if isinstance(returned, Tensor) else backward[:1]
+            losses = passes
+        for key, _ in losses:
+            self._slots.setdefault(key, len(self._slots))
         if losses:
-            self._window.append([loss.detach() if isinstance(loss, Tensor) else loss for loss in losses])
+            self._window.append(losses)
         if is_step and self._window:
-            longest = max(len(losses) for losses in self._window)
-            columns = [[losses[i] for losses in self._window if i < len(losses)] for i in range(longest)]
-            self._waiting.append((step, [sum(column) / len(column) for column in columns]))
+            columns: dict[_Key, list[Any]] = {}
+            for key, loss in (pair for losses in self._window for pair in losses):
+                columns.setdefault(key, []).append(loss)
+            self._waiting.append((step, [(key, sum(column) / len(column)) for key, column in columns.items()]))
             self._window = []
 
     @property
     def is_cheap(self) -> bool:
         """Whether reading costs no wait for a device."""
-        return not self._waiting or not _on_device(self._waiting[-1][1][0])
+        return not self._waiting or not _on_device(self._waiting[-1][1][0][1])
 
     def flush(self, curves: dict[str, Curve]) -> None:
         """Adds what has come to the curves; one wait for the device."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        flat = [loss for _, losses in waiting for loss in losses]
+        flat = [loss for _, losses in waiting for _, loss in losses]
         if any(_on_device(loss) for loss in flat):
             flat = torch.stack([torch.as_tensor(v).reshape(()).float().to(_device(flat)) for v in flat]).tolist()
         numbers = iter([float(value) for value in flat])
+        several = len(self._slots) > 1
+        if several and "loss" in curves:
+            curves["loss/0"] = curves.pop("loss")
         for step, losses in waiting:
-            for index in range(len(losses)):
-                name = f"loss/{index}" if self.several else "loss"
-                curves.setdefault(name, Curve()).add(step, next(numbers))
+            for key, _ in losses:
+                name = f"loss/{self._slots[key]}" if several else "loss"
+                if name not in curves:
+                    curves[name] = Curve()
+                curves[name].add(step, next(numbers))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which pass has which curve."""
+        return {"slots": [list(key) for key in self._slots]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes it up."""
+        self._slots = {(owner, order): slot for slot, (owner, order) in enumerate(state["slots"])}
+
+    def _close_passes(self) -> None:
+        for loss in self._open:
+            order = sum(owner == self._owner for (owner, _), _ in self._passes)
+            self._passes.append(((self._owner, order), loss))
+        self._open = []
 
 
 def _on_device(value: Any) -> bool:

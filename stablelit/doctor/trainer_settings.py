@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+from torch.nn.parameter import is_lazy
+
 from stablelit.doctor.evidence import OptimizerSettings, Settings
 
 _NAMES = {
@@ -17,7 +20,15 @@ _NAMES = {
 
 
 def read_settings(trainer: Any, pl_module: Any) -> Settings:
-    """What the Trainer and the module say; what they do not say stays unknown."""
+    """What the Trainer and the module say; what they do not say, or say in a way of their own, stays unknown."""
+    try:
+        return _read(trainer, pl_module)
+    except Exception as error:
+        rank_zero_info(f"TrainingDoctor: how this run is configured cannot be read, and is left out: {error!r}")
+        return Settings(module=type(pl_module).__name__, automatic=bool(pl_module.automatic_optimization))
+
+
+def _read(trainer: Any, pl_module: Any) -> Settings:
     batches = trainer.num_training_batches
     accumulated = int(trainer.accumulate_grad_batches)
     steps = math.ceil(batches / accumulated) if math.isfinite(batches) and batches else None
@@ -40,9 +51,16 @@ def read_settings(trainer: Any, pl_module: Any) -> Settings:
     )
 
 
-def planned_steps(trainer: Any) -> int | None:
-    """Optimizer steps of the whole run; None where it has no end."""
-    planned = trainer.estimated_stepping_batches
+def planned_steps(trainer: Any, pl_module: Any) -> int | None:
+    """Steps of the whole run, in batches that step; None where it has no end, or it is not known."""
+    try:
+        planned = trainer.estimated_stepping_batches
+    except Exception:
+        # Lightning raises where accumulation changes from epoch to epoch
+        return None
+    if not pl_module.automatic_optimization and 0 < trainer.max_steps == planned:
+        # every step of every optimizer counts towards max_steps, and nobody knows how many a batch makes
+        return None
     return int(planned) if math.isfinite(planned) and planned > 0 else None
 
 
@@ -59,20 +77,35 @@ def find_keys(hyperparameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str
 
 def _groups(optimizer: Any) -> list[OptimizerSettings]:
     kind = type(getattr(optimizer, "optimizer", optimizer)).__name__
+    if kind == "_MockOptimizer":
+        # what Lightning puts where `configure_optimizers` returns None
+        return []
     settings = []
     for group in optimizer.param_groups:
-        rate = group.get("initial_lr", group.get("lr", math.nan))
+        sizes = [(_size(parameter), parameter.requires_grad) for parameter in group["params"]]
         settings.append(
             OptimizerSettings(
                 kind=kind,
-                learning_rate=float(rate),
-                weight_decay=float(group.get("weight_decay") or 0.0),
+                learning_rate=_float(group.get("initial_lr", group.get("lr")), math.nan),
+                weight_decay=_float(group.get("weight_decay"), 0.0),
                 maximize=bool(group.get("maximize", False)),
-                parameters=sum(p.numel() for p in group["params"]),
-                trainable=sum(p.numel() for p in group["params"] if p.requires_grad),
+                parameters=sum(size for size, _ in sizes),
+                trainable=sum(size for size, trainable in sizes if trainable),
             )
         )
     return settings
+
+
+def _size(parameter: Any) -> int:
+    # a lazy layer that has seen no batch has no size yet
+    return 0 if is_lazy(parameter) else int(parameter.numel())
+
+
+def _float(value: Any, otherwise: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return otherwise
 
 
 def _number(value: Any) -> float | None:

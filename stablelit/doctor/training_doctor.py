@@ -18,7 +18,9 @@ Limits  rank zero looks and judges, at every 25th step where others must stop wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal, get_args
 
@@ -32,7 +34,9 @@ from stablelit.doctor.logged import LoggedValues
 from stablelit.doctor.looks import LookClock
 from stablelit.doctor.losses import TrainingLosses
 from stablelit.doctor.monitors import CarriedMonitors
-from stablelit.doctor.probes import Probe, all_probes
+from stablelit.doctor.probe_set import ProbeSet
+from stablelit.doctor.probes import all_probes
+from stablelit.doctor.rates import LearningRates
 from stablelit.doctor.rule import Rule
 from stablelit.doctor.rule_book import RuleBook
 from stablelit.doctor.rules import RULES
@@ -100,16 +104,19 @@ class TrainingDoctor(pl.Callback):
             raise bad_argument(_OWNER, "mode", mode, ", ".join(get_args(Mode)))
         if name is not None and not (isinstance(name, str) and name):
             raise bad_argument(_OWNER, "name", name, "a non-empty string or None")
-        if isinstance(mute, str):
-            raise bad_argument(_OWNER, "mute", mute, f"a list of names, such as [{mute!r}]")
+        if isinstance(mute, str) or not isinstance(mute, Sequence):
+            raise bad_argument(_OWNER, "mute", mute, f"a list of names, such as [{mute or 'overfitting'!r}]")
         self.mode, self.name, self.action = mode, name, action
         ordered = sorted((*RULES, *rules), key=lambda rule: rule.rank)
+        twice = [name for name, times in Counter(rule.name for rule in ordered).items() if times > 1]
+        if twice:
+            raise bad_argument(_OWNER, "rules", twice[0], "rules whose names no other rule has")
         self._book = RuleBook(ordered, check_mute(_OWNER, mute, ordered))
         self._every = every_n_steps if every_n_steps is None else check_count(_OWNER, "every_n_steps", every_n_steps, 1)
         self._budget = check_number(_OWNER, "budget", budget, above=0.0)
         self._reporter = FindingReporter(self.state_key, action, quiet=mode == "observe")
         self._looks = False
-        self._began = self._look_seconds = 0.0
+        self._began = self._step_seconds = 0.0
         self._validation_looks = 0
         self._begin_anew()
 
@@ -150,44 +157,50 @@ class TrainingDoctor(pl.Callback):
         """Reads the settings; the probes find what they look at."""
         self._has_trained = True
         self.evidence.settings = read_settings(trainer, pl_module)
-        self.evidence.planned_steps = planned_steps(trainer)
+        self.evidence.planned_steps = planned_steps(trainer, pl_module)
         # the loop counts a step after its checkpoint may have been written, so what that holds of ours is right
         self.evidence.step = self.evidence.step or trainer.fit_loop.epoch_loop._batches_that_stepped
         self._shares = trainer.world_size > 1 and self.action != "warn"
         self._reporter.action = "warn" if self._shares else self.action
         self._clock.begin((self._every or _SHARED_EVERY) if self._shares else self._every)
         self._monitors.begin(trainer, pl_module)
-        self._each(lambda probe: probe.begin(trainer, pl_module, self.evidence))
+        self._probes.each(pl_module, lambda probe: probe.begin(trainer, pl_module, self.evidence))
         self._judge(trainer, structural=True)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Begins a look, where it is time."""
+        self._leave_open_look(pl_module)
         self._began = time.perf_counter()
         step = self.evidence.step
         self._looks = self._clock.wants_look(step)
-        self._look_seconds = 0.0
         self._monitors.call("on_train_batch_start", trainer, pl_module, batch, batch_idx)
         if self._looks:
-            self._each(lambda probe: probe.batch_start(trainer, pl_module, batch, step))
+            self._probes.each(pl_module, lambda probe: probe.batch_start(trainer, pl_module, batch, step))
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Keeps the loss; in a look the graph is looked at."""
-        self._losses.backward(loss)
+        if self.evidence.settings.automatic is False:
+            self._losses.backward(loss, getattr(getattr(trainer.precision_plugin, "scaler", None), "_scale", None))
         self._monitors.call("on_before_backward", trainer, pl_module, loss)
         if self._looks:
-            self._each(lambda probe: probe.before_backward(trainer, pl_module, loss, self.evidence.step))
+            step = self.evidence.step
+            self._probes.each(pl_module, lambda probe: probe.before_backward(trainer, pl_module, loss, step))
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """In a look, gradients are looked at."""
         if self._looks:
-            self._each(lambda probe: probe.after_backward(trainer, pl_module, self.evidence.step))
+            self._probes.each(pl_module, lambda probe: probe.after_backward(trainer, pl_module, self.evidence.step))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        """In a look, norms are taken."""
+        """Keeps the rate, which a schedule changes before the batch is over; in a look, norms are taken."""
+        step = self.evidence.step
+        if self.evidence.settings.automatic is False:
+            self._losses.optimizer_steps(_index(trainer, optimizer))
+        self._rates.optimizer_steps(optimizer)
         if self._looks:
-            self._each(lambda probe: probe.before_step(trainer, pl_module, optimizer, self.evidence.step))
+            self._probes.each(pl_module, lambda probe: probe.before_step(trainer, pl_module, optimizer, step))
         self._monitors.call("on_before_optimizer_step", trainer, pl_module, optimizer)
 
     def on_train_batch_end(
@@ -196,26 +209,30 @@ class TrainingDoctor(pl.Callback):
         """Keeps loss and rate; ends a look; judges, where it is time."""
         step = self.evidence.step
         stepped = not trainer.fit_loop._should_accumulate()
-        settings = self.evidence.settings
-        self._losses.batch(outputs, settings.automatic is not False, settings.accumulated or 1, stepped, step)
+        automatic = self.evidence.settings.automatic is not False
+        accumulated = int(trainer.accumulate_grad_batches)
+        self._losses.batch(outputs, automatic, accumulated, stepped, step, len(trainer.optimizers))
         if self._looks:
-            self._each(lambda probe: probe.batch_end(trainer, pl_module, outputs, batch, step))
+            self._probes.each(pl_module, lambda probe: probe.batch_end(trainer, pl_module, outputs, batch, step))
         self._monitors.meet(trainer, pl_module, outputs)
         self._monitors.call("on_train_batch_end", trainer, pl_module, outputs, batch, batch_idx)
+        looked, self._looks = self._looks, False
+        self._step_seconds += time.perf_counter() - self._began
         if not stepped:
             return
-        if trainer.optimizers:
-            self.evidence.curves.setdefault("lr", Curve()).add(step, _largest_rate(trainer))
         self.evidence.step = step + 1
+        self.evidence.settings.accumulated = accumulated
+        self._rates.flush(self.evidence.curves, step)
         wanted = self._clock.wants_judgement(step)
-        if self._looks or wanted or self._losses.is_cheap:
+        if looked or wanted or self._losses.is_cheap:
             self._losses.flush(self.evidence.curves)
-        if self._looks:
-            self._each(lambda probe: probe.tell(self.evidence))
-            self._clock.looked(step, self._look_seconds)
+        if looked:
+            self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
+            self._clock.looked(step, self._step_seconds, self._probes.seconds)
         else:
-            self._clock.add_step(time.perf_counter() - self._began)
-        if self._looks or wanted or not self._loss_is_finite():
+            self._clock.add_step(self._step_seconds)
+        self._step_seconds = self._probes.seconds = 0.0
+        if looked or wanted or not self._loss_is_finite():
             began = time.perf_counter()
             self._judge(trainer, structural=not wanted)
             if wanted:
@@ -223,6 +240,9 @@ class TrainingDoctor(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A few batches of it are looked at."""
+        if trainer.state.fn != "fit":
+            return
+        self._leave_open_look(pl_module)
         self._logged.validation_begins()
         self._monitors.call("on_validation_start", trainer, pl_module)
         self._validation_looks = _VALIDATION_LOOKS
@@ -233,7 +253,7 @@ class TrainingDoctor(pl.Callback):
         """Begins a look into validation."""
         if self._validation_looks > 0:
             step = self.evidence.step
-            self._each(lambda probe: probe.validation_batch_start(trainer, pl_module, batch, step))
+            self._probes.each(pl_module, lambda probe: probe.validation_batch_start(trainer, pl_module, batch, step))
 
     def on_validation_batch_end(
         self,
@@ -245,25 +265,33 @@ class TrainingDoctor(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Ends it."""
+        if trainer.state.fn != "fit":
+            return
         if dataloader_idx == 0:
             self._logged.validation_batch(outputs)
         self._monitors.call("on_validation_batch_end", trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if self._validation_looks > 0:
             self._validation_looks -= 1
             step = self.evidence.step
-            self._each(lambda probe: probe.validation_batch_end(trainer, pl_module, outputs, batch, step))
+            self._probes.each(
+                pl_module, lambda probe: probe.validation_batch_end(trainer, pl_module, outputs, batch, step)
+            )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes what validation has logged."""
+        if trainer.state.fn != "fit":
+            return
+        self._validation_looks = 0
         self._monitors.call("on_validation_end", trainer, pl_module)
         if trainer.sanity_checking:
             return
         self._logged.validated(trainer, self.evidence.curves, self.evidence.step)
-        self._each(lambda probe: probe.tell(self.evidence))
+        self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
         self._judge(trainer, structural=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What the epoch has logged is there a hook later."""
+        self._leave_open_look(pl_module)
         self._monitors.call("on_train_epoch_end", trainer, pl_module)
         self._logged.epoch_ends(trainer, self.evidence.step)
 
@@ -284,7 +312,14 @@ class TrainingDoctor(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """What ended the run may have a cause that is known."""
         self._leave(trainer, pl_module)
-        if not isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.state.fn == "fit":
+        self._logged.forget()
+        if isinstance(exception, KeyboardInterrupt | SystemExit) or trainer.state.fn != "fit":
+            return
+        # nothing of ours may stand between a person and what has happened: a device that failed does not answer, and
+        # a finding that raises would come in its place
+        self._reporter.action = "warn"
+        with suppress(Exception):
+            self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
             self._losses.flush(self.evidence.curves)
             self._judge(trainer, structural=True)
 
@@ -309,7 +344,8 @@ class TrainingDoctor(pl.Callback):
             "raised": [asdict(finding) for finding in self.evidence.raised],
             "reporter": self._reporter.state_dict(),
             "monitors": self._monitors.state_dict(),
-            "probes": {type(probe).__name__: probe.state_dict() for probe in self._probes},
+            "losses": self._losses.state_dict(),
+            "probes": self._probes.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -322,29 +358,27 @@ class TrainingDoctor(pl.Callback):
         self._clock.load_state_dict(state_dict["clock"])
         self._reporter.load_state_dict(state_dict["reporter"])
         self._monitors.load_state_dict(state_dict["monitors"])
-        for probe in self._probes:
-            probe.load_state_dict(state_dict["probes"].get(type(probe).__name__, {}))
+        self._losses.load_state_dict(state_dict["losses"])
+        self._probes.load_state_dict(state_dict["probes"])
 
     def _begin_anew(self) -> None:
         self.evidence = Evidence()
-        self._probes: list[Probe] = all_probes()
-        self._losses, self._logged = TrainingLosses(), LoggedValues()
+        self._probes = ProbeSet(all_probes())
+        self._losses, self._rates, self._logged = TrainingLosses(), LearningRates(), LoggedValues()
         self._book.begin()
         self._monitors = CarriedMonitors(self.hear_finding)
         self._reporter.load_state_dict({})
         self._clock = LookClock(self._budget)
+        self._told: list[Finding] = []
+        self._looks = False
+        self._began = self._step_seconds = 0.0
         self._shares = self._has_acted = self._has_trained = False
 
-    def _each(self, call: Callable[[Probe], None]) -> None:
-        """Lets every probe look, at its own risk: one that fails is left out from then on, and not the training."""
-        began = time.perf_counter()
-        for probe in list(self._probes):
-            try:
-                call(probe)
-            except Exception as error:
-                self._probes.remove(probe)
-                rank_zero_info(f"{_OWNER}: {type(probe).__name__} cannot look at this module and is left out: {error}")
-        self._look_seconds += time.perf_counter() - began
+    def _leave_open_look(self, pl_module: pl.LightningModule) -> None:
+        """Ends a look that no end of a batch has ended: a hook has skipped the batch."""
+        if self._looks:
+            self._looks = False
+            self._probes.leave(pl_module)
 
     def _loss_is_finite(self) -> bool:
         return all(curve.last - curve.last == 0.0 for name, curve in self.evidence.curves.items() if name[:4] == "loss")
@@ -352,30 +386,32 @@ class TrainingDoctor(pl.Callback):
     def _judge(self, trainer: pl.Trainer, structural: bool) -> None:
         """Asks the rules, and tells what is new and no consequence of what is known."""
         if trainer.is_global_zero:
-            new = self._book.judge(self.evidence, structural)
-            told = set(self.findings) if new else set()
-            for finding in new:
-                if finding in self.evidence.raised or not (finding in told or finding.severity == "info"):
-                    continue
-                self._reporter.report(trainer, finding)
+            new = {finding.name for finding in self._book.judge(self.evidence, structural)}
+            diagnosis = self.diagnosis if new else Diagnosis()
+            heard = {finding.name for finding in self.evidence.raised}
+            for finding in (*diagnosis.findings, *diagnosis.notes):
+                if finding.name in new and finding.name not in heard and finding.name not in self._reporter.raised:
+                    self._told += [finding] if finding.severity != "info" else []
+                    self._reporter.report(trainer, finding)
         if self._shares and not structural:
             self._act_together(trainer)
 
     def _act_together(self, trainer: pl.Trainer) -> None:
-        """Ends the run on every rank, where rank zero has found something."""
-        finds = self.findings if trainer.is_global_zero and not self._has_acted else []
-        if not trainer.strategy.reduce_boolean_decision(bool(finds), all=False):
+        """Ends the run on every rank, where rank zero has told something."""
+        told, self._told = self._told, []
+        if not trainer.strategy.reduce_boolean_decision(bool(told) and not self._has_acted, all=False):
             return
         self._has_acted = True
         if self.action == "raise":
             elsewhere = Finding("found-on-rank-zero", "critical", "rank zero has found why the run goes wrong.")
-            raise FindingError(finds[0] if finds else elsewhere)
+            raise FindingError(told[0] if told else elsewhere)
         trainer.should_stop = True
 
     def _leave(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._each(lambda probe: probe.leave(pl_module))
+        self._looks, self._validation_looks = False, 0
+        self._probes.leave(pl_module)
         self._monitors.call("on_train_end", trainer, pl_module)
 
 
-def _largest_rate(trainer: Any) -> float:
-    return max((float(g["lr"]) for o in trainer.optimizers for g in o.param_groups if "lr" in g), default=float("nan"))
+def _index(trainer: Any, optimizer: Any) -> int:
+    return next((i for i, own in enumerate(trainer.optimizers) if own is optimizer), 0)
