@@ -63,7 +63,8 @@ class Curve:
             if self._length >= _MOST_POINTS:
                 self._thin()
             else:
-                room = np.empty(max(64, self._length))
+                # never beyond the bound, so that a curve from a checkpoint is thinned where the whole run's is
+                room = np.empty(min(max(64, self._length), _MOST_POINTS - self._length))
                 self._steps = np.concatenate([self._steps, room])
                 self._values = np.concatenate([self._values, room])
         self._steps[self._length] = step
