@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
+
 
 @dataclass
 class LossTerm:
@@ -78,6 +80,11 @@ class FirstUse:
     offset_over_spread: float = float("nan")
     feature_spread: float = float("nan")
     features: int = 0
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether a norm brings its argument, or its result, to a scale of its own."""
+        return self.operation in _NORMS or self.followed_by in _NORMS
 
 
 @dataclass

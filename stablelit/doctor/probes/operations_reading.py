@@ -11,7 +11,6 @@ from stablelit.doctor.probes.operations_record import VIEWS, Operation, Operatio
 
 # what leaves a term the whole loss, but for a constant factor
 _SCALES = frozenset({"mean", "sum", "neg", "div", "mul"})
-_NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
 
 
 def read(record: OperationRecord, losses: list[Tensor], rows: set[int], facts: OperationFacts) -> None:
@@ -101,11 +100,6 @@ def _is_bias_or_view(operations: list[Operation], place: int) -> bool:
     operation = operations[place]
     has_weight = any(operations[i].name == "parameter" for i in operation.inputs)
     return operation.name in VIEWS or (operation.name == "add" and has_weight)
-
-
-def is_norm(name: str) -> bool:
-    """Whether the operation brings its argument to a scale of its own."""
-    return name in _NORMS
 
 
 def active_dropout(record: OperationRecord) -> tuple[float, str]:

@@ -1,0 +1,76 @@
+"""Means and spreads of each feature of a leaf, over looks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from stablelit.doctor.evidence.batches import LeafFacts
+
+_MOST_FEATURES = 256
+_MOST_ROWS = 128
+_MOST_LOOKS = 24
+
+
+class LeafBook:
+    """Facts of one leaf: moments from at most 128 rows of each of the first 24 looks, finiteness in all.
+
+    Args:
+        name: of the leaf.
+        leaf: as it is first seen.
+    """
+
+    def __init__(self, name: str, leaf: Tensor) -> None:
+        floats = leaf.is_floating_point()
+        self.facts = LeafFacts(name, "float" if floats else "boolean" if leaf.dtype is torch.bool else "integer")
+        self._count = 0
+        self._mean: Tensor | None = None
+        self._squares: Tensor | None = None
+
+    def add(self, leaf: Tensor) -> bool:
+        """Takes a batch; returns whether all of its values are finite."""
+        facts = self.facts
+        facts.looks += 1
+        facts.shape = tuple(leaf.shape)
+        facts.rows += leaf.shape[0] if leaf.ndim else 1
+        leaf = leaf.detach()
+        if facts.looks <= _MOST_LOOKS and leaf.ndim and len(leaf) > 1:
+            some = leaf[:_MOST_ROWS]
+            facts.varying_looks += bool((some != some[:1]).any())
+        if facts.kind != "float" or not leaf.numel():
+            return True
+        finite = bool(torch.isfinite(leaf.sum())) or bool(leaf.isfinite().all())
+        facts.non_finite += not finite
+        if finite and facts.looks <= _MOST_LOOKS:
+            self._add_moments(leaf)
+        return finite
+
+    def _add_moments(self, leaf: Tensor) -> None:
+        if leaf.ndim > 1:
+            leaf = leaf[:_MOST_ROWS]
+            # channels of pictures come second, features of everything else last
+            axis = 1 if leaf.ndim >= 4 else leaf.ndim - 1
+            by_feature = leaf.transpose(0, axis).reshape(leaf.shape[axis], -1)[:_MOST_FEATURES].double()
+        else:
+            by_feature = leaf.reshape(1, -1).double()
+        n = by_feature.shape[1]
+        mean = by_feature.mean(1)
+        squares = (by_feature - mean[:, None]).square().sum(1)
+        if self._mean is None or self._squares is None or self._mean.shape != mean.shape:
+            self._count, self._mean, self._squares = n, mean, squares
+        else:
+            # Chan, Golub and LeVeque 1979, eq. 2.1
+            total = self._count + n
+            gap = mean - self._mean
+            self._squares = self._squares + squares + gap.square() * (self._count * n / total)
+            self._mean = self._mean + gap * (n / total)
+            self._count = total
+        facts = self.facts
+        variance = self._squares / self._count
+        packed = torch.cat([self._mean, variance, by_feature.abs().max().reshape(1)]).tolist()
+        half = len(self._mean)
+        facts.mean, facts.std = packed[:half], [math.sqrt(max(v, 0.0)) for v in packed[half : 2 * half]]
+        facts.largest = max(facts.largest, packed[-1])
+        facts.rms = math.sqrt(sum(m * m + s * s for m, s in zip(facts.mean, facts.std, strict=True)) / half)

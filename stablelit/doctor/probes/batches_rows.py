@@ -1,0 +1,103 @@
+"""Rows by a hash: which came twice, and which of validation are in training."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from stablelit.doctor.evidence.batches import RowFacts
+
+_MOST_ROWS = 20_000
+_MOST_COLUMNS = 1024
+_ROWS_OF_A_BATCH = 256
+_WHOLE_INT = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+@functools.lru_cache(maxsize=32)
+def _weights(columns: int, device: torch.device) -> Tensor:
+    # a generator of its own: the run's random numbers stay as they are
+    generator = torch.Generator().manual_seed(columns)
+    return (torch.randint(-(2**62), 2**62, (columns,), generator=generator) * 2 + 1).to(device)
+
+
+def row_keys(rows: Tensor) -> Tensor:
+    """A number (N,) int64 for each row, the same for rows of the same bits.
+
+    ``key = sum_j bits_j * w_j mod 2^64`` with fixed odd weights; at most 1,024 columns, evenly spread, are taken.
+    """
+    flat = rows.detach().reshape(len(rows), -1)
+    every = -(-flat.shape[1] // _MOST_COLUMNS)
+    flat = flat[:, ::every]
+    if flat.dtype in (torch.float16, torch.bfloat16):
+        flat = flat.float()
+    if flat.dtype in _WHOLE_INT:
+        # without the sign of zero
+        flat = (flat + 0.0).contiguous().view(_WHOLE_INT[flat.dtype])
+    keys: Tensor = (flat.long() * _weights(flat.shape[1], flat.device)).sum(1)
+    return keys
+
+
+def keys_of_batch(rows: Tensor) -> list[int]:
+    """The keys of at most 256 rows."""
+    keys: list[int] = row_keys(rows[:_ROWS_OF_A_BATCH]).tolist()
+    return keys
+
+
+class RowBook:
+    """Which rows have been seen where.
+
+    Rows of training are taken in the first epoch that is seen, so that one that comes twice is a duplicate; batches of
+    validation count once, however often they are evaluated.
+    """
+
+    def __init__(self) -> None:
+        self.facts = RowFacts()
+        self._training: set[int] = set()
+        self._validation: set[int] = set()
+        self._batches: set[int] = set()
+        self._epoch: int | None = None
+        self._last: tuple[int, int] | None = None
+        self._equal = 1
+        self.stored = False
+
+    def store(self, training: list[int], validation: list[int], in_training: int) -> None:
+        """Both parts are held as tensors: all is known before the first step."""
+        self.stored = True
+        self._training, self._validation = set(training), set(validation)
+        same = sum(key in self._training for key in validation)
+        self.facts.training, self.facts.training_distinct = len(training), len(self._training)
+        self.facts.validation, self.facts.validation_distinct = len(validation), len(self._validation)
+        self.facts.in_training, self.facts.shared = in_training, same
+
+    def add_training(self, keys: list[int], all_keys: int, step: int, epoch: int) -> None:
+        """A batch of training: its rows' keys, and one number for all that is in it."""
+        if len(set(keys)) > 1:
+            follows = self._last is not None and step - self._last[0] <= 1
+            self._equal = self._equal + 1 if follows and self._last and self._last[1] == all_keys else 1
+            self.facts.same_batches = max(self.facts.same_batches, self._equal)
+        self._last = (step, all_keys)
+        if self._epoch is None:
+            self._epoch = epoch
+        if self.stored or epoch != self._epoch or self.facts.training >= _MOST_ROWS:
+            return
+        self._training.update(keys)
+        self.facts.training += len(keys)
+        self.facts.training_distinct = len(self._training)
+        self._count_shared()
+
+    def add_validation(self, keys: list[int]) -> None:
+        """A batch of validation."""
+        batch = hash(tuple(keys))
+        if self.stored or batch in self._batches or self.facts.validation >= _MOST_ROWS:
+            return
+        self._batches.add(batch)
+        self._validation.update(keys)
+        self.facts.validation += len(keys)
+        self.facts.validation_distinct = len(self._validation)
+        self._count_shared()
+
+    def _count_shared(self) -> None:
+        if self._validation:
+            self.facts.shared = len(self._validation & self._training)

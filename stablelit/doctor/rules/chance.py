@@ -1,0 +1,120 @@
+"""Rules about where the loss stands beside chance."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.evidence.operations import LossTerm
+from stablelit.doctor.levels import Level, chance_level, initial_loss_over_chance, loss_scale
+from stablelit.doctor.rule import Rank, Rule
+from stablelit.findings import Finding
+
+_FAR_ABOVE = 5.0
+_FAR_ABOVE_SQUARES = 300.0
+_RUN_IN = 30
+_MEMORY_STEPS = 100
+
+
+def after_run_in(evidence: Evidence, steps: int = _RUN_IN) -> bool:
+    """Whether so many steps, and two in a hundred of the run, have been made."""
+    return evidence.step >= max(steps, 0.02 * (evidence.planned_steps or 0))
+
+
+def loss_now(evidence: Evidence) -> float | None:
+    """The median of the last sixth of the loss (8 points or more) in units of its one term; None: it has others too."""
+    operations, loss = evidence.operations, evidence.curve("loss")
+    if operations is None or len(loss) < 8:
+        return None
+    scale = loss_scale(operations)
+    if not math.isfinite(scale) or scale == 0:
+        return None
+    values = loss.values[-max(8, len(loss) // 6) :]
+    return float(np.median(values)) / scale if bool(np.isfinite(values).all()) else math.inf
+
+
+def whole_term(evidence: Evidence) -> tuple[LossTerm, Level] | None:
+    """The one term that is the loss, with its chance level."""
+    whole = evidence.operations.whole if evidence.operations else None
+    level = chance_level(whole, evidence.batches) if whole is not None else None
+    return (whole, level) if whole is not None and level is not None else None
+
+
+def _initial_loss(evidence: Evidence) -> Finding | None:
+    """The first loss is many times chance, and tens of steps later it is still above it."""
+    found = whole_term(evidence)
+    operations = evidence.operations
+    # a run that goes on from a checkpoint has no first loss
+    if found is None or operations is None or operations.step > 1 or not after_run_in(evidence):
+        return None
+    term, level = found
+    ratio = initial_loss_over_chance(term, evidence.batches)
+    now = loss_now(evidence)
+    squares = term.kind == "mse"
+    if ratio is None or now is None or ratio < (_FAR_ABOVE_SQUARES if squares else _FAR_ABOVE):
+        return None
+    if now < level.uniform * (10.0 if squares else 1.0):
+        return None
+    return Finding(
+        "initial-loss-far-from-chance",
+        "warning",
+        f"The loss began at {term.value:.4g}, {ratio:.3g} times its chance level ({level.formula}), and is at "
+        f"{now:.4g} after {evidence.step} steps: outputs of the untrained network are far too large.",
+        {"initial_loss": term.value, "chance": level.uniform, "ratio": ratio, "ratio_expected_below": _FAR_ABOVE},
+        "Initialise the weights on a smaller scale (torch's default is 1/sqrt(inputs) per weight), the last layer's "
+        "first of all.",
+    )
+
+
+def _labels_unrelated(evidence: Evidence) -> Finding | None:
+    """Training is learnt by heart while validation was never better than knowing no input."""
+    found, now = whole_term(evidence), loss_now(evidence)
+    validation = evidence.curve("val_loss").finite()
+    if found is None or now is None or evidence.operations is None or not after_run_in(evidence, _MEMORY_STEPS):
+        return None
+    term, level = found
+    if term.weighted or not term.target_leaf or term.kind not in ("cross_entropy", "nll", "bce", "bce_with_logits"):
+        return None
+    scale = loss_scale(evidence.operations)
+    values = validation.since(1).values / scale
+    if len(values) < 3 or level.value <= 0 or now > 1.02 * level.value:
+        return None
+    best, last = float(values.min()), float(values[-1])
+    learnt = level.value - now
+    lost = last - level.value
+    # one batch's loss has this much noise; the validation set, with a few batches, less
+    noise = 0.01 * level.value
+    if best < level.value - noise or lost < 3 * noise or learnt + lost < 0.08 * level.value:
+        return None
+    return Finding(
+        "labels-unrelated-to-input",
+        "warning",
+        f"In validation the loss is {last:.3g} and was never below {best:.3g} (chance: {level.formula}), while in "
+        f"training it went down to {now:.3g}: what was learnt says nothing about new samples.",
+        {"best_validation_loss": best, "validation_loss": last, "chance": level.value, "training_loss": now},
+        "Check that each label still belongs to its row: a shuffle, sort, filter or join that moved one and not the "
+        "other.",
+    )
+
+
+CHANCE_RULES: tuple[Rule, ...] = (
+    Rule(
+        "initial-loss-far-from-chance",
+        Rank.SCALE,
+        ("operations", "curves.loss"),
+        _initial_loss,
+        explains=("learning-rate-too-high", "loss-diverges", "loss-oscillates", "saturated-units", "not-learning"),
+        about="the first loss is many times chance, and stays above it",
+    ),
+    Rule(
+        "labels-unrelated-to-input",
+        Rank.FIT,
+        ("operations", "batches", "curves.loss", "curves.val_loss"),
+        _labels_unrelated,
+        kind="curve",
+        explains=("overfitting", "not-learning", "plateau"),
+        about="training is learnt by heart, validation was never better than chance",
+    ),
+)
