@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules import RULES
+from stablelit.doctor.rules.heard import HEARD
 from stablelit.errors import ConfigurationError, did_you_mean
 from stablelit.findings import Finding
 
@@ -55,7 +56,13 @@ def diagnose(evidence: Evidence, rules: Iterable[Rule] = RULES, mute: Iterable[s
     for rule in rules:
         if not rule.can_check(evidence):
             unchecked[rule.name] = tuple(need for need in rule.needs if not evidence.has(need))
-        elif (finding := rule.check(evidence)) is not None:
+            continue
+        try:
+            finding = rule.check(evidence)
+        except Exception as error:
+            unchecked[rule.name] = (f"an answer: {type(error).__name__}: {error}",)
+            continue
+        if finding is not None:
             found.append(finding)
         else:
             passed.append(rule.name)
@@ -74,20 +81,28 @@ def rank(found: Iterable[Finding], rules: Iterable[Rule]) -> tuple[tuple[Finding
         found: each cause once.
         rules: those they may be of.
     """
-    places = {rule.name: (place, rule) for place, rule in enumerate(rules)}
-    unknown = len(places), None
+    places = {rule.name: _Place(rule.rank, place, rule.explains, rule) for place, rule in enumerate(rules)}
+
+    def place_of(finding: Finding) -> _Place:
+        own = places.get(finding.name)
+        if own is not None:
+            return own
+        heard = HEARD.get(finding.name)
+        return _Place(heard.rank, len(places), heard.explains) if heard else _Place(Rank.SYMPTOM, len(places))
 
     def key(finding: Finding) -> tuple[int, int, int]:
-        place, rule = places.get(finding.name, unknown)
-        return (int(rule.rank) if rule else int(Rank.SYMPTOM), _SEVERITIES[finding.severity], place)
+        place = place_of(finding)
+        return int(place.rank), _SEVERITIES[finding.severity], place.order
 
     ordered = sorted(found, key=key)
     notes = tuple(f for f in ordered if f.severity == "info")
     told: list[Finding] = []
-    consequences = []
+    consequences: list[Finding] = []
+    causes: list[Finding] = []
     for finding in (f for f in ordered if f.severity != "info"):
-        rule = places.get(finding.name, unknown)[1]
-        explained = any(_explains(places.get(cause.name, unknown)[1], cause, rule, finding) for cause in told)
+        explained = any(_explains(place_of(cause), cause, place_of(finding), finding) for cause in causes)
+        # what follows from a consequence follows from its cause
+        causes.append(finding)
         if explained or len(told) == MOST_TOLD:
             consequences.append(finding)
         else:
@@ -110,14 +125,20 @@ def check_mute(owner: str, mute: Sequence[str], rules: Iterable[Rule] = RULES) -
     return tuple(mute)
 
 
-def _explains(cause_rule: Rule | None, cause: Finding, rule: Rule | None, finding: Finding) -> bool:
-    if cause_rule is None:
-        return False
-    if finding.name in cause_rule.explains or ("*" in cause_rule.explains and rule is not None and _is_effect(rule)):
+@dataclass(frozen=True)
+class _Place:
+    rank: Rank
+    order: int
+    explains: tuple[str, ...] = ()
+    rule: Rule | None = None
+
+    @property
+    def is_effect(self) -> bool:
+        return self.rank >= Rank.PROPAGATION or (self.rule is not None and self.rule.kind == "curve")
+
+
+def _explains(cause: _Place, found: Finding, other: _Place, finding: Finding) -> bool:
+    if finding.name in cause.explains or ("*" in cause.explains and other.is_effect):
         return True
-    sure = cause_rule.rank <= _EXPLAINS_WHAT_FOLLOWS and cause.severity == "critical"
-    return sure and (rule is None or rule.rank > _EXPLAINS_WHAT_FOLLOWS)
-
-
-def _is_effect(rule: Rule) -> bool:
-    return rule.kind == "curve" or rule.rank >= Rank.PROPAGATION
+    sure = cause.rank <= _EXPLAINS_WHAT_FOLLOWS and found.severity == "critical"
+    return sure and other.rank > _EXPLAINS_WHAT_FOLLOWS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from stablelit.doctor.diagnosis import Diagnosis, rank
@@ -11,11 +11,16 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rule
 from stablelit.findings import Finding
 
+# fewer steps apart, two judgements are of the same numbers: the last one of a run comes whenever it ends
+_APART_STEPS = 10
+
 
 class RuleBook:
     """Asks the rules of a run that goes on, and keeps what they have found.
 
-    A rule that has found something is not asked again. One of kind ``curve`` has to find it at two judgements in a row.
+    A rule that has found something is not asked again. One of kind ``curve`` has to find it at two judgements in a row,
+    and at all that lie between two that are ten steps apart. One that raises is asked again at the next judgement, and
+    until then counts as one that cannot be checked.
 
     Args:
         rules: in the order of their ranks.
@@ -25,11 +30,12 @@ class RuleBook:
     def __init__(self, rules: Sequence[Rule], mute: Sequence[str] = ()) -> None:
         self.rules, self.mute = tuple(rules), frozenset(mute)
         self.found: dict[str, Finding] = {}
-        self._pending: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self._pending: dict[str, int] = {}
 
     def begin(self) -> None:
         """A new run."""
-        self.found, self._pending = {}, set()
+        self.found, self.failed, self._pending = {}, {}, {}
 
     def judge(self, evidence: Evidence, structural: bool) -> list[Finding]:
         """What is found and was not before.
@@ -38,18 +44,21 @@ class RuleBook:
             evidence: as it stands.
             structural: asks only the rules that are exact.
         """
-        seen: set[str] = set()
+        seen: dict[str, int] = {}
+        heard = {finding.name for finding in evidence.raised}
         new: list[Finding] = []
         for rule in self.rules:
-            if rule.name in self.found or rule.name in self.mute or (structural and rule.kind == "curve"):
+            if rule.name in self.found or rule.name in heard or rule.name in self.mute:
                 continue
-            finding = rule.check(evidence) if rule.can_check(evidence) else None
+            if structural and rule.kind == "curve":
+                continue
+            finding = self._ask(rule, evidence)
             if finding is None:
                 continue
-            seen.add(rule.name)
-            if rule.kind != "curve" or rule.name in self._pending:
-                self.found[finding.name] = finding
-                new.append(finding)
+            first = seen[rule.name] = self._pending.get(rule.name, evidence.step)
+            if rule.kind != "curve" or (rule.name in self._pending and evidence.step - first >= _APART_STEPS):
+                self.found[finding.name] = replace(finding, step=finding.step or evidence.step)
+                new.append(self.found[finding.name])
         if not structural:
             self._pending = seen
         return new
@@ -65,14 +74,24 @@ class RuleBook:
             for rule in quiet
             if not rule.can_check(evidence)
         }
+        unchecked |= {rule.name: (self.failed[rule.name],) for rule in quiet if rule.name in self.failed}
         passed = tuple(rule.name for rule in quiet if rule.name not in unchecked)
         return Diagnosis(told, consequences, notes, passed, unchecked)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {"found": [asdict(finding) for finding in self.found.values()], "pending": sorted(self._pending)}
+        return {"found": [asdict(finding) for finding in self.found.values()], "pending": dict(self._pending)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes it up."""
         self.found = {data["name"]: Finding(**data) for data in state["found"]}
-        self._pending = set(state["pending"])
+        self._pending = dict(state["pending"])
+
+    def _ask(self, rule: Rule, evidence: Evidence) -> Finding | None:
+        self.failed.pop(rule.name, None)
+        try:
+            return rule.check(evidence) if rule.can_check(evidence) else None
+        except Exception as error:
+            # a rule must not end a training that it has not understood
+            self.failed[rule.name] = f"an answer: {type(error).__name__}: {error}"
+            return None
