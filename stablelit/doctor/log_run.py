@@ -31,6 +31,8 @@ NAMES = {
     "ema_decay": ("ema_decay", "ema"),
 }
 _NOT_CURVES = ("step", "global_step", "epoch", "hp_metric", "created_at", "Wall time", "seconds")
+# of the most, from which on a difficulty counts as reached
+_FULL = 0.99
 # a file that was written to within this time belongs to a run that may still go on
 _STILL_WARM_SECONDS = 60.0
 
@@ -82,10 +84,23 @@ def open_log_run(place: Path, tags: Mapping[str, str] | None = None) -> LogRun:
     if "loss" not in chosen:
         raise Unreadable(_no_loss(place, held))
     epoch = curves.get("epoch", Curve()).finite()
+    added["loss"] = _after_the_ramp(added["loss"], added.get("difficulty"), log)
     evidence = _evidence(log, {**added, **logged}, epoch, place)
     gaps = np.diff(held[chosen["loss"]].steps)
     every = float(np.median(gaps)) if len(gaps) else 1.0
     return LogRun(place, evidence, chosen, _epochs(log, evidence, epoch), every, log)
+
+
+def _after_the_ramp(loss: Curve, difficulty: Curve | None, log: RunLog) -> Curve:
+    """What of a training loss is of one task: that behind a curriculum's ramp."""
+    ramp = Curve() if difficulty is None else difficulty.finite()
+    if len(ramp) < 2 or float(ramp.values[0]) >= _FULL * float(ramp.values.max()):
+        return loss
+    end = float(ramp.steps[np.argmax(ramp.values >= _FULL * ramp.values.max())])
+    log.remarks.append(
+        f"the difficulty rises until {log.axis} {end:g}: a training loss before that is of easier tasks: not judged."
+    )
+    return loss.since(end)
 
 
 def _epochs(log: RunLog, evidence: Evidence, epoch: Curve) -> int | None:

@@ -9,21 +9,24 @@ from pathlib import Path
 from stablelit.doctor.text import unchecked_lines
 from stablelit.doctor.verdict import CRITICAL, HEALTHY, NAMES, UNREADABLE, WARNING, Verdict
 
+_MOST_HEALTHY = 30
 _ORDER = {CRITICAL: 0, WARNING: 1, UNREADABLE: 2, HEALTHY: 3}
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """The table, and below it what was checked in none of them."""
+    """The table, and below it what was checked in none of them; of many healthy runs the first thirty have a line."""
     root = _common(verdicts)
     rows = [("verdict", "cause", "steps", "last loss", "run")]
-    for verdict in sorted(verdicts, key=lambda verdict: _ORDER[verdict.code]):
-        rows.append(_row(verdict, root))
+    ordered = sorted(verdicts, key=lambda verdict: _ORDER[verdict.code])
+    faulty = sum(verdict.code != HEALTHY for verdict in verdicts)
+    rows.extend(_row(verdict, root) for verdict in ordered[: faulty + _MOST_HEALTHY])
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+    if len(verdicts) > faulty + _MOST_HEALTHY:
+        lines.append(f"... and {len(verdicts) - faulty - _MOST_HEALTHY} more healthy runs (--json has them all)")
     lines.extend(unchecked_lines(_never_checked(verdicts)))
-    first = min(verdicts, key=lambda verdict: _ORDER[verdict.code])
-    if first.code != HEALTHY:
-        lines.append(f"more on one of them: python -m stablelit.doctor {first.place}")
+    if faulty:
+        lines.append(f"more on one of them: python -m stablelit.doctor {ordered[0].place}")
     return "\n".join(lines)
 
 

@@ -50,11 +50,14 @@ def read_event_file(path: Path, log: RunLog) -> None:
 def _records(file: BinaryIO, path: Path, log: RunLog) -> Iterator[bytes]:
     from tensorboard.summary.writer.record_writer import masked_crc32c  # type: ignore[import-untyped]
 
+    checksums: dict[int, int] = {}  # most records are as long as one before
     while head := file.read(_HEAD.size):
         if len(head) < _HEAD.size:
             break
         length, checksum = _HEAD.unpack(head)
-        if checksum != masked_crc32c(head[:8]) or length > _LONGEST_RECORD:
+        if length not in checksums:
+            checksums[length] = masked_crc32c(head[:8])
+        if checksum != checksums[length] or length > _LONGEST_RECORD:
             log.remarks.append(f"{path.name}: not a record at byte {file.tell() - len(head)}; read up to there.")
             return
         record = file.read(length + 4)

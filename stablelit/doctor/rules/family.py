@@ -64,7 +64,8 @@ FAMILY_RULES: tuple[Rule, ...] = (
         ("curves.kl", "curves.kl_weight", "curves.loss"),
         family_latent.weight_too_small,
         kind="curve",
-        about="the KL rises and its term is less than a thousandth of the loss (a note)",
+        explains=("loss-diverges", "not-learning", "plateau"),
+        about="the KL rises and its term is less than a thousandth of the loss (a note, a warning if that rises too)",
     ),
     Rule(
         "kl-weight-without-cap",

@@ -77,29 +77,37 @@ def over_coding(evidence: Evidence) -> Finding | None:
 
 
 def weight_too_small(evidence: Evidence) -> Finding | None:
-    """The KL has risen by half and more, and its term is below a thousandth of the loss: nothing holds it. A note."""
+    """The KL has risen by half and more, and its term is below a thousandth of the loss: nothing holds it. A note.
+
+    Where the loss rises too it is a warning: a term so small is not what makes it rise, and no weight of it mends that.
+    """
     kl, weight = evidence.curve("kl").finite(), evidence.curve("kl_weight").finite()
     loss = evidence.curve("loss").finite()
     if len(kl) < 4 or not len(weight) or not len(loss) or not _is_past_half(evidence):
         return None
-    values = kl.blocks(12)
-    first, now = float(values[0]), float(values[-1])
-    size = float(np.median(np.abs(loss.tail(max(1, len(loss) // 4)).values)))
+    values, losses = kl.blocks(12), loss.blocks(12)
+    first, now, size = float(values[0]), float(values[-1]), float(np.abs(losses[-3:]).mean())
     if first <= 0 or now < _RISE * first or change_of(values.tolist()) <= 0 or size <= 0:
         return None
-    share = float(weight.last) * now / size
+    share = float(weight.values.max()) * now / size
     if share >= _SHARE:
         return None
     dims = evidence.curve("latent_dim").last
     rate = f", {now / dims:.2g} nats in each of {dims:.0f} dimensions" if dims >= 1 else ""
-    return Finding(
-        "kl-weight-too-small",
-        "info",
-        f"the KL rose from {first:.3g} to {now:.3g}{rate}; at a weight of {float(weight.last):.2g} its term is "
-        f"{share:.1g} of the loss, which cannot hold it. A smaller weight or a lower cap would let it rise further.",
-        {"kl": now, "weight": float(weight.last), "share": share, **({"kl_per_dim": now / dims} if dims >= 1 else {})},
-        "for samples from the prior: a larger weight, a target for the KL, or a loss averaged over what it sums",
-    )
+    told = f"the KL rose from {first:.3g} to {now:.3g}{rate}; its term is {share:.1g} of the loss, which cannot hold it"
+    facts: dict[str, float | int | str] = {"kl": now, "weight": float(weight.last), "share": share}
+    facts |= {"kl_per_dim": now / dims} if dims >= 1 else {}
+    remedy = "for samples from the prior: a larger weight or a target for the KL, since a smaller weight buys more KL"
+    if len(losses) == 12 and rises(losses.tolist()):
+        return Finding(
+            "kl-weight-too-small",
+            "warning",
+            f"the loss rose from {losses[0]:.3g} to {losses[-1]:.3g}, and not by its KL: {told}, nor make it rise.",
+            {**facts, "loss_first": float(losses[0]), "loss": float(losses[-1])},
+            "average the reconstruction over what it sums and look at the scale of inputs and targets first, then "
+            f"lower the learning rate; {remedy}",
+        )
+    return Finding("kl-weight-too-small", "info", f"{told}. A smaller one would let it rise further.", facts, remedy)
 
 
 def weight_without_cap(evidence: Evidence) -> Finding | None:
