@@ -38,6 +38,7 @@ class ModeFacts:
         evaluating: trainable modules (sensitive ones where there are any) that ran in evaluation mode with gradients
             enabled in the newest look; empty unless *every* trainable part was in evaluation mode.
         evaluating_looks: looks in a row up to the newest in which it was so.
+        evaluating_root: whether the LightningModule itself was too.
         validation_looks: validation batches looked at.
         training_in_validation: sensitive modules that ran in training mode in the newest validation look.
         training_in_validation_looks: looks in a row up to the newest in which it was so.
@@ -50,6 +51,7 @@ class ModeFacts:
     looks: int = 0
     evaluating: list[str] = field(default_factory=list)
     evaluating_looks: int = 0
+    evaluating_root: bool = False
     validation_looks: int = 0
     training_in_validation: list[str] = field(default_factory=list)
     training_in_validation_looks: int = 0
