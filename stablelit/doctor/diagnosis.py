@@ -74,8 +74,9 @@ def rank(found: Iterable[Finding], rules: Iterable[Rule]) -> tuple[tuple[Finding
     """Findings to tell, consequences of these, and notes.
 
     A finding comes before those of a later rank, among equals the more severe first, then in the order of the rules.
-    One that an earlier one explains follows from it; a critical cause that is exact (of ranks up to
-    `LOSS_MADE_WRONG`) explains everything that is only seen in its effects: scale, norms, curves.
+    One that another explains by name follows from it, whatever their ranks, unless it explains that one; a critical
+    cause that is exact (of ranks up to `LOSS_MADE_WRONG`) explains everything that is only seen in its effects: scale,
+    norms, curves.
 
     Args:
         found: each cause once.
@@ -96,18 +97,20 @@ def rank(found: Iterable[Finding], rules: Iterable[Rule]) -> tuple[tuple[Finding
 
     ordered = sorted(found, key=key)
     notes = tuple(f for f in ordered if f.severity == "info")
-    told: list[Finding] = []
-    consequences: list[Finding] = []
-    causes: list[Finding] = []
-    for finding in (f for f in ordered if f.severity != "info"):
-        explained = any(_explains(place_of(cause), cause, place_of(finding), finding) for cause in causes)
-        # what follows from a consequence follows from its cause
-        causes.append(finding)
-        if explained or len(told) == MOST_TOLD:
-            consequences.append(finding)
-        else:
-            told.append(finding)
-    return tuple(told), tuple(consequences), notes
+    alarms = [(f, place_of(f)) for f in ordered if f.severity != "info"]
+
+    def follows(index: int) -> bool:
+        finding, place = alarms[index]
+        # what follows from a consequence follows from its cause too
+        if any(_explains(cause, of, place, finding) for of, cause in alarms[:index]):
+            return True
+        later = [(of, cause) for of, cause in alarms[index + 1 :] if finding.name in cause.explains]
+        return any(not _explains(place, finding, cause, of) for of, cause in later)
+
+    causes = [finding for index, (finding, _) in enumerate(alarms) if not follows(index)]
+    # of those that explain each other in a ring, the first
+    told = tuple(causes or [finding for finding, _ in alarms[:1]])[:MOST_TOLD]
+    return told, tuple(finding for finding, _ in alarms if finding not in told), notes
 
 
 def check_mute(owner: str, mute: Sequence[str], rules: Iterable[Rule] = RULES) -> tuple[str, ...]:
