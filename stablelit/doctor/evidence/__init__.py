@@ -76,7 +76,7 @@ class Evidence:
         section, _, name = need.partition(".")
         if section == "curves":
             return len(self.curve(name)) > 0
-        held: Any = getattr(self, section)
-        if name and held is not None:
-            held = getattr(held, name)
+        held: Any = getattr(self, section, None)
+        if name:
+            held = getattr(held, name, None)
         return held is not None and held != []
