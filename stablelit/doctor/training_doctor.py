@@ -108,9 +108,10 @@ class TrainingDoctor(pl.Callback):
             raise bad_argument(_OWNER, "mute", mute, f"a list of names, such as [{mute or 'overfitting'!r}]")
         self.mode, self.name, self.action = mode, name, action
         ordered = sorted((*RULES, *rules), key=lambda rule: rule.rank)
-        twice = [name for name, times in Counter(rule.name for rule in ordered).items() if times > 1]
-        if twice:
-            raise bad_argument(_OWNER, "rules", twice[0], "rules whose names no other rule has")
+        names = Counter(rule.name for rule in ordered)
+        for rule in rules:
+            if names[rule.name] > 1:
+                raise bad_argument(_OWNER, "rules", rule.name, "rules whose names no other rule has")
         self._book = RuleBook(ordered, check_mute(_OWNER, mute, ordered))
         self._every = every_n_steps if every_n_steps is None else check_count(_OWNER, "every_n_steps", every_n_steps, 1)
         self._budget = check_number(_OWNER, "budget", budget, above=0.0)
