@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from stablelit.doctor.probes.batches import BatchProbe
+from stablelit.doctor.probes.layers import LayerProbe
+from stablelit.doctor.probes.modes import ModeProbe
+from stablelit.doctor.probes.operations import OperationProbe
+from stablelit.doctor.probes.parameters import ParameterProbe
 from stablelit.doctor.probes.probe import Probe
 
 __all__ = ["Probe", "all_probes"]
@@ -9,4 +14,4 @@ __all__ = ["Probe", "all_probes"]
 
 def all_probes() -> list[Probe]:
     """One of each, new."""
-    return []
+    return [BatchProbe(), ParameterProbe(), ModeProbe(), LayerProbe(), OperationProbe()]

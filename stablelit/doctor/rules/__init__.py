@@ -7,6 +7,7 @@ from stablelit.doctor.rules.curves import CURVE_RULES
 from stablelit.doctor.rules.data import DATA_RULES
 from stablelit.doctor.rules.family import FAMILY_RULES
 from stablelit.doctor.rules.layers import LAYER_RULES
+from stablelit.doctor.rules.modes import MODE_RULES
 from stablelit.doctor.rules.operations import OPERATION_RULES
 from stablelit.doctor.rules.parameters import PARAMETER_RULES
 from stablelit.doctor.rules.schedules import SCHEDULE_RULES
@@ -16,6 +17,7 @@ RULES: tuple[Rule, ...] = tuple(
         (
             *DATA_RULES,
             *PARAMETER_RULES,
+            *MODE_RULES,
             *OPERATION_RULES,
             *LAYER_RULES,
             *SCHEDULE_RULES,

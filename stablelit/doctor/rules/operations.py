@@ -175,7 +175,7 @@ def _steps_too_large(evidence: Evidence) -> str | None:
     return None
 
 
-def _dropout_in_validation(evidence: Evidence) -> Finding | None:
+def dropout_in_validation(evidence: Evidence) -> Finding | None:
     """`torch.nn.functional.dropout` is active wherever nobody tells it not to be."""
     facts = evidence.operations
     if facts is None or not facts.validation_dropout:
@@ -238,13 +238,6 @@ OPERATION_RULES: tuple[Rule, ...] = (
         _summed,
         explains=("*",),
         about="a sum over the batch, with steps too long for it",
-    ),
-    Rule(
-        "train-mode-in-validation",
-        Rank.STRUCTURE,
-        ("operations",),
-        _dropout_in_validation,
-        about="a functional dropout is active in validation",
     ),
     *CHANCE_RULES,
 )
