@@ -61,7 +61,7 @@ TOO_HIGH = "learning-rate-too-high"
 PARAMETERS: dict[str, Fault] = {
     "optimizer-without-encoder": _both(MISSING, "table-mlp", "pictures", optimizer_takes="head"),
     "optimizer-without-encoder-contrast": _both(
-        f"{MISSING} encoder-not-optimised", "contrast", "tokens-gru", optimizer_takes="head"
+        f"{MISSING} encoder-not-optimised", "contrast", "memory", optimizer_takes="head"
     ),
     "optimizer-of-a-copy": _both(
         f"{MISSING} parameters-do-not-move", "table-mlp", "autoencoder", optimizer_takes="stale"
@@ -72,7 +72,7 @@ PARAMETERS: dict[str, Fault] = {
     "never-zeroed-sgd": _both("gradients-not-zeroed", "numbers-sgd", "table-sgd", zero_grad=False, visible=1),
     "by-hand-not-zeroed": _both("gradients-not-zeroed", "by-hand", "by-hand-sgd", zeroes=False, visible=1),
     "by-hand-without-step": _both("parameters-do-not-move", "by-hand", "by-hand-sgd", steps=False, visible=1),
-    "generator-without-step": _both("parameters-do-not-move", "gan", "gan", steps_generator=False, visible=1),
+    "generator-without-step": _both("parameters-do-not-move", "gan", "gan-relu", steps_generator=False, visible=1),
     "two-optimizers": _both("parameter-in-two-optimizers", "gan", "by-hand-sgd", optimizers_overlap=True),
     "uphill": _both("gradient-ascent", "table-mlp", "numbers-sgd", maximize=True),
     "rate-zero": _by("learning-rate-zero", "table-mlp", {"lr": 0.0}, {"lr": 0.0}, other="vae"),
@@ -98,7 +98,7 @@ PARAMETERS: dict[str, Fault] = {
 }
 
 MODES: dict[str, Fault] = {
-    "eval-in-training": _both("eval-mode-in-training", "table-dropout", "pictures-batch-norm", training_mode="eval"),
+    "eval-in-training": _both("eval-mode-in-training", "deep-sigmoid", "sgd-on-pictures", training_mode="eval"),
     "train-in-validation": _both(
         "train-mode-in-validation", "table-dropout", "table-batch-norm", validation_mode="train"
     ),
@@ -108,7 +108,7 @@ MODES: dict[str, Fault] = {
     "norm-hardly-follows": _by(
         "batch-norm-statistics-off",
         "table-batch-norm",
-        {"momentum_of_norm": 1e-4, "input_offset": 1.0},
+        {"momentum_of_norm": 1e-4},
         {"momentum_of_norm": 1e-5},
         None,
         "pictures-batch-norm",
@@ -119,30 +119,25 @@ DATA: dict[str, Fault] = {
     "input-times-1000": _by(
         "input-unscaled", "table-mlp", {"input_scale": 1e3}, {"input_scale": 300.0}, other="numbers"
     ),
-    "input-of-an-autoencoder-unscaled": _by(
-        "input-unscaled target-unscaled", "autoencoder", {"input_scale": 1e3}, {"input_scale": 100.0}, other="vae"
+    "input-times-30-sgd": _by(
+        "input-unscaled", "numbers-sgd", {"input_scale": 40.0}, {"input_scale": 60.0}, other="table-sgd"
     ),
     "one-feature-1e4": _by(
         "input-unscaled", "table-mlp", {"one_feature_scale": 1e4}, {"one_feature_scale": 3e3}, other="numbers"
     ),
-    "grey-values": _by("input-unscaled", "pictures", {"raw": True}, {"raw": True, "lr": 3e-2}),
+    "grey-values": _both("input-unscaled", "pictures-sgd", "pictures", raw=True),
     "nan-in-rows": _by("input-not-finite", "table-mlp", {"bad_rows": 0.003}, {"bad_rows": 0.002}, 30, "autoencoder"),
     "nan-in-targets": _by("target-not-finite", "numbers", {"bad_targets": 0.003}, {"bad_targets": 0.002}, 30, "points"),
     "constant-input": _both("input-constant", "table-mlp", "pictures", input_constant=True),
-    "sorted-labels": _both("labels-sorted", "table-mlp", "pictures", 10, sort_rows=True),
+    "sorted-labels": _both("labels-sorted", "table-sgd", "pictures", 10, sort_rows=True),
     "shuffled-labels": _both("labels-unrelated-to-input", "table-mlp", "pictures", None, labels_shuffled=True),
     "rows-in-both": _by(
-        "validation-rows-in-training",
-        "table-mlp",
-        {"validation_overlap": 0.5},
-        {"validation_overlap": 0.3},
-        None,
-        "autoencoder",
+        "validation-rows-in-training", "table-close", {"validation_overlap": 0.5}, {"validation_overlap": 0.3}, None
     ),
     "validation-not-scaled": _by(
-        "validation-input-differs", "table-mlp", {"validation_scale": 20.0}, {"validation_offset": 5.0}, None, "numbers"
+        "validation-input-differs", "table-mlp", {"validation_offset": 3.0}, {"validation_scale": 10.0}, None, "numbers"
     ),
-    "same-batch": _both("same-batch-every-step", "table-mlp", "pictures", 2, repeat_batch=True),
+    "same-batch": _both("same-batch-every-step", "table-mlp", "points", 2, repeat_batch=True),
     "class-only-in-validation": _by(
         "labels-missing-in-training", "table-mlp", {"missing_class": 4}, {"missing_class": 1}, None, "pictures"
     ),
@@ -153,7 +148,7 @@ DATA: dict[str, Fault] = {
 }
 
 LOSSES: dict[str, Fault] = {
-    "softmax-twice": _both("softmax-before-cross-entropy", "table-mlp", "tokens-gru", output="softmax"),
+    "softmax-twice": _both("softmax-before-cross-entropy", "table-sgd", "tokens-transformer", output="softmax"),
     "sigmoid-twice": _by(
         "sigmoid-before-bce-with-logits",
         "table-binary",
@@ -253,8 +248,10 @@ FAMILIES: dict[str, Fault] = {
         None,
         "vae-kl-warmup",
     ),
-    "blank-views": _both("input-constant embeddings-collapsed blank-input", "contrast", "contrast", views="blank"),
-    "mispaired-views": _both("contrastive-at-chance mispaired-views", "contrast", "contrast", None, views="mispaired"),
+    "blank-views": _both("input-constant embeddings-collapsed blank-input", "contrast", "contrast-warm", views="blank"),
+    "mispaired-views": _both(
+        "contrastive-at-chance mispaired-views", "contrast", "contrast-warm", None, views="mispaired"
+    ),
     "sparsity-x1000": _by("graph-empty", "dag", {"lambda_sparse": 20.0}, {"lambda_sparse": 50.0}, None),
     "no-sparsity-no-threshold": _by(
         "graph-full threshold-at-the-grids-end",
@@ -267,7 +264,7 @@ FAMILIES: dict[str, Fault] = {
 
 ONLY_REPORTED: dict[str, Fault] = {
     "detached-in-a-transformer": _held("parameters-without-gradient", "tokens-transformer", encoder="detached"),
-    "encoder-in-eval": _held("eval-mode-in-training", "pictures-batch-norm", training_mode="encoder_eval"),
+    "encoder-in-eval": _held("eval-mode-in-training", "deep-sigmoid", training_mode="encoder_eval"),
     "offset-of-1000": _held("input-unscaled", "numbers", input_offset=1e3),
     "decay-in-a-gru": _held("weight-decay-too-strong", "tokens-gru", None, weight_decay=5.0),
     "summed-sgd-pictures": _held("loss-summed", "sgd-on-pictures", reduction="sum"),

@@ -94,7 +94,7 @@ class Classifier(Stranger):
     def score(self, batch: Any) -> Tensor:
         """Accuracy above that of the most frequent class; balanced where classes are not."""
         x, y = batch
-        z = self.head(self.encode(x))
+        z = self.logits(x)
         right = ((z[:, 0] > 0).long() if self.c["classes"] == 2 else z.argmax(-1)) == y
         chance = 1 / self.c["classes"]
         balanced = torch.stack([right[y == k].float().mean() for k in y.unique()]).mean()
