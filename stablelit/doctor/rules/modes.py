@@ -105,6 +105,11 @@ def _left(norm: BatchNormFact, evidence: Evidence) -> float | None:
     return left if left < 0.01 and _apart(norm) > 6.0 else None
 
 
+def training_or_dropout_in_validation(evidence: Evidence) -> Finding | None:
+    """A function has no mode of its own: only the operations show that its dropout is active."""
+    return training_in_validation(evidence) or dropout_in_validation(evidence)
+
+
 _NEEDS = ("modes",)
 MODE_RULES: tuple[Rule, ...] = (
     Rule(
@@ -114,8 +119,7 @@ MODE_RULES: tuple[Rule, ...] = (
         "train-mode-in-validation",
         Rank.STRUCTURE,
         _NEEDS,
-        # a function has no mode of its own: only the operations show it
-        lambda evidence: training_in_validation(evidence) or dropout_in_validation(evidence),
+        training_or_dropout_in_validation,
         explains=("overfitting",),
         about="a module is in training mode in validation, or a functional dropout is active",
     ),
