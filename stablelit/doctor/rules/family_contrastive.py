@@ -95,9 +95,10 @@ def _level(evidence: Evidence, loss: float) -> Level | None:
     levels = [Level(math.log(2 * n - 1), f"ln(2N-1) for N={n}", _NEAR if worded else _NEAR_WITHOUT_WORD)]
     if worded:
         levels.append(Level(math.log(n), f"ln N for N={n}", _NEAR))
-    elif not _flat_from_the_start(evidence, levels[0]):
-        return None
-    return next((level for level in levels if _if_near(level, loss)), None)
+    found = next((level for level in levels if _if_near(level, loss)), None)
+    # NT-Xent comes by ln N on its way down, and any loss by any number
+    sure = worded and found is levels[0]
+    return found if found is None or sure or _flat_from_the_start(evidence, found) else None
 
 
 def _if_near(level: Level, loss: float) -> Level | None:
