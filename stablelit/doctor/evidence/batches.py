@@ -84,9 +84,9 @@ class RowFacts:
     Args:
         training: rows of training hashed in its first epoch, at most 20,000.
         training_distinct: of these.
+        training_twins: of these, rows that are there more than once.
         in_training: rows in the training data; None where it is not known.
         validation: rows of validation hashed, at most 20,000, each pass once.
-        validation_distinct: of these.
         shared: rows of validation that are rows of training too.
         same_batches: the most batches in a row that were equal.
         masked: whether batches carry a mask of which rows count (one graph for training and validation).
@@ -94,9 +94,9 @@ class RowFacts:
 
     training: int = 0
     training_distinct: int = 0
+    training_twins: int = 0
     in_training: int | None = None
     validation: int = 0
-    validation_distinct: int = 0
     shared: int = 0
     same_batches: int = 1
     masked: bool = False

@@ -36,7 +36,8 @@ class BatchProbe(Probe):
     def __init__(self) -> None:
         self.facts = BatchFacts()
         self._rows = RowBook()
-        self.facts.rows = self._rows.facts
+        self._in_training: int | None = None
+        self._masked = False
         self._leaves: dict[str, LeafBook] = {}
         self._validation: dict[str, LeafBook] = {}
         self._labels: dict[str, LabelBook] = {}
@@ -70,6 +71,8 @@ class BatchProbe(Probe):
         evidence.batches = self.facts
         self.facts.leaves = {name: book.facts for name, book in self._leaves.items()}
         self.facts.validation = {name: book.facts for name, book in self._validation.items()}
+        self.facts.rows = self._rows.facts()
+        self.facts.rows.in_training, self.facts.rows.masked = self._in_training, self._masked
         target = target_leaf(self.facts.leaves, evidence.operations)
         inputs = input_leaves(self.facts.leaves, evidence.operations, target)
         for name, leaf in self.facts.leaves.items():
@@ -90,7 +93,7 @@ class BatchProbe(Probe):
                 labels = self._labels.setdefault(name, LabelBook(continuous=leaf.is_floating_point()))
                 labels.add(leaf, epoch)
             if leaf.dtype is torch.bool and leaf.ndim == 1 and "mask" in name:
-                self._rows.facts.masked = True
+                self._masked = True
         if largest is not None:
             keys = keys_of_batch(leaves[largest])
             self._rows.add_training(keys, all_keys ^ hash(tuple(keys)), step, epoch)
@@ -124,7 +127,7 @@ class BatchProbe(Probe):
         self.facts.collated = getattr(training, "batch_sampler", None) is not None
         if data is None:
             return
-        self._rows.facts.in_training = len(data) if self.facts.collated else None
+        self._in_training = len(data) if self.facts.collated else None
         for name, tensor in held_tensors(data).items():
             if bad := rows_not_finite(tensor):
                 self.facts.stored_non_finite[name] = bad
@@ -140,7 +143,6 @@ class BatchProbe(Probe):
             self._rows.store(
                 row_keys(samples[largest][:_STORED_ROWS]).tolist(),
                 row_keys(others[largest][:_STORED_ROWS]).tolist(),
-                len(data),
             )
 
 

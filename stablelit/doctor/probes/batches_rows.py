@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ def row_keys(rows: Tensor) -> Tensor:
     ``key = sum_j bits_j * w_j mod 2^64`` with fixed odd weights; at most 1,024 columns, evenly spread, are taken.
     """
     flat = rows.detach().reshape(len(rows), -1)
-    every = -(-flat.shape[1] // _MOST_COLUMNS)
+    every = max(1, -(-flat.shape[1] // _MOST_COLUMNS))
     flat = flat[:, ::every]
     if flat.dtype in (torch.float16, torch.bfloat16):
         flat = flat.float()
@@ -53,51 +54,50 @@ class RowBook:
     """
 
     def __init__(self) -> None:
-        self.facts = RowFacts()
-        self._training: set[int] = set()
-        self._validation: set[int] = set()
+        self.stored = False
+        self._facts = RowFacts()
+        self._training: Counter[int] = Counter()
+        self._validation: Counter[int] = Counter()
         self._batches: set[int] = set()
         self._epoch: int | None = None
         self._last: tuple[int, int] | None = None
         self._equal = 1
-        self.stored = False
+        self._counted = True
 
-    def store(self, training: list[int], validation: list[int], in_training: int) -> None:
+    def store(self, training: list[int], validation: list[int]) -> None:
         """Both parts are held as tensors: all is known before the first step."""
-        self.stored = True
-        self._training, self._validation = set(training), set(validation)
-        same = sum(key in self._training for key in validation)
-        self.facts.training, self.facts.training_distinct = len(training), len(self._training)
-        self.facts.validation, self.facts.validation_distinct = len(validation), len(self._validation)
-        self.facts.in_training, self.facts.shared = in_training, same
+        self.stored, self._counted = True, False
+        self._training, self._validation = Counter(training), Counter(validation)
 
     def add_training(self, keys: list[int], all_keys: int, step: int, epoch: int) -> None:
         """A batch of training: its rows' keys, and one number for all that is in it."""
+        # a batch of one and the same row is another fault
         if len(set(keys)) > 1:
             follows = self._last is not None and step - self._last[0] <= 1
             self._equal = self._equal + 1 if follows and self._last and self._last[1] == all_keys else 1
-            self.facts.same_batches = max(self.facts.same_batches, self._equal)
+            self._facts.same_batches = max(self._facts.same_batches, self._equal)
         self._last = (step, all_keys)
         if self._epoch is None:
             self._epoch = epoch
-        if self.stored or epoch != self._epoch or self.facts.training >= _MOST_ROWS:
-            return
-        self._training.update(keys)
-        self.facts.training += len(keys)
-        self.facts.training_distinct = len(self._training)
-        self._count_shared()
+        if not self.stored and epoch == self._epoch and self._training.total() < _MOST_ROWS:
+            self._training.update(keys)
+            self._counted = False
 
     def add_validation(self, keys: list[int]) -> None:
         """A batch of validation."""
         batch = hash(tuple(keys))
-        if self.stored or batch in self._batches or self.facts.validation >= _MOST_ROWS:
-            return
-        self._batches.add(batch)
-        self._validation.update(keys)
-        self.facts.validation += len(keys)
-        self.facts.validation_distinct = len(self._validation)
-        self._count_shared()
+        if not self.stored and batch not in self._batches and self._validation.total() < _MOST_ROWS:
+            self._batches.add(batch)
+            self._validation.update(keys)
+            self._counted = False
 
-    def _count_shared(self) -> None:
-        if self._validation:
-            self.facts.shared = len(self._validation & self._training)
+    def facts(self) -> RowFacts:
+        """What is known."""
+        if not self._counted:
+            self._counted = True
+            facts = self._facts
+            facts.training, facts.training_distinct = self._training.total(), len(self._training)
+            facts.training_twins = sum(n for n in self._training.values() if n > 1)
+            facts.validation = self._validation.total()
+            facts.shared = sum(n for key, n in self._validation.items() if key in self._training)
+        return self._facts

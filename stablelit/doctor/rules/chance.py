@@ -16,6 +16,8 @@ _FAR_ABOVE = 5.0
 _FAR_ABOVE_SQUARES = 300.0
 _RUN_IN = 30
 _MEMORY_STEPS = 100
+# share of the chance level by which a validation loss may be off by chance
+_OF_NOISE = 0.005
 
 
 def after_run_in(evidence: Evidence, steps: int = _RUN_IN) -> bool:
@@ -79,14 +81,13 @@ def _labels_unrelated(evidence: Evidence) -> Finding | None:
         return None
     scale = loss_scale(evidence.operations)
     values = validation.since(1).values / scale
-    if len(values) < 3 or level.value <= 0 or now > 1.02 * level.value:
+    if len(values) < 4 or level.value <= 0 or now > level.value:
         return None
     best, last = float(values.min()), float(values[-1])
-    learnt = level.value - now
-    lost = last - level.value
-    # one batch's loss has this much noise; the validation set, with a few batches, less
-    noise = 0.01 * level.value
-    if best < level.value - noise or lost < 3 * noise or learnt + lost < 0.08 * level.value:
+    # what is learnt helps validation too, unless it was learnt by heart
+    if best < (1 - _OF_NOISE) * level.value or last < (1 + _OF_NOISE) * level.value:
+        return None
+    if last - now < 4 * _OF_NOISE * level.value:
         return None
     return Finding(
         "labels-unrelated-to-input",

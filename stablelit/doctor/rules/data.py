@@ -15,7 +15,7 @@ from stablelit.findings import Finding
 _LARGE_INPUT = 30.0
 _UNEVEN_FEATURES = 300.0
 _OFFSET_INPUT = 20.0
-_SUFFERS_ABOVE = 3.0
+_SUFFERS_ABOVE = 2.0
 _LARGE_TARGET = 30.0
 _TARGET_OVER_OUTPUT = 300.0
 # an untrained last layer with default weights gives outputs of about this size, a zeroed one none
@@ -132,7 +132,8 @@ def _target_unscaled(evidence: Evidence) -> Finding | None:
                 "target-unscaled",
                 "critical",
                 f"Targets at {term.where} have a root mean square of {term.target_rms:.3g} (mean "
-                f"{term.target_mean:.3g}, spread {term.target_std:.3g}), {over:.3g} times the untrained output (expected: about 1).",
+                f"{term.target_mean:.3g}, spread {term.target_std:.3g}), {over:.3g} times the untrained output "
+                "(expected: about 1).",
                 {
                     "target_rms": term.target_rms,
                     "output_rms": term.prediction_rms,

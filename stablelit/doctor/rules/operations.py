@@ -8,7 +8,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.operations import LossTerm
 from stablelit.doctor.levels import double_softmax_floor
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules.chance import CHANCE_RULES
+from stablelit.doctor.rules.chance import CHANCE_RULES, after_run_in, loss_now, whole_term
 from stablelit.findings import Finding
 
 _UNREACHABLE = 0.1
@@ -168,10 +168,13 @@ def _steps_too_large(evidence: Evidence) -> str | None:
     loss, update = evidence.curve("loss"), evidence.curve("update_ratio").finite()
     if len(loss) and not math.isfinite(loss.last):
         return "the loss is not finite any more"
-    if len(loss) >= 8 and min(loss.values[-4:]) > 1.5 * max(loss.values[:2]) > 0:
-        return f"the loss rose from {loss.values[0]:.3g} to {loss.last:.3g}"
+    if len(loss) >= 8 and (highest := float(max(loss.values[1:40]))) > 2.0 * loss.values[0] > 0:
+        return f"the loss rose from {loss.values[0]:.3g} to {highest:.3g}"
     if len(update) >= 3 and (largest := float(max(update.values[:8]))) > 0.2:
         return f"weights change by {largest:.0%} in a step (expected: below 10%)"
+    found, now = whole_term(evidence), loss_now(evidence)
+    if found is not None and now is not None and after_run_in(evidence, 50) and now > 0.95 * found[1].uniform:
+        return f"after {evidence.step} steps the loss is at {now:.3g} per sample, which is chance ({found[1].formula})"
     return None
 
 

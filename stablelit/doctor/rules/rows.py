@@ -66,14 +66,14 @@ def _rows_shared(evidence: Evidence) -> Finding | None:
     rows = facts.rows
     if rows.masked or facts.edges is not None or not rows.validation or not rows.training:
         return None
-    # rows that have a twin within their own part have one in the other part by chance
-    twins = rows.validation - rows.validation_distinct
-    by_chance = twins / rows.validation * rows.training_distinct / rows.validation
-    own_twins = (rows.training - rows.training_distinct) / rows.training
-    seen = min(1.0, rows.training_distinct / rows.in_training) if rows.in_training else 1.0
+    # a row of training that has a twin in training: as often, one of validation has one there by chance
+    by_chance = rows.training_twins / rows.training
+    seen = min(1.0, rows.training_distinct / rows.in_training) if rows.in_training and not by_chance else 1.0
     found = rows.shared / rows.validation
-    share = min(1.0, found / max(seen, 1e-9))
-    if rows.shared < _FEWEST_SHARED or share < _SHARED or found < 5 * by_chance or (twins and own_twins > 0.3):
+    beyond = (found - by_chance) / max(1 - by_chance, 1e-9)
+    noise = math.sqrt(by_chance * (1 - by_chance) / rows.validation + by_chance / rows.training)
+    share = min(1.0, beyond / max(seen, 1e-9))
+    if rows.shared < _FEWEST_SHARED or share < _SHARED or found - by_chance < 6 * noise:
         return None
     return Finding(
         "validation-rows-in-training",
