@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from stablelit.doctor.looks import FIRST_LOOKS, LookClock
@@ -47,8 +49,8 @@ def test_what_hooks_on_layers_cost_counts_too():
 
 def test_no_step_is_further_from_a_look_than_two_hundred():
     looks, judgements, _ = run(2000, 1e-3, 10.0, judge_seconds=10.0)
-    assert max(b - a for a, b in zip(looks, looks[1:], strict=False)) == 200
-    assert max(b - a for a, b in zip(judgements, judgements[1:], strict=False)) == 200
+    assert max(b - a for a, b in itertools.pairwise(looks)) == 200
+    assert max(b - a for a, b in itertools.pairwise(judgements)) == 200
 
 
 def test_a_look_that_costs_nothing_comes_at_every_step_and_a_judgement_at_every_25th():
