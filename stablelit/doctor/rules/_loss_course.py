@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from stablelit.doctor.evidence import Curve, Evidence
+from stablelit.doctor.evidence.hyperparameters import LoggedSettings, number_named
 from stablelit.functional.curve_tests import Course, Floats, course_of, mann_kendall
 
 # below this many steps, and this share of the run, no curve says anything
@@ -47,7 +48,7 @@ def loss_course(evidence: Evidence) -> Course | None:
     return found
 
 
-def is_long_enough(evidence: Evidence, of: Course, points: int = 12) -> bool:
+def is_long_enough(evidence: Evidence, of: Course, points: int = 8) -> bool:
     """Whether a curve may be judged at all: at least 50 steps, 2 % of the run, and so many points."""
     done = max(float(evidence.step), of.last_step)
     return of.points >= points and done >= max(_LEAST_STEPS, _LEAST_SHARE * (evidence.planned_steps or 0))
@@ -110,7 +111,10 @@ def movement(evidence: Evidence) -> float | None:
 def highest_rate(evidence: Evidence) -> float | None:
     """The highest learning rate so far; None where none is known."""
     rates = evidence.curve("lr").finite()
-    return float(rates.values.max()) if len(rates) else evidence.settings.learning_rate
+    if len(rates):
+        return float(rates.values.max())
+    named = number_named(evidence.settings, ("learning_rate", "lr", "base_lr", "max_lr"))
+    return evidence.settings.learning_rate or (named[1] if named else None)
 
 
 def is_warming_up(evidence: Evidence) -> bool:
@@ -125,6 +129,11 @@ def is_warming_up(evidence: Evidence) -> bool:
 def is_adaptive(evidence: Evidence) -> bool:
     """Whether every optimizer takes steps that do not depend on the scale of the gradient."""
     kinds = [group.kind.lower() for group in evidence.settings.optimizers]
+    if not kinds and isinstance(evidence.settings, LoggedSettings):
+        held = evidence.settings.hyperparameters
+        kinds = [
+            str(v).lower() for k, v in held.items() if k.lower().rpartition(".")[2] in ("optimizer", "optim", "opt")
+        ]
     return bool(kinds) and all(any(name in kind for name in ADAPTIVE) for kind in kinds)
 
 

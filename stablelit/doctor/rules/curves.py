@@ -6,6 +6,7 @@ import numpy as np
 
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules._chance import stands_at_chance
 from stablelit.doctor.rules._loss_course import falls, is_every_step, loss_course, objective_changes, planned, shown
 from stablelit.doctor.rules.overfitting import OVERFITTING_RULES
 from stablelit.doctor.rules.step_size import STEP_SIZE_RULES, growth_before_failure
@@ -135,12 +136,15 @@ def not_learning(evidence: Evidence) -> Finding | None:
     """The loss is shown to stand where it began."""
     of = loss_course(evidence)
     total = planned(evidence) or 0.0
-    if of is None or of.points < 100 or of.last_step < 0.25 * total or not is_every_step(of):
+    if of is None or of.last_step < max(100.0, 0.25 * total) or falls(of) or _validation_falls(evidence):
         return None
     scale = abs(of.start)
-    if falls(of) or of.drop + 2.0 * of.drop_noise > _NOT_LEARNED * scale or of.drop < -0.5 * scale:
+    if stands_at_chance(evidence, of.late) is False or of.drop < -0.5 * scale:
         return None
-    if not is_flat(of.blocks, _NOT_LEARNED * scale, of.block_noise) or _validation_falls(evidence):
+    # known to be at chance, the run's first loss is not asked: it is a single noisy value
+    at_chance = of.points >= 10 and stands_at_chance(evidence, of.late - of.late_noise) is True
+    stands = of.points >= 100 and is_every_step(of) and of.drop + 2.0 * of.drop_noise <= _NOT_LEARNED * scale
+    if not (at_chance or (stands and is_flat(of.blocks, _NOT_LEARNED * scale, of.block_noise))):
         return None
     return Finding(
         "not-learning",

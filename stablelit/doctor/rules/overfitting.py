@@ -12,15 +12,16 @@ from stablelit.functional.curve_tests import mann_kendall, robust_noise
 
 _LEAST_SINCE = 6
 # what is lost after the minimum, as a share of what was gained before it
-_MUCH = 0.5
+_MUCH = 1.0
 
 
 def overfitting(evidence: Evidence) -> Finding | None:
     r"""Validation rises after its minimum by more than its noise, and training still falls.
 
-    At least six evaluations since the minimum, Mann-Kendall z above 2.5 over these, a rise of more than three times
-    the noise (that of the differences of neighbouring evaluations). A warning where half of what was gained since the
-    first evaluation is lost again, else information: a run that keeps its best checkpoint loses nothing.
+    At least six evaluations since the minimum, Mann-Kendall z above 2.5 over these (or all of them a fifth higher), a
+    rise of more than three times the noise (that of the differences of neighbouring evaluations). A warning where all
+    that was gained since the first evaluation is lost again, else information: a run that keeps its best checkpoint
+    loses nothing.
     """
     curve = evidence.curve("val_loss").finite()
     values = curve.values
@@ -37,22 +38,22 @@ def overfitting(evidence: Evidence) -> Finding | None:
     best = float(np.median(around)) if lowest else float(values[0])
     rise = now - best
     size = abs(float(values[lowest]))
-    if (
-        rise < max(3.0 * noise, 0.02 * size)
-        or mann_kendall(_thinned(since)) < 2.5
-        or not _training_falls(evidence, curve.steps[lowest])
-    ):
+    if rise < max(3.0 * noise, 0.02 * size) or not _training_falls(evidence, curve.steps[lowest]):
+        return None
+    # it rises still, or it has risen for good
+    stays = float(since[2:].min()) > best + max(3.0 * noise, 0.2 * size) and rise > 6.0 * noise
+    if not stays and mann_kendall(_thinned(since)) < 2.5:
         return None
     gained = max(0.0, float(values[0]) - best)
     lost = rise / max(gained, 0.1 * size, 1e-12)
     step = int(curve.steps[lowest])
-    severity = "warning" if lost > _MUCH and rise > 6.0 * noise and not objective_changes(evidence) else "info"
-    how = "more than half of what it had gained" if severity == "warning" else "a part of what it had gained"
+    is_much = lost > _MUCH and rise > max(6.0 * noise, 0.25 * size) and not objective_changes(evidence)
+    how = "all that was gained since its first evaluation" if is_much else "a part of what was gained"
     return Finding(
         "overfitting",
-        "warning" if severity == "warning" else "info",
-        f"The validation loss was lowest at step {step} ({shown(best)}) and is {shown(now)} now, {how}, while the "
-        "training loss falls; nothing has stopped the run there.",
+        "warning" if is_much else "info",
+        f"The validation loss was lowest at step {step} ({shown(best)}) and is {shown(now)} now: {how} is lost while "
+        "the training loss falls, and nothing has stopped the run.",
         {"best": best, "now": now, "best_step": step, "lost_share": lost, "noise": noise},
         f"stop at the minimum (EarlyStopping) or keep the checkpoint of step {step}; more data, weight decay, dropout",
     )

@@ -1,0 +1,44 @@
+"""Whether a loss stands where nothing has been learned but how often each target comes."""
+
+from __future__ import annotations
+
+import math
+
+from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.evidence.hyperparameters import number_named
+from stablelit.doctor.levels import chance_level, loss_scale
+
+_CLASSES = ("num_classes", "n_classes", "classes", "num_labels", "vocab_size", "n_vocab")
+
+
+def chance_levels(evidence: Evidence) -> tuple[float, ...]:
+    r"""Losses of a model that ignores its input; empty where the target is not known.
+
+    That of one that knows how often each target comes, and that of one that does not (:math:`\ln C`). Of logs, where
+    nobody saw the loss being made, the :math:`\ln C` of a hyperparameter that says how many classes there are.
+    """
+    operations = evidence.operations
+    if operations is not None:
+        whole = operations.whole
+        level = chance_level(whole, evidence.batches) if whole is not None else None
+        scale = loss_scale(operations)
+        if level is None or not math.isfinite(scale):
+            return ()
+        return tuple(value * scale for value in (level.value, level.uniform) if value * scale > 0.0)
+    named = number_named(evidence.settings, _CLASSES)
+    return (math.log(named[1]),) if named is not None and named[1] >= 2 else ()
+
+
+def stands_at_chance(evidence: Evidence, level: float) -> bool | None:
+    """Whether a loss is between the lowest and the highest level of chance; None where these are not known, or above.
+
+    A variance is known from a few hundred values to ten per cent, an entropy to three.
+    """
+    levels = chance_levels(evidence)
+    if not levels:
+        return None
+    whole = evidence.operations.whole if evidence.operations else None
+    tolerance = 0.1 if whole is not None and whole.kind in ("mse", "gaussian_nll") else 0.03
+    if level < (1.0 - tolerance) * min(levels):
+        return False
+    return True if level <= (1.0 + tolerance) * max(levels) else None
