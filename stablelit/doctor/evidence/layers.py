@@ -37,7 +37,7 @@ class WeightFact:
     Args:
         name: of the parameter.
         depth: weight matrices between it and the loss on the shortest way, counted in autograd.
-        gradient_rms: root mean square of its gradient, geometric mean of the recent looks; 0 where it was zero.
+        gradient_rms: root mean square of its gradient, median of the recent looks.
         weight_rms: root mean square of its numbers.
     """
 

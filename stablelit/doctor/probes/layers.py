@@ -22,7 +22,6 @@ from stablelit.doctor.probes.probe import Probe
 
 _WEIGHTS = 12
 _RECENT = 4
-_SMALLEST = 1e-45
 
 
 class LayerProbe(Probe):
@@ -123,11 +122,9 @@ class LayerProbe(Probe):
 
     def _weight_fact(self, weight: Weight) -> WeightFact:
         sizes = self._sizes[id(weight.tensor)]
-        finite = [gradient for gradient, _ in sizes if math.isfinite(gradient)]
-        mean = math.exp(sum(math.log(max(g, _SMALLEST)) for g in finite) / len(finite)) if finite else math.inf
-        return WeightFact(
-            self._names.get(id(weight.tensor), ""), weight.depth, 0.0 if mean <= 2 * _SMALLEST else mean, sizes[-1][1]
-        )
+        # the median forgets a head that began at zero
+        middle = sorted(gradient for gradient, _ in sizes)[len(sizes) // 2]
+        return WeightFact(self._names.get(id(weight.tensor), ""), weight.depth, middle, sizes[-1][1])
 
 
 def _spread(weights: list[Weight]) -> list[Weight]:

@@ -143,7 +143,8 @@ def _along(
             known.add(id(weight))
             graph.weights.append(Weight(weight, depth[node]))
         weight = before[node]
-        if node.name() in ACTIVATIONS and weight is not None and depth[node] > 0:
+        # one of a parameter alone is a mask or a gate, and may be closed on purpose
+        if node.name() in ACTIVATIONS and node not in own and weight is not None and depth[node] > 0:
             kind, steepest = ACTIVATIONS[node.name()]
             graph.activations.append(Activation(node, kind, steepest, weight, channels[node]))
     return graph

@@ -128,7 +128,7 @@ class ModeProbe(Probe):
         counted = [part for part in called if _is_trainable(self._around[id(part)])] if closed else called
         if counted:
             leaf_modes: set[bool] = set().union(*self._leaf_calls.values())
-            evaluating = closed and self._asking and True not in leaf_modes
+            evaluating = closed and self._asking and (True not in leaf_modes or _is_untrained(counted))
             self._suspicious = closed
         else:
             owners = [part for part in self._owners.values() if _is_trainable(part)] if self._all_evaluate() else []
@@ -158,6 +158,13 @@ def _is_sensitive(part: nn.Module) -> bool:
         return bool(part.dropout > 0)
     kind = type(part).__name__.lower()
     return any(name in kind for name in _NAMED_LIKE) and not list(part.children())
+
+
+def _is_untrained(parts: list[nn.Module]) -> bool:
+    """Whether batch norms among them have never counted a batch: nobody keeps statistics that were never taken."""
+    norms = [part for part in parts if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    counted = [norm.num_batches_tracked for norm in norms]
+    return bool(norms) and all(count is not None and int(count) == 0 for count in counted)
 
 
 def _is_trainable(part: nn.Module) -> bool:

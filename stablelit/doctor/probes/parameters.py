@@ -23,11 +23,15 @@ from stablelit.doctor.probes.parameters_clearing import Clearing
 from stablelit.doctor.probes.parameters_cut import CallOrder
 from stablelit.doctor.probes.parameters_motion import Motion
 from stablelit.doctor.probes.parameters_steps import Steps
-from stablelit.doctor.probes.parameters_symmetry import Symmetry, fastest_rate
+from stablelit.doctor.probes.parameters_symmetry import Symmetry
 from stablelit.doctor.probes.probe import Probe
 
 _MOTION_LOOKS = 24
 _CUT_LOOKS = 4
+# of a batch, in which gradients are looked at: two players have two or three
+_BACKWARDS = 3
+_LEAST_STEPS = 3
+_PATIENCE = 32
 
 
 class ParameterProbe(Probe):
@@ -49,16 +53,22 @@ class ParameterProbe(Probe):
         self._with_gradient: set[int] = set()
         self._stepped: list[int] = []
         self._shared: set[tuple[int, int]] = set()
-        self._backward = False
+        self._backwards = 0
         self._rates_above_zero: set[int] = set()
+        self._running: set[int] = set()
+        self._unchanged: set[int] = set()
+        self._steps_of: dict[int, int] = {}
         self._reference_step: int | None = None
         self._steps_compared = 0
         self._moving_since_reference = 0
         self._idle_steps = 0
         self._batches_since_reference = 0
+        self._first_of_census: int | None = None
         self.facts.cut_looks = 0
         self._cut_searches = 0
         self._watching = False
+        self._looks_before = self.facts.looks
+        self._groups = list({id(group): group for group in census.groups if group is not None}.values())
 
     def begin(self, trainer: Any, pl_module: Any, evidence: Evidence) -> None:
         """Takes the census."""
@@ -69,14 +79,14 @@ class ParameterProbe(Probe):
         """Takes the census anew where it has changed; watches the order of calls where a gradient is missing."""
         if fingerprint_of(trainer, self._everything) != self._census.fingerprint:
             self.begin(trainer, pl_module, Evidence())
-        self._backward = False
+        self._backwards = 0
         self._stepped = []
         self._steps.forget()
         automatic = bool(getattr(pl_module, "automatic_optimization", True))
         self._clearing.batch_start(trainer, automatic)
         self.facts.scheduled = bool(getattr(trainer, "lr_scheduler_configs", None))
         self._count_batch(trainer)
-        self._watching = self._dark() != [] and self._cut_searches < _CUT_LOOKS and self.facts.looks > 0
+        self._watching = self._cut_searches < _CUT_LOOKS and bool(self._dark())
         if self._watching and (automatic or self._batches_since_reference > 32):
             self._order.watch(list({id(owner): owner for owner in self._census.owners}.values()))
 
@@ -86,18 +96,20 @@ class ParameterProbe(Probe):
 
     def after_backward(self, trainer: Any, pl_module: Any, step: int) -> None:
         """Which parameters have got a gradient, and which have moved since the first look."""
-        self._order.unwatch()
         if len(self._with_gradient) < len(self._census.tensors):
             self._with_gradient |= {i for i, t in enumerate(self._census.tensors) if t.grad is not None}
-        if not self._backward and self.facts.looks < _MOTION_LOOKS + self._motion_wait():
+        if self._backwards < _BACKWARDS and self._watches_motion():
             self._motion.look()
             self._reference_step = step if self._reference_step is None else self._reference_step
             # a step that was not finite, or has no rate, moves nothing, and is not counted while all steps are seen
             self._steps_compared = self._moving_in(step)
-        self._backward = True
+        self._backwards += 1
 
     def before_step(self, trainer: Any, pl_module: Any, optimizer: Any, step: int) -> None:
         """Gradients as they are, before a clip."""
+        if self._backwards == 0:
+            # a backward pass that Lightning does not know of: what it has left is there
+            self.after_backward(trainer, pl_module, step)
         for number, own in enumerate(optimizers_of(trainer)):
             if (own is optimizer or own is getattr(optimizer, "optimizer", None)) and number not in self._stepped:
                 self._stepped.append(number)
@@ -109,7 +121,7 @@ class ParameterProbe(Probe):
         """How far the step went."""
         self._order.unwatch()
         self._clearing.batch_end()
-        if self._backward:
+        if self._backwards:
             self.facts.looks += 1
         if self._stepped:
             self._note_step(step)
@@ -122,7 +134,10 @@ class ParameterProbe(Probe):
             for name, value in values.items():
                 evidence.curves.setdefault(name, Curve()).add(step, value)
         self._points = []
-        self._conclude()
+        # after the first looks little is new but the size of steps
+        if self._watches_motion() or self.facts.looks % 16 == 0 or self._watching:
+            self._conclude()
+        self.facts.decay_pull, self.facts.norm_ratio = self._steps.pull, self._steps.norm_ratio
         evidence.parameters = self.facts
 
     def leave(self, pl_module: Any) -> None:
@@ -136,9 +151,10 @@ class ParameterProbe(Probe):
             return 0
         return step - self._reference_step - self._idle_steps
 
-    def _motion_wait(self) -> int:
-        # what has not moved yet is looked at for longer: a low precision needs many steps to be told from slowness
-        return 2 * _MOTION_LOOKS if self._motion.still else 0
+    def _watches_motion(self) -> bool:
+        """What has not moved yet is looked at for longer: a low precision takes many steps to be told from slowness."""
+        looks = self.facts.looks - self._looks_before
+        return looks <= _MOTION_LOOKS or (looks <= 3 * _MOTION_LOOKS and bool(self.facts.still))
 
     def _count_batch(self, trainer: Any) -> None:
         loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
@@ -147,21 +163,30 @@ class ParameterProbe(Probe):
         if self._first_batch is None:
             self._first_batch = now
         self.facts.batches = now - self._first_batch
-        self._batches_since_reference += 1
+        self._first_of_census = now if self._first_of_census is None else self._first_of_census
+        self._batches_since_reference = now - self._first_of_census
 
     def _note_step(self, step: int) -> None:
         facts, census = self.facts, self._census
         points = self._steps.after()
-        self._symmetry.step_done(fastest_rate(census))
         facts.steps += 1
-        for i in census.held:
-            if rate_of(census.groups[i]) != 0:
-                self._rates_above_zero.add(i)
+        rates = [rate_of(group) for group in self._groups]
+        running = {id(group) for group, rate in zip(self._groups, rates, strict=True) if rate != 0}
+        if not running <= self._running:
+            self._running |= running
+            self._rates_above_zero = {i for i in census.held if id(census.groups[i]) in self._running}
+        self._symmetry.step_done(max(rates, default=0.0))
         if points:
             self._points.append((step, points))
         if self._steps.finite and self._steps.some_gradient and self._rates_above_zero:
             facts.moving_steps += 1
             self._moving_since_reference += self._motion.seen
+            for number in self._stepped if self._motion.seen else ():
+                self._steps_of[number] = self._steps_of.get(number, 0) + 1
+            if self._motion.seen and self._watches_motion():
+                outside = [i for i, held in enumerate(census.optimizers) if not held]
+                changed = self._motion.changed() if outside else ()
+                self._unchanged = {i for i in outside if not changed[i]}
         elif self._motion.seen:
             self._idle_steps += 1
         if len(self._stepped) > 1:
@@ -172,7 +197,10 @@ class ParameterProbe(Probe):
 
     def _note_cut(self) -> None:
         facts, census = self.facts, self._census
-        without = {id(census.owners[i]) for i in self._dark()}
+        dark = self._dark()
+        if not dark:
+            return
+        without = {id(census.owners[i]) for i in dark}
         having = {id(census.owners[i]) for i in self._with_gradient}
         cut = self._order.find(without - having, having)
         self._cut_searches += 1
@@ -206,30 +234,38 @@ class ParameterProbe(Probe):
         uphill = [i for i in census.held if (census.groups[i] or {}).get("maximize", False)]
         facts.maximized_share = census.share(uphill, census.held)
         facts.ascent = self._steps.ascent
-        still = [i for i in motion.still if i in held and (i in self._rates_above_zero or facts.steps == 0)]
+        still = [i for i in motion.still if i in held and self._should_move(i)]
         facts.still = census.shown(still)
         facts.still_share = census.share(still, [i for i in census.held if motion.graded[i]])
         learning = [i for i in census.held if i in self._rates_above_zero]
         facts.still_numbers = motion.still_share(learning)
         facts.still_without_step = facts.steps == 0
-        facts.still_steps = facts.batches if facts.still_without_step else self._steps_compared
+        facts.still_steps = self._batches_since_reference if facts.still_without_step else self._steps_compared
         dtypes = [str(census.tensors[i].dtype).removeprefix("torch.") for i in still or learning]
         facts.still_dtype = dtypes[0] if dtypes else ""
         facts.left_over, facts.cleared = self._clearing.left_over, self._clearing.cleared
         facts.interchangeable = census.shown(self._symmetry.equal)
         facts.zero_weights = self._symmetry.zero
         facts.interchangeable_steps = self._symmetry.steps
-        facts.decay_pull = self._steps.pull
-        facts.norm_ratio = self._steps.norm_ratio
+
+    def _should_move(self, index: int) -> bool:
+        """Whether an optimizer has stepped it three times, or had sixty-four batches for it."""
+        if self._batches_since_reference >= _PATIENCE:
+            return index in self._rates_above_zero or self.facts.steps == 0
+        often = max((self._steps_of.get(number, 0) for number in self._census.optimizers[index]), default=0)
+        return index in self._rates_above_zero and often >= _LEAST_STEPS
 
     def _missing(self, held: set[int]) -> list[int]:
-        if self._moving_since_reference < 1 or self._steps_compared < 1:
+        if self._moving_since_reference < 1 or not self._unchanged:
             return []
         graded = {int(i) for i in self._motion.graded.nonzero()[0]}
         return [
             i
             for i in sorted(graded - held)
-            if not self._motion.moved[i] and self._census.owners[i].training and not self._census.optimizers[i]
+            if i in self._unchanged
+            and not self._motion.moved[i]
+            and self._census.owners[i].training
+            and not self._census.optimizers[i]
         ]
 
     def _in_two(self) -> list[int]:

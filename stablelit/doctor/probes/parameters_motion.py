@@ -61,6 +61,13 @@ class Motion:
         return float((counted & ~self._number_moved).sum() / counted.sum()) if counted.any() else 0.0
 
     @torch.no_grad()
+    def changed(self) -> NDArray[Any]:
+        """Per tensor, whether it is another than at the first look: in this moment, and not remembered."""
+        now = sample(self._tensors, _NUMBERS)
+        flags = _flat([a != b for a, b in zip(now, self._reference, strict=True)])
+        return np.asarray(np.logical_or.reduceat(flags, self._starts))
+
+    @torch.no_grad()
     def look(self) -> None:
         """Right after a backward pass."""
         if not self._tensors:

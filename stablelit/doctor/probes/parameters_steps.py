@@ -40,6 +40,7 @@ class Steps:
         self._groups = [census.groups[i] for i in chosen]
         self._all = [census.tensors[i] for i in census.held]
         self._position = {id(tensor): place for place, tensor in enumerate(self._all)}
+        self._views = _parts(self._matrices)
         self._before: list[Tensor] = []
         self._slopes: list[Tensor | None] = []
         self._gradients: list[Tensor] = []
@@ -62,17 +63,20 @@ class Steps:
         """Just before an optimizer steps; the first one in a batch counts."""
         if self._gradients:
             return
-        own = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
-        found = [(self._position[id(t)], g) for t in self._all if id(t) in own and (g := dense_gradient(t)) is not None]
+        own = [tensor for group in optimizer.param_groups for tensor in group["params"] if id(tensor) in self._position]
+        found = [(self._position[id(t)], g) for t in own if (g := dense_gradient(t)) is not None]
         if not found:
             return
         self._gradient_places = [place for place, _ in found]
         self._gradients = list(torch._foreach_norm([gradient for _, gradient in found]))
-        self._before = [part.clone() for part in _parts(self._matrices)]
+        # times one: a copy of all in a single call
+        self._before = list(torch._foreach_mul(self._now(), 1.0)) if self._matrices else []
         self._rates = [rate_of(group) for group in self._groups]
         self._slopes = []
         if len(self._ascents) < _ASCENT_STEPS:
-            slopes = [dense_gradient(matrix) for matrix in self._matrices]
+            # of this optimizer alone: what another one will step has gradients of another moment
+            stepped = {id(tensor) for tensor in own}
+            slopes = [dense_gradient(m) if id(m) in stepped else None for m in self._matrices]
             self._slopes = [None if slope is None else _parts([slope])[0].clone() for slope in slopes]
 
     @torch.no_grad()
@@ -83,7 +87,7 @@ class Steps:
         numbers = [size.float() for size in self._gradients]
         count = len(self._before)
         if count:
-            now = _parts(self._matrices)
+            now = self._now()
             moves = torch._foreach_sub(now, self._before)
             numbers += [size.float() for size in torch._foreach_norm(moves)]
             numbers += [size.float() for size in torch._foreach_norm(self._before)]
@@ -101,6 +105,12 @@ class Steps:
             self._weigh_decay(gradients, deltas, norms)
         self.forget()
         return points
+
+    def _now(self) -> list[Tensor]:
+        """Flat views of the weights; made anew where a tensor's storage has been exchanged."""
+        if any(view.data_ptr() != matrix.data_ptr() for view, matrix in zip(self._views, self._matrices, strict=True)):
+            self._views = _parts(self._matrices)
+        return self._views
 
     def forget(self) -> None:
         """Drops what a batch has left."""

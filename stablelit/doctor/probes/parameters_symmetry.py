@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stablelit.doctor.probes.parameters_census import Census, dense_gradient, rate_of
+from stablelit.doctor.probes.parameters_census import Census, dense_gradient
 
 _LOOKS = 12
 _LEAST_STEPS = 2
@@ -74,8 +74,3 @@ def _parting(matrix: Tensor) -> float:
     rows = matrix.detach().reshape(len(matrix), -1)
     apart = float((rows - rows[:1]).abs().amax())
     return apart / max(float(rows.float().square().mean().sqrt()), 1e-38) if apart > 0 else 0.0
-
-
-def fastest_rate(census: Census) -> float:
-    """The largest learning rate now; 0 where there is none."""
-    return max((rate_of(census.groups[i]) for i in census.held), default=0.0)

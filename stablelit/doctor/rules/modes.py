@@ -31,11 +31,11 @@ def evaluating_in_training(evidence: Evidence) -> Finding | None:
     return Finding(
         "eval-mode-in-training",
         severity,
-        f"All trainable parts, {', '.join(facts.evaluating[:2])} among them, are in evaluation mode in training (expected "
-        f"training mode): {effect}.",
+        f"Trainable parts, {', '.join(facts.evaluating[:2])} among them, are in evaluation mode in training "
+        f"(expected training mode): {effect}.",
         {"modules": len(facts.evaluating), "first": facts.evaluating[0], "expected": 0},
-        "call train() after whatever calls eval() (a validation by hand, from_pretrained, a probe); Lightning leaves modes "
-        "as it finds them.",
+        "call train() after whatever calls eval() (a validation by hand, from_pretrained, a probe); Lightning leaves "
+        "modes as it finds them.",
     )
 
 
@@ -49,8 +49,8 @@ def training_in_validation(evidence: Evidence) -> Finding | None:
     return Finding(
         "train-mode-in-validation",
         "warning" if whole else "info",
-        f"{', '.join(facts.training_in_validation[:2])} and others are in training mode in validation (expected evaluation "
-        f"mode): {effect}.",
+        f"{', '.join(facts.training_in_validation[:2])} and others are in training mode in validation (expected "
+        f"evaluation mode): {effect}.",
         {"modules": len(facts.training_in_validation), "first": facts.training_in_validation[0], "expected": 0},
         "take out the train() that is called in or before validation; Lightning has called eval().",
     )
@@ -72,9 +72,10 @@ def statistics_off(evidence: Evidence) -> Finding | None:
     return Finding(
         "batch-norm-statistics-off",
         "warning",
-        f"The running statistics of {norm.name} are not those of the batches after {norm.updates} updates with momentum "
-        f"{momentum}: variance {norm.variance_ratio:.2g} of theirs (expected 0.5 to 2), mean {norm.mean_gap:.2g} standard "
-        f"deviations off (expected below 0.5); {left:.0%} of the initial values is left. Validation uses them.",
+        f"The running statistics of {norm.name} are not those of the batches after {norm.updates} updates with "
+        f"momentum {momentum}: variance {norm.variance_ratio:.2g} of theirs (expected 0.5 to 2), mean "
+        f"{norm.mean_gap:.2g} standard deviations off (expected below 0.5); {left:.0%} of the initial values is left. "
+        "Validation uses them.",
         {"variance_ratio": norm.variance_ratio, "mean_gap": norm.mean_gap, "initial_left": left, "expected": 1.0},
         "momentum=0.1 in the batch norms (torch's momentum is the share of the newest batch, 1 minus that of other "
         "frameworks); no buffer may be put back between batches.",

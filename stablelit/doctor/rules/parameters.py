@@ -1,7 +1,295 @@
-"""Rules about parameters."""
+"""Rules about parameters: in an optimizer, with gradients, moving, downhill, one by one."""
 
 from __future__ import annotations
 
-from stablelit.doctor.rule import Rule
+import numpy as np
 
-PARAMETER_RULES: tuple[Rule, ...] = ()
+from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.evidence.parameters import ParameterFacts
+from stablelit.doctor.rule import Rank, Rule
+from stablelit.findings import Finding, Severity
+
+# of the numbers concerned, above which nothing else that is seen means much
+_WEIGHTY = 0.05
+_LOW_PRECISION = ("bfloat16", "float16")
+
+
+def missing_from_optimizer(evidence: Evidence) -> Finding | None:
+    """Trainable and with a gradient, and yet in no optimizer.
+
+    A backbone frozen on purpose has ``requires_grad=False``, or gets no gradient, or is in evaluation mode.
+    """
+    facts = _facts(evidence)
+    if not facts.missing:
+        return None
+    severity: Severity = "critical" if facts.missing_share >= _WEIGHTY else "warning"
+    elsewhere = f"; optimizers hold {facts.foreign} tensors that the module does not have" if facts.foreign else ""
+    why = (
+        "build the optimizers in configure_optimizers from the parameters that the module has then, after layers were "
+        "replaced or moved"
+        if facts.foreign
+        else "pass them to an optimizer in configure_optimizers, or freeze them with requires_grad_(False)"
+    )
+    return Finding(
+        "parameters-missing-from-optimizer",
+        severity,
+        f"{_named(facts.missing)} get gradients and are in no optimizer: {facts.missing_share:.1%} of the numbers with "
+        f"a gradient, expected 0{elsewhere}.",
+        {"share": facts.missing_share, "expected": 0.0, "first": facts.missing[0], "foreign_tensors": facts.foreign},
+        f"{why}: {', '.join(facts.missing[:3])}.",
+    )
+
+
+def do_not_move(evidence: Evidence) -> Finding | None:
+    """In an optimizer, with gradients and a rate above zero, and the same after several steps."""
+    facts = _facts(evidence)
+    if facts.still_without_step:
+        return _never_stepped(evidence, facts)
+    if _rate_rises(evidence):
+        return None
+    few = facts.still_steps < (3 if facts.still_dtype not in _LOW_PRECISION else 10)
+    if facts.still and not few:
+        severity: Severity = "critical" if facts.still_share >= _WEIGHTY else "warning"
+        return Finding(
+            "parameters-do-not-move",
+            severity,
+            f"{_named(facts.still)} have not changed in {facts.still_steps} steps, though they have gradients and a "
+            f"learning rate: {facts.still_share:.1%} of the numbers that should move, expected 0.",
+            {"share": facts.still_share, "steps": facts.still_steps, "expected": 0.0, "dtype": facts.still_dtype},
+            _why_still(evidence, facts),
+        )
+    if facts.still_numbers >= 0.9 and facts.still_steps >= 20:
+        return Finding(
+            "parameters-do-not-move",
+            "critical",
+            f"{facts.still_numbers:.0%} of the numbers with a gradient have not changed in {facts.still_steps} steps "
+            f"(expected below 30%): a step is smaller than what {facts.still_dtype} can resolve.",
+            {"share": facts.still_numbers, "steps": facts.still_steps, "expected": 0.3, "dtype": facts.still_dtype},
+            _why_still(evidence, facts),
+        )
+    return None
+
+
+def without_gradient(evidence: Evidence) -> Finding | None:
+    """Used by the forward pass, and cut off from the loss."""
+    facts = _facts(evidence)
+    if not facts.cut or facts.cut_looks < 2:
+        return None
+    severity: Severity = "critical" if facts.cut_share >= _WEIGHTY and not facts.cut_without_graph else "warning"
+    how = "they run under no_grad" if facts.cut_without_graph else "a detach, argmax or new tensor lies between them"
+    return Finding(
+        "parameters-without-gradient",
+        severity,
+        f"No gradient reaches {_named(facts.cut)} ({facts.cut_share:.1%} of the numbers in optimizers, expected 0): it "
+        f"reaches {facts.cut_next} and not {facts.cut_last}, which runs before it; {how}.",
+        {"share": facts.cut_share, "expected": 0.0, "last_without": facts.cut_last, "first_with": facts.cut_next},
+        f"look between {facts.cut_last} and {facts.cut_next} for detach(), no_grad(), .data, argmax or "
+        "torch.tensor(...); if it is meant, call requires_grad_(False).",
+    )
+
+
+def in_two_optimizers(evidence: Evidence) -> Finding | None:
+    """Stepped by two optimizers in one batch, one of which holds everything that the other holds."""
+    facts = _facts(evidence)
+    if not facts.shared or facts.looks < 2:
+        return None
+    return Finding(
+        "parameter-in-two-optimizers",
+        "warning",
+        f"{_named(facts.shared)} are stepped by two optimizers in the same batch, one of which holds all that the "
+        "other holds (expected: each parameter in one).",
+        {"first": facts.shared[0], "optimizers": 2, "expected": 1},
+        "give each optimizer its own part's parameters in configure_optimizers.",
+    )
+
+
+def gradient_ascent(evidence: Evidence) -> Finding | None:
+    """Steps uphill on a loss that is to be small."""
+    facts = _facts(evidence)
+    turned = _turned_loss(evidence)
+    if turned is not None:
+        return Finding(
+            "gradient-ascent",
+            "critical",
+            f"The loss is the negative of its {turned} term ({evidence.curve('loss').last:.3g}, expected above 0): "
+            "training makes that term large.",
+            {"term": turned, "loss": evidence.curve("loss").last, "expected": 0.0},
+            f"return the {turned} term without the minus.",
+        )
+    uphill = facts.maximized_share > 0.5 and (facts.ascent is None or facts.ascent > 0)
+    if not uphill and (facts.ascent is None or facts.ascent < 0.2 or facts.steps < 5):
+        return None
+    loss = evidence.curve("loss").finite().values
+    if not uphill or len(loss) == 0 or loss[0] <= 0:
+        return None if uphill or not _rises(loss) else _ascends(facts, "the optimizer steps along its gradient")
+    known = evidence.operations is not None and evidence.operations.whole is not None
+    return _ascends(facts, "maximize=True") if known or _rises(loss) else None
+
+
+def not_zeroed(evidence: Evidence) -> Finding | None:
+    """Gradients of the last step are still there when the next ones are added."""
+    facts = _facts(evidence)
+    if facts.left_over < 2 or facts.cleared:
+        return None
+    return Finding(
+        "gradients-not-zeroed",
+        "critical",
+        f"Gradients of the step before were still there in {facts.left_over} of {facts.left_over} looks (expected 0): "
+        "each step goes along the sum of all gradients since the first.",
+        {"looks_with_old_gradients": facts.left_over, "expected": 0},
+        "call optimizer.zero_grad() before each backward pass; under automatic optimisation do not override "
+        "optimizer_zero_grad with one that does not.",
+    )
+
+
+def rate_zero(evidence: Evidence) -> Finding | None:
+    """Every learning rate has been 0 since training began."""
+    facts = _facts(evidence)
+    if facts.zero_rate_share < 0.999 or facts.zero_rate_steps < 2:
+        return None
+    patience = max(50, 0.2 * (evidence.planned_steps or 1000)) if facts.scheduled else 2
+    if evidence.step < patience:
+        return None
+    schedule = "; the schedule has kept it there" if facts.scheduled else ""
+    return Finding(
+        "learning-rate-zero",
+        "critical",
+        f"The learning rate has been exactly 0 in all of {evidence.step} steps (expected above 0){schedule}.",
+        {"learning_rate": 0.0, "steps": evidence.step},
+        f"{evidence.settings.override('learning_rate', 1e-3)}"
+        + (" and have the schedule's factor above 0 after its warm-up." if facts.scheduled else ""),
+    )
+
+
+def interchangeable(evidence: Evidence) -> Finding | None:
+    """Units of a hidden layer that are one and the same, and stay so."""
+    facts = _facts(evidence)
+    if not facts.interchangeable or facts.interchangeable_steps < 3:
+        return None
+    how = "all zero" if facts.zero_weights else "all rows equal"
+    return Finding(
+        "units-interchangeable",
+        "critical",
+        f"{_named(facts.interchangeable)} {'are' if len(facts.interchangeable) > 1 else 'is'} {how} after "
+        f"{facts.interchangeable_steps} steps (expected: every unit its own weights): units that begin equal get equal "
+        "gradients, and the layer is worth one unit.",
+        {"matrices": len(facts.interchangeable), "first": facts.interchangeable[0], "expected": 0},
+        "initialise these weights at random (torch.nn.init.kaiming_normal_), not with a constant; biases may be zero.",
+    )
+
+
+def decay_too_strong(evidence: Evidence) -> Finding | None:
+    """Weight decay takes the weights away faster than the gradient builds them up, and the loss does not fall."""
+    facts = _facts(evidence)
+    decay = max((group.weight_decay for group in evidence.settings.optimizers), default=0.0)
+    if facts.decay_pull is None or facts.norm_ratio is None or decay <= 0:
+        return None
+    loss = evidence.curve("loss").finite()
+    if facts.decay_pull < 0.3 or facts.norm_ratio > 0.5 or len(loss) < 50:
+        return None
+    blocks = loss.blocks(6)
+    first, last = float(blocks[0]), float(blocks[-1])
+    if first - last > 0.2 * abs(first):
+        return None
+    return Finding(
+        "weight-decay-too-strong",
+        "critical",
+        f"Weight decay {decay:.3g} is {facts.decay_pull:.0%} of a step (expected below 10%): weights are at "
+        f"{facts.norm_ratio:.2g} of their first size, and the loss went from {first:.3g} to {last:.3g}.",
+        {"pull": facts.decay_pull, "norm_ratio": facts.norm_ratio, "weight_decay": decay, "expected": 0.1},
+        evidence.settings.override("weight_decay", decay / 1000),
+    )
+
+
+def _facts(evidence: Evidence) -> ParameterFacts:
+    assert evidence.parameters is not None
+    return evidence.parameters
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
+
+
+def _rate_rises(evidence: Evidence) -> bool:
+    """Whether a warm-up goes on: what does not move yet may do so soon."""
+    rates = evidence.curve("lr").values
+    return len(rates) > 1 and bool(rates[-1] > 1.01 * np.median(rates))
+
+
+def _rises(loss: np.ndarray) -> bool:
+    return len(loss) >= 20 and bool(np.median(loss[-5:]) > np.median(loss[:5]) + 2 * np.abs(np.diff(loss[:10])).mean())
+
+
+def _ascends(facts: ParameterFacts, how: str) -> Finding:
+    return Finding(
+        "gradient-ascent",
+        "critical",
+        f"Steps go uphill: {how} (cosine between step and gradient {facts.ascent or 0.0:.2f}, expected below 0).",
+        {"cosine": facts.ascent or 0.0, "expected": 0.0, "maximized_share": facts.maximized_share},
+        "maximize=False, unless what training_step returns is to be large.",
+    )
+
+
+def _turned_loss(evidence: Evidence) -> str | None:
+    """The kind of the term whose negative the loss is; a player of a game has one on purpose."""
+    operations = evidence.operations
+    if operations is None or evidence.settings.automatic is False or len(operations.terms) != 1:
+        return None
+    term = operations.terms[0]
+    exact = term.value > 0 and abs(operations.loss + term.value) <= 1e-4 * term.value
+    return (
+        term.kind if exact and term.kind in ("cross_entropy", "mse", "l1", "bce_with_logits", "bce", "huber") else None
+    )
+
+
+def _never_stepped(evidence: Evidence, facts: ParameterFacts) -> Finding | None:
+    patience = max(32, 2 * (evidence.settings.accumulated or 1))
+    if not facts.still or facts.looks < 3 or facts.still_steps < patience:
+        return None
+    return Finding(
+        "parameters-do-not-move",
+        "critical",
+        f"No optimizer has stepped in {facts.still_steps} batches (expected a step in each), and no parameter has "
+        "changed.",
+        {"batches": facts.still_steps, "steps": 0},
+        "call optimizer.step() in training_step (manual optimisation), or the optimizer's step in optimizer_step.",
+    )
+
+
+def _why_still(evidence: Evidence, facts: ParameterFacts) -> str:
+    rate = evidence.settings.learning_rate
+    if facts.still_dtype in _LOW_PRECISION:
+        return "trainer.precision=bf16-mixed (weights in 32 bit), or a larger learning rate."
+    if facts.still_numbers >= 0.9 and rate is not None and rate < 1e-6:
+        return f"{evidence.settings.override('learning_rate', 1e-3)}"
+    return (
+        "look for what puts them back in every step (a copy, a constraint, load_state_dict), for an optimizer over "
+        "other tensors, and for a learning rate below their resolution."
+    )
+
+
+_NEEDS = ("parameters",)
+PARAMETER_RULES: tuple[Rule, ...] = (
+    Rule("parameters-missing-from-optimizer", Rank.STRUCTURE, _NEEDS, missing_from_optimizer, explains=("*",)),
+    Rule("learning-rate-zero", Rank.STRUCTURE, _NEEDS, rate_zero, explains=("*", "parameters-do-not-move")),
+    Rule(
+        "parameters-do-not-move",
+        Rank.STRUCTURE,
+        _NEEDS,
+        do_not_move,
+        explains=("*", "gradients-not-zeroed", "units-interchangeable"),
+    ),
+    Rule("parameters-without-gradient", Rank.STRUCTURE, _NEEDS, without_gradient, explains=("*",)),
+    Rule("gradient-ascent", Rank.STRUCTURE, _NEEDS, gradient_ascent, explains=("*",)),
+    Rule("gradients-not-zeroed", Rank.STRUCTURE, _NEEDS, not_zeroed, explains=("*",)),
+    Rule("units-interchangeable", Rank.STRUCTURE, _NEEDS, interchangeable, explains=("*",)),
+    Rule("parameter-in-two-optimizers", Rank.STRUCTURE, _NEEDS, in_two_optimizers),
+    Rule(
+        "weight-decay-too-strong",
+        Rank.SETTINGS,
+        ("parameters", "curves.loss"),
+        decay_too_strong,
+        "curve",
+        explains=("*",),
+    ),
+)
