@@ -20,6 +20,7 @@ from stablelit.functional.trends import mann_kendall_z, noise_of
 
 _CONTRASTIVE = re.compile(r"simclr|contrast|nt_?xent|info_?nce|clip_loss|moco|supcon|(^|[/_.-])ssl([/_.-]|$)", re.I)
 _FEWEST_STEPS, _FEWEST_POINTS, _SHARE = 150, 10, 0.05
+_LOOKED_AT = 64
 # an optimizer that moves weights by less in a step has another fault
 _HARDLY_MOVES = 1e-5
 # without a word that says contrastive, the number itself has to be so near that chance is not likely to be a chance hit
@@ -42,11 +43,15 @@ def at_chance(evidence: Evidence) -> Finding | None:
         enough = _FEWEST_POINTS
     if len(loss) < _FEWEST_POINTS or evidence.step < enough:
         return None
+    # most runs are told apart here, for next to nothing
+    level = float(np.median(loss.values[-_LOOKED_AT:]))
+    if not math.isfinite(level) or _level(evidence, level) is None:
+        return None
     half = loss.since(0.5 * (float(loss.steps[0]) + float(loss.steps[-1])))
     blocks = half.blocks(12)
     level = float(np.median(blocks))
     known = _level(evidence, level)
-    if known is None or not math.isfinite(level) or _learns(blocks, evidence, known):
+    if known is None or _learns(blocks, evidence, known):
         return None
     rate = evidence.curve("update_ratio")
     if len(rate) and float(np.median(rate.tail(20).values)) < _HARDLY_MOVES:
@@ -91,10 +96,13 @@ def _level(evidence: Evidence, loss: float) -> Level | None:
     n = evidence.settings.batch_size
     if n is None or n < 4:
         return None
+    pairs, half = math.log(2 * n - 1), math.log(n)
+    if min(abs(loss - pairs) / pairs, abs(loss - half) / half) > _NEAR:
+        return None
     worded = _says_contrastive(evidence)
-    levels = [Level(math.log(2 * n - 1), f"ln(2N-1) for N={n}", _NEAR if worded else _NEAR_WITHOUT_WORD)]
+    levels = [Level(pairs, f"ln(2N-1) for N={n}", _NEAR if worded else _NEAR_WITHOUT_WORD)]
     if worded:
-        levels.append(Level(math.log(n), f"ln N for N={n}", _NEAR))
+        levels.append(Level(half, f"ln N for N={n}", _NEAR))
     found = next((level for level in levels if _if_near(level, loss)), None)
     # NT-Xent comes by ln N on its way down, and any loss by any number
     sure = worded and found is levels[0]

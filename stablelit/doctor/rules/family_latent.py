@@ -17,6 +17,7 @@ _COLLAPSED_NATS, _FALLEN = 0.01, 30.0
 _MANY_NATS = 6.0
 _SHARE, _RISE = 1e-3, 1.5
 _HALF = 0.5
+_LOOKED_AT = 64
 
 
 def collapse(evidence: Evidence) -> Finding | None:
@@ -84,6 +85,9 @@ def weight_too_small(evidence: Evidence) -> Finding | None:
     kl, weight = evidence.curve("kl").finite(), evidence.curve("kl_weight").finite()
     loss = evidence.curve("loss").finite()
     if len(kl) < 4 or not len(weight) or not len(loss) or not _is_past_half(evidence):
+        return None
+    recent = float(np.median(np.abs(loss.values[-_LOOKED_AT:])))
+    if float(kl.last) * float(weight.last) >= 10 * _SHARE * recent:  # most runs, for next to nothing
         return None
     values, losses = kl.blocks(12), loss.blocks(12)
     first, now, size = float(values[0]), float(values[-1]), float(np.abs(losses[-3:]).mean())
