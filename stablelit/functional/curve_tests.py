@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,10 +51,11 @@ def autocorrelation_time(values: Floats) -> float:
     n = len(values)
     if n < 16:
         return 0.5
-    # a parabola takes the trend away without following the noise
+    # a parabola takes the trend away without following the noise; on this grid its three parts are orthogonal
     x = np.linspace(-1.0, 1.0, n)
-    basis = np.stack([np.ones(n), x, x * x - 1.0 / 3.0])
-    residual = values - (np.linalg.lstsq(basis.T, values, rcond=None)[0] @ basis)
+    bow = x * x - float(x @ x) / n
+    residual = values - values.mean()
+    residual = residual - x * (float(residual @ x) / float(x @ x)) - bow * (float(residual @ bow) / float(bow @ bow))
     power = float(residual @ residual)
     if power <= 0.0:
         return 0.5
@@ -240,6 +241,11 @@ class Course:
     def drop_noise(self) -> float:
         """The standard error of that."""
         return math.hypot(self.start_noise, self.late_noise)
+
+    @cached_property
+    def trend(self) -> float:
+        """Mann-Kendall's z of the blocks: below -3 it falls."""
+        return mann_kendall(self.blocks)
 
     @property
     def best(self) -> float:

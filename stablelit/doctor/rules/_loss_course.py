@@ -9,7 +9,7 @@ import numpy as np
 
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.evidence.hyperparameters import LoggedSettings, number_named
-from stablelit.functional.curve_tests import Course, Floats, course_of, mann_kendall
+from stablelit.functional.curve_tests import Course, Floats, course_of
 
 # below this many steps, and this share of the run, no curve says anything
 _LEAST_STEPS, _LEAST_SHARE = 50, 0.02
@@ -76,7 +76,7 @@ def planned(evidence: Evidence) -> float | None:
 
 def falls(of: Course) -> bool:
     """Whether the loss has fallen for sure: by rank, or from its start by more than four standard errors."""
-    return mann_kendall(of.blocks) < -3.0 or of.drop > max(4.0 * of.drop_noise, 0.05 * abs(of.start))
+    return of.trend < -3.0 or of.drop > max(4.0 * of.drop_noise, 0.05 * abs(of.start))
 
 
 def hardly_falls(of: Course, share: float) -> bool:

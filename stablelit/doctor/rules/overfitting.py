@@ -6,21 +6,21 @@ import numpy as np
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules._loss_course import course, is_long_enough, objective_changes, shown
+from stablelit.doctor.rules._loss_course import begins_at_start, course, is_long_enough, objective_changes, shown
 from stablelit.findings import Finding
 from stablelit.functional.curve_tests import mann_kendall, robust_noise
 
 _LEAST_SINCE = 6
 # what is lost after the minimum, as a share of what was gained before it
-_MUCH = 1.0
+_MUCH = 0.75
 
 
 def overfitting(evidence: Evidence) -> Finding | None:
     r"""Validation rises after its minimum by more than its noise, and training still falls.
 
     At least six evaluations since the minimum, Mann-Kendall z above 2.5 over these (or all of them a fifth higher), a
-    rise of more than three times the noise (that of the differences of neighbouring evaluations). A warning where all
-    that was gained since the first evaluation is lost again, else information: a run that keeps its best checkpoint
+    rise of more than three times the noise (that of the differences of neighbouring evaluations). A warning where three
+    quarters of what was gained are lost again, else information: a run that keeps its best checkpoint
     loses nothing.
     """
     curve = evidence.curve("val_loss").finite()
@@ -44,11 +44,14 @@ def overfitting(evidence: Evidence) -> Finding | None:
     stays = float(since[2:].min()) > best + max(3.0 * noise, 0.2 * size) and rise > 6.0 * noise
     if not stays and mann_kendall(_thinned(since)) < 2.5:
         return None
-    gained = max(0.0, float(values[0]) - best)
+    gained = max(0.0, _untrained(evidence, float(values[0])) - best)
     lost = rise / max(gained, 0.1 * size, 1e-12)
     step = int(curve.steps[lowest])
+    # a rule is asked no more once it has found something: a note waits for the end, a warning might still come
     is_much = lost > _MUCH and rise > max(6.0 * noise, 0.25 * size) and not objective_changes(evidence)
-    how = "all that was gained since its first evaluation" if is_much else "a part of what was gained"
+    if not is_much and not evidence.ended:
+        return None
+    how = "most of what was gained" if is_much else "a part of what was gained"
     return Finding(
         "overfitting",
         "warning" if is_much else "info",
@@ -57,6 +60,12 @@ def overfitting(evidence: Evidence) -> Finding | None:
         {"best": best, "now": now, "best_step": step, "lost_share": lost, "noise": noise},
         f"stop at the minimum (EarlyStopping) or keep the checkpoint of step {step}; more data, weight decay, dropout",
     )
+
+
+def _untrained(evidence: Evidence, first: float) -> float:
+    """The level before training: the first evaluation comes after an epoch, and the first training loss before it."""
+    training = course(evidence.curve("loss"))
+    return max(first, training.start) if training is not None and begins_at_start(training) else first
 
 
 def _thinned(values: np.ndarray) -> np.ndarray:
@@ -89,7 +98,7 @@ OVERFITTING_RULES: tuple[Rule, ...] = (
         Rank.FIT,
         ("curves.loss", "curves.val_loss"),
         overfitting,
-        "curve",
+        "structural",
         (),
         "Validation has a minimum behind it, and training still falls.",
     ),

@@ -19,6 +19,7 @@ from stablelit.functional.curve_tests import Floats, course_of, mann_kendall
 _GONE = 0.01
 _EARLY_SHARE, _LATE_SHARE = 0.25, 0.7
 _LEAST_STEPS = 50
+_LOOKED_BACK = 4096
 _MEANT_TO_RETURN = ("restart", "cyclic", "onecycle")
 
 
@@ -213,13 +214,17 @@ def returns(rates: Curve) -> tuple[int, float] | None:
 
 @lru_cache(maxsize=8)
 def _returns(rates: Curve, length: int) -> tuple[int, float] | None:
-    values, steps = rates.values[:length], rates.steps[:length]
-    if length < 8 or not np.isfinite(values).all() or values.max() <= 0.0:
+    peak = float(rates.values[:length].max()) if length else 0.0
+    # of a long run only the end: what comes back often has done so there too
+    values, steps = rates.values[:length][-_LOOKED_BACK:], rates.steps[:length][-_LOOKED_BACK:]
+    if length < 8 or not 0.0 < peak < math.inf or not np.isfinite(values).all():
         return None
-    level = np.where(values > 0.8 * values.max(), 1, np.where(values < 0.2 * values.max(), -1, 0))
+    level = np.where(values > 0.8 * peak, 1, np.where(values < 0.2 * peak, -1, 0))
     told = np.flatnonzero(level)
+    if not len(told):
+        return None
     ups = told[1:][(level[told[1:]] == 1) & (level[told[:-1]] == -1)]
-    if level[told[0]] == 1 and len(told):
+    if level[told[0]] == 1:
         ups = np.concatenate([told[:1], ups])
     if len(ups) < 3:
         return None

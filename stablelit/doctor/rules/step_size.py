@@ -88,7 +88,7 @@ def _too_high_in_logs(evidence: Evidence, of: Course) -> Finding | None:
     if len(update_ratios(evidence)) or not is_long_enough(evidence, of, 8) or not _is_large_rate(evidence):
         return None
     at_chance = stands_at_chance(evidence, of.late)
-    if mann_kendall(of.blocks) < -2.0 or at_chance is False:
+    if of.trend < -2.0 or at_chance is False:
         return None
     if at_chance is None and of.drop > max(4.0 * of.drop_noise, 0.1 * abs(of.start)):
         return None
@@ -186,7 +186,7 @@ def rate_too_low(evidence: Evidence) -> Finding | None:
     share = drop_at_end(of, total) / abs(of.start) if of.start else 0.0
     flat = of.drop + 2.0 * of.drop_noise < 0.06 * abs(of.start) and not falls(of)
     if moved is None:
-        slow = not len(update_ratios(evidence)) and share < 0.05 and falls_steadily(of)
+        slow = not len(update_ratios(evidence)) and share < 0.03 and falls_steadily(of)
     elif moved < _SMALL_MOVEMENT:
         slow = share < 0.2 or not falls(of)
     else:
@@ -219,7 +219,7 @@ def drop_at_end(of: Course, total: float) -> float:
 
 def falls_steadily(of: Course) -> bool:
     """Whether the loss falls in the second half of what was seen as in the first, for sure, and has not bent."""
-    if len(of.blocks) < 8 or mann_kendall(of.blocks) > -3.0:
+    if len(of.blocks) < 8 or of.trend > -3.0:
         return False
     half = len(of.blocks) // 2
     early, _, _ = theil_sen(of.blocks[:half])
