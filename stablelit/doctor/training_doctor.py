@@ -116,7 +116,7 @@ class TrainingDoctor(pl.Callback):
         self._every = every_n_steps if every_n_steps is None else check_count(_OWNER, "every_n_steps", every_n_steps, 1)
         self._budget = check_number(_OWNER, "budget", budget, above=0.0)
         self._reporter = FindingReporter(self.state_key, action, quiet=mode == "observe")
-        self._looks = False
+        self._looks = self._keeps_verdict = False
         self._began = self._step_seconds = 0.0
         self._validation_looks = 0
         self._begin_anew()
@@ -151,6 +151,7 @@ class TrainingDoctor(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Forgets another run, where the callback is used again."""
+        self._keeps_verdict = stage != "fit" and self._has_trained
         if stage == "fit" and self._has_trained:
             self._begin_anew()
 
@@ -350,7 +351,9 @@ class TrainingDoctor(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes them up."""
+        """Takes them up; a test of the best checkpoint leaves the verdict of the whole run as it is."""
+        if self._keeps_verdict:
+            return
         self._begin_anew()
         self.evidence.step = state_dict["step"]
         self.evidence.curves = {name: Curve.of_state(curve) for name, curve in state_dict["curves"].items()}

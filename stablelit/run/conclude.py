@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from stablelit.callbacks.history_writer import HISTORY_FILE, read_history
+from stablelit.doctor import TrainingDoctor
 from stablelit.errors import ConfigurationError, StablelitError
 from stablelit.findings import FindingError
 from stablelit.run.build import Parts
@@ -140,6 +141,7 @@ def _print(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, ke
     of_validation = {name: value for name, value in validated.items() if name.startswith("val/")}
     rows = metric_rows(outcome.tested or of_validation or validated) + kl_target_rows(config, validated)
     title = f"{config.name}: {'test of the best checkpoint' if outcome.tested else 'best epoch'}"
+    verdicts = [c.summary() for c in parts.trainer.callbacks if isinstance(c, TrainingDoctor)]  # type: ignore[attr-defined]
     if not keep:
         print_results(rows, {}, [*parts.notes, "fast_dev_run: everything ran once; nothing was kept."], title)
         return
@@ -147,7 +149,7 @@ def _print(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, ke
     places = {"run": place, "metrics": f"{place}/summary.json, {place}/{HISTORY_FILE}"}
     if outcome.best_checkpoint:
         places["best"] = shown_path(outcome.best_checkpoint)
-    print_results(rows, places, parts.notes, title)
+    print_results(rows, places, [*parts.notes, *verdicts], title)
 
 
 def _verdict(parts: Parts, config: DictConfig) -> bool:
