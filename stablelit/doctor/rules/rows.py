@@ -23,10 +23,11 @@ def log_chance_of_runs(order: LabelOrder) -> float:
     """Ln of the probability that a random order of these labels has as few runs as it has different labels.
 
     ``P = d! prod_i c_i! / n!`` for d labels that occur c_i times, n in all: each of the d! orders of whole blocks, out
-    of ``n! / prod_i c_i!`` orders.
+    of ``n! / prod_i c_i!`` orders. Where they rise it is one order of these.
     """
     n = sum(order.counts)
-    return math.lgamma(len(order.counts) + 1) + sum(math.lgamma(c + 1) for c in order.counts) - math.lgamma(n + 1)
+    blocks = math.lgamma(len(order.counts) + 1) if order.descents else 0.0
+    return blocks + sum(math.lgamma(c + 1) for c in order.counts) - math.lgamma(n + 1)
 
 
 def _labels_sorted(evidence: Evidence) -> Finding | None:
