@@ -80,8 +80,14 @@ def one_healthy(item: tuple[str, int]) -> HealthyRun:
 
 
 def messages(run: Outcome) -> str:
+    """What was said, and the curves that the doctor has seen, in blocks."""
     said = [f"        {finding} {finding.evidence}" for finding in run.findings + run.notes]
-    return "\n".join(said)
+    seen = [
+        f"        {name:<13}" + " ".join(f"{value:>9.3g}" for value in values)
+        for name, values in run.curves.items()
+        if values
+    ]
+    return "\n".join(said + seen)
 
 
 def print_runs(options: argparse.Namespace) -> tuple[list[FaultRun], list[HealthyRun]]:

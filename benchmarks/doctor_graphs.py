@@ -120,6 +120,7 @@ class DagLearner(Stranger):
         found = self.weights().abs() > self.threshold
         self.log("edges", found.sum().float())
         self.log("shd", (found != (self.truth != 0)).sum().float())
+        self.log("true_edges", (self.truth != 0).sum().float())
         self.log("val_f1", self.score(batch))
 
     def score(self, batch: Any) -> Tensor:

@@ -35,7 +35,7 @@ PLAIN: dict[str, Healthy] = {
     "table-batch-norm": _of("table", 0.6, norm="batch"),
     "deep-sigmoid": _of("table", 0.4, activation="sigmoid", depth=3, norm="batch", lr=5e-3),
     "table-close": _of("table", 0.3, spread=0.5, n_train=960, epochs=16, lr=1e-3, width=96),
-    "pictures-sgd": _of("pictures", width=12, optimizer="sgd", lr=0.1),
+    "pictures-sgd": _of("pictures", width=24, optimizer="sgd", lr=0.03),
     "pictures": _of("pictures", width=12, lr=6e-3),
     "pictures-batch-norm": _of("pictures", width=12, norm="batch"),
     "numbers": _of("numbers", 0.6),

@@ -73,12 +73,13 @@ LINES: dict[str, Config] = {
     "warmup-longer-than-run": _SCHEDULE,
     "clip-too-tight": {"clip": 1.0},
     "dropout-too-strong": {"dropout": 0.1},
-    "overfitting": {"n_train": 1920, "epochs": 8, "batch_size": 64},
+    # more data
+    "overfitting": {"n_train": 960, "epochs": 16, "batch_size": 64},
     "posterior-collapse": {"kl_weight": 1.0},
     "kl-weight-too-large": {"kl_weight": 1.0},
     "graph-empty": {"lambda_sparse": 0.05},
     "graph-full": {"lambda_sparse": 0.05, "threshold": 0.3},
-    "threshold-at-the-grids-end": {"lambda_sparse": 0.05, "threshold": 0.3},
+    "worse-than-empty-graph": {"lambda_sparse": 0.05, "threshold": 0.3},
 }
 
 

@@ -24,6 +24,7 @@ from stablelit.findings import Finding
 # what two runs that differ by their seed alone may differ by
 NOISE = 0.03
 GAP_LEFT = 0.10
+BLOCKS, SHOWN = 10, ("loss", "val_loss", "lr", "grad_norm", "update_ratio", "weight_norm")
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Outcome:
         steps: optimizer steps.
         seconds: of the wall clock.
         error: what the run raised.
+        curves: block medians of what the doctor's evidence holds.
     """
 
     true: float
@@ -47,6 +49,7 @@ class Outcome:
     steps: int = 0
     seconds: float = 0.0
     error: str = ""
+    curves: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -84,6 +87,7 @@ def train(config: Config, seed: int, doctor: pl.Callback | None = None) -> Outco
         trainer.global_step,
         seconds,
         error,
+        {name: found.evidence.curve(name).blocks(BLOCKS).tolist() for name in SHOWN} if doctor else {},
     )
 
 
