@@ -58,7 +58,7 @@ def planned_steps(trainer: Any, pl_module: Any) -> int | None:
     except Exception:
         # Lightning raises where accumulation changes from epoch to epoch
         return None
-    if not pl_module.automatic_optimization and 0 < trainer.max_steps == planned:
+    if not pl_module.automatic_optimization and trainer.max_steps > 0 and len(trainer.optimizers) > 1:
         # every step of every optimizer counts towards max_steps, and nobody knows how many a batch makes
         return None
     return int(planned) if math.isfinite(planned) and planned > 0 else None
