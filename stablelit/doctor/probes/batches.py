@@ -87,14 +87,14 @@ class BatchProbe(Probe):
             book = self._leaves.setdefault(name, LeafBook(name, leaf))
             if not book.add(leaf):
                 self._not_finite.append(name)
-            if leaf.ndim and name != largest:
+            if leaf.ndim and name != largest and self._rows.wants(self.facts.looks, epoch):
                 all_keys ^= hash((name, int(row_keys(leaf[:64]).sum())))
             if may_be_labels(leaf) and (name in self._labels or len(self._labels) < _MOST_LABEL_LEAVES):
                 labels = self._labels.setdefault(name, LabelBook(continuous=leaf.is_floating_point()))
                 labels.add(leaf, epoch)
             if leaf.dtype is torch.bool and leaf.ndim == 1 and "mask" in name:
                 self._masked = True
-        if largest is not None:
+        if largest is not None and self._rows.wants(self.facts.looks, epoch):
             keys = keys_of_batch(leaves[largest])
             self._rows.add_training(keys, all_keys ^ hash(tuple(keys)), step, epoch)
         self._take_edges(leaves)

@@ -11,11 +11,11 @@ from stablelit.doctor.evidence.batches import LeafFacts
 
 _MOST_FEATURES = 256
 _MOST_ROWS = 128
-_MOST_LOOKS = 24
+_MOST_LOOKS = 12
 
 
 class LeafBook:
-    """Facts of one leaf: moments from at most 128 rows of each of the first 24 looks, finiteness in all.
+    """Facts of one leaf: moments from at most 128 rows of each of the first 12 looks, finiteness in all.
 
     Args:
         name: of the leaf.

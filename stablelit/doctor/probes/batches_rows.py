@@ -13,6 +13,7 @@ from stablelit.doctor.evidence.batches import RowFacts
 _MOST_ROWS = 20_000
 _MOST_COLUMNS = 1024
 _ROWS_OF_A_BATCH = 256
+_FIRST_LOOKS = 8
 _WHOLE_INT = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -68,6 +69,10 @@ class RowBook:
         """Both parts are held as tensors: all is known before the first step."""
         self.stored, self._counted = True, False
         self._training, self._validation = Counter(training), Counter(validation)
+
+    def wants(self, looks: int, epoch: int) -> bool:
+        """Whether another batch of training says more: in the first looks, and of an epoch that is not yet known."""
+        return looks <= _FIRST_LOOKS or (not self.stored and epoch == self._epoch)
 
     def add_training(self, keys: list[int], all_keys: int, step: int, epoch: int) -> None:
         """A batch of training: its rows' keys, and one number for all that is in it."""

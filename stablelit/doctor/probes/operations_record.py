@@ -104,7 +104,8 @@ class OperationRecord(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls the function, and writes it down."""
         kwargs = kwargs or {}
-        if self.broken or len(self.operations) > _MOST_OPERATIONS:
+        # what is looked at while somebody traces would become part of the trace
+        if self.broken or len(self.operations) > _MOST_OPERATIONS or torch.jit.is_tracing():
             return func(*args, **kwargs)
         try:
             # before the call: one in place changes what its arguments were
