@@ -129,6 +129,11 @@ def test_the_traced_loss_decides_between_pairs_and_labels(leaf, expected):
     assert (ask("contrastive-at-chance", held) is not None) == expected
 
 
+def test_a_slow_start_that_falls_is_no_chance_level():
+    falling = at(math.log(63), 0.0005) * np.linspace(1.0, 0.985, 300)
+    assert ask("contrastive-at-chance", evidence({"loss": falling}, batch_size=32, temperature=0.5)) is None
+
+
 def test_a_step_that_hardly_moves_is_another_fault():
     curves = {"loss": at(math.log(63)), "update_ratio": np.full(50, 1e-7)}
     assert ask("contrastive-at-chance", evidence(curves, batch_size=32, temperature=0.5)) is None
