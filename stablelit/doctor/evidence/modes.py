@@ -36,8 +36,8 @@ class ModeFacts:
         sensitive: sensitive modules in the module.
         looks: training batches looked at.
         evaluating: trainable modules (sensitive ones where there are any) that ran in evaluation mode with gradients
-            enabled in the newest look; empty unless *every* trainable part was in evaluation mode, or all sensitive ones
-            and their batch norms have never counted a batch.
+            enabled in the newest look; empty unless *every* trainable part was in evaluation mode, or all sensitive
+            ones were and their batch norms have never counted a batch.
         evaluating_looks: looks in a row up to the newest in which it was so.
         evaluating_root: whether the LightningModule itself was too.
         validation_looks: validation batches looked at.

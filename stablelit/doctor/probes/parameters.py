@@ -178,7 +178,9 @@ class ParameterProbe(Probe):
         self._symmetry.step_done(max(rates, default=0.0))
         if points:
             self._points.append((step, points))
-        if self._steps.finite and self._steps.some_gradient and self._rates_above_zero:
+        # an optimizer over other tensors steps as well as one over these, and moves nothing here
+        astray = census.foreign > 0 and not self._steps.some_gradient
+        if self._steps.finite and ((self._steps.some_gradient and self._rates_above_zero) or astray):
             facts.moving_steps += 1
             self._moving_since_reference += self._motion.seen
             for number in self._stepped if self._motion.seen else ():

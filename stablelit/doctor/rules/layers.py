@@ -78,7 +78,7 @@ def vanishing(evidence: Evidence) -> Finding | None:
     """Gradients of the first weights are a thousandth of those of the last, and the loss does not fall."""
     facts = _facts(evidence)
     ratio = _fading(facts)
-    if ratio is None or ratio >= _VANISHED or facts.steps < _LEAST_STEPS or _falls(evidence):
+    if ratio is None or ratio >= _VANISHED or evidence.step < _LEAST_STEPS or _falls(evidence):
         return None
     if any(_is_dead(a) for a in facts.activations):
         return None
@@ -124,7 +124,7 @@ def output_constant(evidence: Evidence) -> Finding | None:
     if facts.output_constant_looks < _LEAST_LOOKS or facts.output_spread is None:
         return None
     last = next((weight for weight in facts.weights if weight.name.rpartition(".")[0] == facts.output), None)
-    drawn = last is not None and last.weight_rms > 0 and facts.output_spread == 0.0
+    drawn = last is not None and last.weight_rms > 0 and facts.output_spread < 1e-6
     if facts.output_steps < (_LEAST_LOOKS - 1 if drawn else _CONSTANT_STEPS):
         return None
     ratio = _fading(facts)

@@ -65,7 +65,8 @@ def statistics_off(evidence: Evidence) -> Finding | None:
     """
     facts = _facts(evidence)
     off = [(norm, left) for norm in facts.batch_norms if (left := _left(norm, evidence)) is not None]
-    if not off or 2 * len(off) <= len(facts.batch_norms):
+    # a momentum that cannot get there is exact; else one norm may be odd, and most are asked
+    if not off or (max(left for _, left in off) < 0.5 and 2 * len(off) <= len(facts.batch_norms)):
         return None
     norm, left = max(off, key=lambda pair: _apart(pair[0]))
     momentum = "None" if norm.momentum is None else f"{norm.momentum:g}"
