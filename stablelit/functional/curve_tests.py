@@ -40,7 +40,7 @@ def robust_noise(values: Floats) -> float:
 def autocorrelation_time(values: Floats) -> float:
     r"""How many neighbours say the same, :math:`\tau = \frac12 + \sum_{l=1}^{M} \rho_l`; 0.5 where all are independent.
 
-    Of the residuals about a parabola, summed up to the first l > 6 tau (Sokal's window). The variance of a
+    Of the residuals about a parabola, summed up to the first l > 6 tau (Sokal's window) or rho <= 0. The variance of a
     mean of n is :math:`2 \tau \sigma^2 / n`.
 
     Source: Sokal 1997, Monte Carlo methods in statistical mechanics, section 3.
@@ -61,10 +61,12 @@ def autocorrelation_time(values: Floats) -> float:
         return 0.5
     tau = 0.5
     for lag in range(1, min(_LONGEST_LAG, n // 4)):
-        tau += float(residual[:-lag] @ residual[lag:]) / power
-        if lag > 6.0 * tau:
+        correlation = float(residual[:-lag] @ residual[lag:]) / power
+        # what is beyond the first lag without correlation is the parabola's doing
+        if correlation <= 0.0 or lag > 6.0 * tau:
             break
-    return max(0.5, tau)
+        tau += correlation
+    return tau
 
 
 def theil_sen(values: Floats, confidence_z: float = 1.96) -> tuple[float, float, float]:
@@ -89,9 +91,9 @@ def theil_sen(values: Floats, confidence_z: float = 1.96) -> tuple[float, float,
     later, earlier = _pairs(n)
     slopes = np.sort((values[later] - values[earlier]) / (later - earlier))
     spread = confidence_z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    low = max(0, math.floor((len(slopes) - spread) / 2))
-    high = min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2))
-    return float(np.median(slopes)), float(slopes[low]), float(slopes[high])
+    # as many slopes below the lower end as above the upper one
+    outside = max(0, math.floor((len(slopes) - spread) / 2) - 1)
+    return float(np.median(slopes)), float(slopes[outside]), float(slopes[-1 - outside])
 
 
 def mann_kendall(values: Floats) -> float:

@@ -20,6 +20,8 @@ _GONE = 0.01
 _EARLY_SHARE, _LATE_SHARE = 0.25, 0.7
 _LEAST_STEPS = 50
 _LOOKED_BACK = 4096
+# of the run; cycles of a tenth of it and longer are in use
+_SHORT_CYCLE = 0.07
 _MEANT_TO_RETURN = ("restart", "cyclic", "onecycle")
 
 
@@ -40,8 +42,8 @@ def _epochs_counted_in_steps(evidence: Evidence, rates: Curve, epochs: int, tota
     near = 0.1 * epochs + 1.0
     period = returns(rates)
     if period is not None and epochs >= 2 and total > 4.0 * period[1]:
-        half = 0.5 if "cosineannealinglr" in _kind(evidence) else 1.0
-        if abs(period[1] * half - epochs) <= near:
+        # a cosine that is stepped beyond its end takes as long to come back as it took to fall
+        if min(abs(period[1] - epochs), abs(0.5 * period[1] - epochs)) <= near:
             said = f"the rate comes back every {shown(period[1])} steps, and {epochs} epochs are planned"
             return _wrong(evidence, said, "step", period[1])
     gone = vanishes(rates)
@@ -98,14 +100,14 @@ def _wrong(evidence: Evidence, said: str, interval: str, length: float) -> Findi
 
 
 def restarts_too_often(evidence: Evidence) -> Finding | None:
-    """The rate comes back to its height more than once an epoch and twenty times in the run."""
+    """The rate comes back to its height more than once an epoch and fourteen times in the run."""
     found = returns(evidence.curve("lr"))
     total = planned(evidence)
     if found is None or total is None or steps_wrong(evidence) is not None:
         return None
     cycles, period = found
     per_epoch = evidence.settings.steps_per_epoch
-    most = min(per_epoch, 0.05 * total) if per_epoch else min(20.0, 0.05 * total)
+    most = min(per_epoch or 20.0, _SHORT_CYCLE * total)
     if cycles < 6 or period > most:
         return None
     return Finding(

@@ -27,6 +27,8 @@ from stablelit.findings import Finding
 from stablelit.functional.curve_tests import Course, Floats, mann_kendall, theil_sen
 
 HEALTHY_RATIO = 1e-3
+# of the first step, at rates that learn well: 0.005 to 0.1 with SGD and with Adam
+_GOOD_RATIO = 0.02
 # a first step of half the weights: nets of a few wide layers learn at up to 0.43 (measured), at a rate a hundred times
 # too high it is 1.3 or more
 _LARGE_RATIO = 0.5
@@ -71,11 +73,14 @@ def rate_too_high(evidence: Evidence) -> Finding | None:
         facts |= {"update_ratio": early, "weight_growth": growth}
         if of.points >= 20 and ((early > _LARGE_RATIO and jump > 2.0) or (forgets and jump > 1.15)):
             said = f"the loss rose to {shown(jump)} times its start within {_EARLY_STEPS} steps"
-        elif early > _LARGE_RATIO and stuck and growth > 1.5:
+        elif stuck and ((early > _LARGE_RATIO and growth > 1.5) or _has_blown_up(evidence)):
             said = f"the loss stands at {shown(of.late)} (it began at {shown(of.start)})"
         else:
             return None
-        said += f", and a step is {shown(early)} of the weights (healthy: 1e-4 to 1e-1 at first)"
+        if early > _LARGE_RATIO:
+            said += f", and a step is {shown(early)} of the weights (healthy: 1e-4 to 1e-1 at first)"
+        else:
+            said += ", and the weights are more than four times as large as they were drawn"
         return _too_high(evidence, said, facts, "critical" if stuck else "warning")
     if stuck and of.late > 0 and (jump > 10.0 or (jump > 2.0 and _is_large_rate(evidence))):
         said = f"the loss rose to {shown(jump)} times its start and stands at {shown(of.late)}"
@@ -144,6 +149,13 @@ def _early_growth(evidence: Evidence) -> tuple[float, float]:
     return float(norms.values[at] / norms.values[0]), 1.0 + min(1.2, 0.12 * float(norms.steps[at] - norms.steps[0]))
 
 
+def _has_blown_up(evidence: Evidence) -> bool:
+    """Whether the weights are four times what they were, and steps were a fifth of them at some time."""
+    norms = evidence.curve("weight_norm").finite().values
+    ratios = update_ratios(evidence)
+    return len(norms) > 2 and norms[0] > 0.0 and bool(norms.max() > 4.0 * norms[0]) and bool(ratios.max() > 0.2)
+
+
 def _early_jump(curve: Curve, of: Course) -> float:
     """The highest median of three of the first fifty losses, over the first loss (where that is above 0)."""
     values = curve.values[:_EARLY_STEPS]
@@ -161,12 +173,13 @@ def _falls_late(of: Course) -> bool:
 
 def _too_high(evidence: Evidence, said: str, facts: dict[str, float | int | str], severity: str) -> Finding:
     rate = evidence.settings.learning_rate or highest_rate(evidence)
-    ratio = facts.get("update_ratio", 0.0)
-    factor = max(10.0, 10.0 ** math.ceil(math.log10(float(ratio) / 1e-2))) if float(ratio) > 0 else 10.0
+    ratios = update_ratios(evidence)
+    # the first step is that of the weights as they were drawn; what comes after has been driven by the blow-up
+    factor = float(np.clip(ratios[0] / _GOOD_RATIO, 10.0, 1e4)) if len(ratios) else 10.0
     remedy = "lower the learning rate by ten"
     if rate and math.isfinite(rate):
         facts["learning_rate"] = rate
-        remedy = evidence.settings.override("learning_rate", rate / min(factor, 1e4))
+        remedy = evidence.settings.override("learning_rate", one_digit(rate / factor))
     return Finding(
         "learning-rate-too-high",
         "critical" if severity == "critical" else "warning",
@@ -240,12 +253,12 @@ def _too_low(evidence: Evidence, of: Course, moved: float | None, ratio: float, 
         said += f", and the whole run moves the weights by {shown(100 * moved)} % of their size (healthy: 10 % or more)"
     if math.isfinite(ratio):
         facts["update_ratio"] = ratio
-        factor = 10.0 ** round(math.log10(min(1e4, max(10.0, HEALTHY_RATIO / ratio))))
+        factor = float(np.clip(_GOOD_RATIO / ratio, 10.0, 1e4))
     rate = highest_rate(evidence)
     remedy = "raise the learning rate by ten"
     if rate:
         facts["learning_rate"] = rate
-        remedy = evidence.settings.override("learning_rate", rate * factor)
+        remedy = evidence.settings.override("learning_rate", one_digit(rate * factor))
     return Finding("learning-rate-too-low", "warning", f"The learning rate is too low: {said}.", facts, remedy)
 
 
@@ -311,6 +324,11 @@ def _severity(evidence: Evidence) -> Floats | None:
     return norms / clip
 
 
+def one_digit(value: float) -> float:
+    """The nearest number with one digit: nobody knows a rate better."""
+    return float(f"{value:.0e}")
+
+
 def _round_up(value: float) -> float:
     """To one leading digit."""
     if value <= 0.0 or not math.isfinite(value):
@@ -326,7 +344,21 @@ _HARDLY_MOVES = (
     "labels-unrelated-to-input",
     "worse-than-empty-graph",
 )
-_BLOWS_UP = ("loss-not-finite", "loss-diverges", "loss-spike", "loss-oscillates", "not-learning", "plateau")
+_BLOWS_UP = (
+    "loss-not-finite",
+    "loss-diverges",
+    "loss-spike",
+    "loss-oscillates",
+    "not-learning",
+    "plateau",
+    "exploding-gradients",
+    "vanishing-gradients",
+    "dead-units",
+    "saturated-units",
+    "output-constant",
+    "embeddings-collapsed",
+    "parameters-do-not-move",
+)
 
 STEP_SIZE_RULES: tuple[Rule, ...] = (
     Rule(
