@@ -13,9 +13,34 @@ LOGGED = "logged/"
 CONSTANTS = {
     "latent_dim": ("latent_dim", "z_dim", "latent_size", "latent_dims", "n_latent", "zdim", "dim_z", "code_dim"),
     "true_edges": ("true_edges", "n_true_edges", "num_true_edges"),
-    "temperature": ("temperature", "tau"),
+    "nodes": ("n_nodes", "num_nodes", "n_vars", "num_vars", "n_variables", "num_variables"),
     "ema_decay": ("ema_decay", "ema"),
 }
+
+
+_MEASURED_INSIDE = ("loss", "val_loss", "lr", "grad_norm")
+
+
+class RoleNamer:
+    """Gives logged curves of a run that goes on their roles, and looks at names only when there are new ones.
+
+    >>> curves = {"logged/train_kl": Curve([1], [0.5])}
+    >>> RoleNamer().add_to(curves, Settings())
+    >>> curves["kl"] is curves["logged/train_kl"]
+    True
+    """
+
+    def __init__(self) -> None:
+        self._names = -1
+
+    def add_to(self, curves: dict[str, Curve], settings: Settings) -> None:
+        """Adds what roles there are; never a loss, a rate or a norm, which the doctor measures itself."""
+        names = sum(name.startswith(LOGGED) for name in curves)
+        if names == self._names:
+            return
+        self._names = names
+        _, added = name_roles(curves, settings)
+        curves.update({role: curve for role, curve in added.items() if role not in _MEASURED_INSIDE})
 
 
 def name_roles(

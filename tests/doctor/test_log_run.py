@@ -12,7 +12,7 @@ from stablelit.doctor.door import main
 from stablelit.doctor.evidence import Curve, Evidence, Settings
 from stablelit.doctor.evidence.hyperparameters import LoggedSettings, number_named
 from stablelit.doctor.log_run import open_log_run
-from stablelit.doctor.roles import name_roles
+from stablelit.doctor.roles import RoleNamer, name_roles
 from tests.doctor.log_files import make_old, write_csv, write_events, write_lines
 
 
@@ -119,6 +119,18 @@ def test_roles_leave_alone_what_has_a_curve():
     tags, added = name_roles({"kl": own, "logged/train_kl": logged, "logged/KL/weight": logged}, Settings())
     assert tags == {"kl": "train_kl", "kl_weight": "KL/weight"}
     assert added == {"kl_weight": logged}
+
+
+def test_roles_of_a_run_that_goes_on_follow_new_names_and_measure_nothing_twice():
+    curves, namer = {"loss": Curve([0], [1.0]), "logged/train_loss": Curve([0], [1.0])}, RoleNamer()
+    namer.add_to(curves, Settings())
+    assert set(curves) == {"loss", "logged/train_loss"}
+    curves["logged/val_edges"] = Curve([0], [3.0])
+    curves["logged/val_loss"] = Curve([0], [3.0])
+    namer.add_to(curves, Settings())
+    curves["logged/val_edges"].add(5, 4.0)
+    assert curves["edges"].values.tolist() == [3.0, 4.0]
+    assert "val_loss" not in curves
 
 
 @pytest.mark.parametrize("value", ["text", True, None], ids=str)

@@ -168,7 +168,7 @@ def test_a_clip_ratio_that_falls_from_96_percent_is_no_alarm(tmp_path):
 
 
 def test_the_best_threshold_at_the_end_of_its_grid_is_named(tmp_path):
-    assert told(causal(tmp_path, edges=90, shd=10.0, threshold=0.0)) == {"threshold-at-the-grids-end"}
+    assert told(causal(tmp_path, edges=14, shd=10.0, threshold=0.0)) == {"threshold-at-the-grids-end"}
 
 
 # 003: contrastive sketches

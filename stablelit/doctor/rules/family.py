@@ -25,6 +25,15 @@ FAMILY_RULES: tuple[Rule, ...] = (
         about="no edge is above the threshold at three evaluations in a row",
     ),
     Rule(
+        "graph-full",
+        Rank.FAMILY,
+        ("curves.edges",),
+        family_graphs.full,
+        kind="curve",
+        explains=("worse-than-empty-graph", "threshold-at-the-grids-end"),
+        about="all edges that the nodes can have are in the graph at three evaluations in a row",
+    ),
+    Rule(
         "worse-than-empty-graph",
         Rank.FAMILY,
         ("curves.shd", "curves.true_edges"),

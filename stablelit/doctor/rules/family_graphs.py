@@ -8,6 +8,7 @@ from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.findings import Finding
 
 _EVALUATIONS = 3
+_NEARLY_ALL = 0.95
 _YOUNG, _HALF = 0.2, 0.5
 _MANY_EVALUATIONS = 10
 
@@ -40,6 +41,33 @@ def empty(evidence: Evidence) -> Finding | None:
         f"no edge at the last {_trailing_zeros(edges)} evaluations{had}; at least one is expected.{other}",
         {"edges": 0, "most": most, "evaluations": _trailing_zeros(edges)},
         f"{remedy}, or a lower threshold where the largest |weight| lies below it: look at that first",
+    )
+
+
+def full(evidence: Evidence) -> Finding | None:
+    """At the last three evaluations all d(d-1) edges, or nearly all, that d nodes can have.
+
+    Where d is not known, the count has to be k(k-1) of a whole k, and more than twice that of the truth.
+    """
+    edges = evidence.curve("edges").finite()
+    last = edges.tail(_EVALUATIONS).values
+    if len(last) < _EVALUATIONS or not _is_past(evidence, edges, _YOUNG):
+        return None
+    least, nodes, truth = float(last.min()), evidence.curve("nodes").last, evidence.curve("true_edges").last
+    if not nodes >= 3:
+        nodes = round(0.5 + (0.25 + least) ** 0.5) if least >= 0 else 0
+        if nodes < 3 or np.any(last != nodes * (nodes - 1)) or not least > 2.0 * truth:
+            return None
+    most = nodes * (nodes - 1)
+    if least < _NEARLY_ALL * most or 2.0 * truth >= most:
+        return None
+    return Finding(
+        "graph-full",
+        "warning",
+        f"{least:.0f} of the {most:.0f} edges that {nodes:.0f} nodes can have are in the graph, at {_EVALUATIONS} "
+        f"evaluations in a row; a threshold or a penalty that leaves out the weak ones is expected.",
+        {"edges": least, "possible": most, "evaluations": _EVALUATIONS},
+        "a higher threshold where weak edges are small but not zero, else a stronger sparsity penalty",
     )
 
 

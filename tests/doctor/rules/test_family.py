@@ -168,6 +168,26 @@ def test_where_the_length_is_unknown_many_evaluations_are_asked_for():
     assert ask("graph-empty", evidence({"edges": [0] * 10}, planned=None)) is not None
 
 
+FULL_GRAPHS = {
+    "all-of-10-nodes": ([90, 90, 90], {"nodes": 10}, True),
+    "nearly-all": ([88, 86, 87], {"nodes": 10}, True),
+    "dense": ([60, 60, 60], {"nodes": 10}, False),
+    "truth-is-dense": ([90, 90, 90], {"nodes": 10, "true_edges": 50}, False),
+    "nodes-unknown": ([90, 90, 90], {"true_edges": 13}, True),
+    "no-whole-number-of-nodes": ([88, 88, 88], {"true_edges": 13}, False),
+    "twelve-of-thirteen": ([12, 12, 12], {"true_edges": 13}, False),
+    "nothing-known": ([90, 90, 90], {}, False),
+    "empty": ([0, 0, 0], {"true_edges": 13}, False),
+    "thins-out": ([90, 90, 30], {"nodes": 10}, False),
+}
+
+
+@pytest.mark.parametrize("case", FULL_GRAPHS)
+def test_a_graph_is_full_where_all_its_edges_are_there(case):
+    edges, known, expected = FULL_GRAPHS[case]
+    assert (ask("graph-full", evidence({"edges": edges, **known})) is not None) == expected
+
+
 @pytest.mark.parametrize(
     ("distance", "expected"),
     [
