@@ -11,6 +11,8 @@ from stablelit.findings import Finding, Severity
 
 # of the numbers concerned, above which nothing else that is seen means much
 _WEIGHTY = 0.05
+# healthy 0.06 at most (SGD on bfloat16 weights), Adam at 1e-4 on them 0.78 (measured)
+_STILL = 0.6
 _LOW_PRECISION = ("bfloat16", "float16")
 
 
@@ -58,7 +60,7 @@ def do_not_move(evidence: Evidence) -> Finding | None:
             {"share": facts.still_share, "steps": facts.still_steps, "expected": 0.0, "dtype": facts.still_dtype},
             _why_still(evidence, facts),
         )
-    if facts.still_numbers >= 0.9 and facts.still_steps >= 20:
+    if facts.still_numbers >= _STILL and facts.still_steps >= 20:
         return Finding(
             "parameters-do-not-move",
             "critical",
