@@ -23,6 +23,8 @@ class LeafFacts:
         rms: root mean square of all finite values.
         mean: of each feature (the last axis of (N, D) and (N, T, D); the channel of pictures), at most 256 of them.
         std: of each feature, over rows and looks.
+        drift: variance between looks over that within them, 1 on average where rows come in a random order (the F of
+            an analysis of variance, its numerator and denominator averaged over features); NaN below three looks.
     """
 
     name: str
@@ -37,6 +39,7 @@ class LeafFacts:
     rms: float = 0.0
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    drift: float = float("nan")
 
 
 @dataclass
@@ -68,12 +71,14 @@ class LabelFacts:
         leaf: name of the leaf.
         counts: rows of each class in training, over all looks; empty where it is no class.
         validation_counts: the same in validation.
+        validation_seen: of these, in the batches that were looked at.
         order: in the epoch in which most was seen.
     """
 
     leaf: str
     counts: dict[int, int] = field(default_factory=dict)
     validation_counts: dict[int, int] = field(default_factory=dict)
+    validation_seen: dict[int, int] = field(default_factory=dict)
     order: LabelOrder = field(default_factory=LabelOrder)
 
 

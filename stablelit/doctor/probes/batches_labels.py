@@ -32,6 +32,7 @@ class LabelBook:
     ordered: bool = False
     counts: dict[int, int] = field(default_factory=dict)
     validation_counts: dict[int, int] = field(default_factory=dict)
+    validation_seen: dict[int, int] = field(default_factory=dict)
     order: LabelOrder = field(default_factory=LabelOrder)
     _open: LabelOrder = field(default_factory=LabelOrder)
     _seen: dict[float, int] = field(default_factory=dict)
@@ -48,8 +49,11 @@ class LabelBook:
 
     def add_validation(self, leaf: Tensor) -> None:
         """A batch of validation."""
-        if not self.continuous and not self.counted:
-            _count(leaf.detach().reshape(-1)[:_MOST_OF_A_BATCH].tolist(), self.validation_counts)
+        if not self.continuous:
+            values = leaf.detach().reshape(-1)[:_MOST_OF_A_BATCH].tolist()
+            _count(values, self.validation_seen)
+            if not self.counted:
+                _count(values, self.validation_counts)
 
     def store(self, training: Tensor, validation: Tensor | None, in_order: bool, batch_size: int) -> None:
         """All labels are held by the data sets, and come `in_order` or shuffled."""
@@ -66,7 +70,7 @@ class LabelBook:
 
     def facts(self, leaf: str) -> LabelFacts:
         """What is known."""
-        return LabelFacts(leaf, self.counts, self.validation_counts, self.order)
+        return LabelFacts(leaf, self.counts, self.validation_counts, self.validation_seen, self.order)
 
     def _follow(self, values: list[float], epoch: int) -> None:
         if not values:

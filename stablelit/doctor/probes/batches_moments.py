@@ -28,6 +28,7 @@ class LeafBook:
         self._count = 0
         self._mean: Tensor | None = None
         self._squares: Tensor | None = None
+        self._looks: list[tuple[int, Tensor, float]] = []
 
     def add(self, leaf: Tensor) -> bool:
         """Takes a batch; returns whether all of its values are finite."""
@@ -55,6 +56,7 @@ class LeafBook:
             by_feature = leaf.transpose(0, axis).reshape(leaf.shape[axis], -1)[:_MOST_FEATURES].double()
         else:
             by_feature = leaf.reshape(1, -1).double()
+        self._add_drift(leaf)
         n = by_feature.shape[1]
         mean = by_feature.mean(1)
         squares = (by_feature - mean[:, None]).square().sum(1)
@@ -74,3 +76,18 @@ class LeafBook:
         facts.mean, facts.std = packed[:half], [math.sqrt(max(v, 0.0)) for v in packed[half : 2 * half]]
         facts.largest = max(facts.largest, packed[-1])
         facts.rms = math.sqrt(sum(m * m + s * s for m, s in zip(facts.mean, facts.std, strict=True)) / half)
+
+    def _add_drift(self, leaf: Tensor) -> None:
+        """A row counts once, however many places it has: those of a picture are no samples of their own."""
+        rows = leaf.reshape(len(leaf), -1, leaf.shape[-1]) if leaf.ndim > 2 else leaf.reshape(len(leaf), 1, -1)
+        means = rows.double().mean(1)[:, :_MOST_FEATURES]
+        if self._looks and self._looks[-1][1].shape != means.shape[1:]:
+            self._looks.clear()
+        self._looks.append((len(means), means.mean(0), float(means.var(0, correction=0).sum()) * len(means)))
+        if len(self._looks) < 3:
+            return
+        total = sum(n for n, _, _ in self._looks)
+        mean = sum((n * m for n, m, _ in self._looks), torch.zeros_like(means[0])) / total
+        between = sum(n * float((m - mean).square().sum()) for n, m, _ in self._looks) / (len(self._looks) - 1)
+        within = sum(w for _, _, w in self._looks) / max(total - len(self._looks), 1)
+        self.facts.drift = between / within if within > 0 else math.inf

@@ -105,7 +105,7 @@ class OperationRecord(TorchFunctionMode):
         """Calls the function, and writes it down."""
         kwargs = kwargs or {}
         # what is looked at while somebody traces would become part of the trace
-        if self.broken or len(self.operations) > _MOST_OPERATIONS or torch.jit.is_tracing():
+        if self.broken or len(self.operations) > _MOST_OPERATIONS or torch._C._get_tracing_state() is not None:
             return func(*args, **kwargs)
         try:
             # before the call: one in place changes what its arguments were

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from stablelit.doctor.evidence import Evidence
-from stablelit.doctor.evidence.operations import LossTerm
+from stablelit.doctor.evidence.operations import LossTerm, OperationFacts
 from stablelit.doctor.levels import Level, chance_level, initial_loss_over_chance, loss_scale
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.findings import Finding
@@ -18,6 +18,7 @@ _RUN_IN = 30
 _MEMORY_STEPS = 100
 # share of the chance level by which a validation loss may be off by chance
 _OF_NOISE = 0.005
+_NONE = OperationFacts()
 
 
 def after_run_in(evidence: Evidence, steps: int = _RUN_IN) -> bool:
@@ -45,11 +46,11 @@ def whole_term(evidence: Evidence) -> tuple[LossTerm, Level] | None:
 
 
 def _initial_loss(evidence: Evidence) -> Finding | None:
-    """The first loss is many times chance, and tens of steps later it is still above it."""
+    """The first loss is many times chance, and it is above it for a good part of the run."""
     found = whole_term(evidence)
     operations = evidence.operations
     # a run that goes on from a checkpoint has no first loss
-    if found is None or operations is None or operations.step > 1 or not after_run_in(evidence):
+    if found is None or operations is None or operations.step > 1 or not after_run_in(evidence, _MEMORY_STEPS):
         return None
     term, level = found
     ratio = initial_loss_over_chance(term, evidence.batches)
@@ -57,7 +58,8 @@ def _initial_loss(evidence: Evidence) -> Finding | None:
     squares = term.kind == "mse"
     if ratio is None or now is None or ratio < (_FAR_ABOVE_SQUARES if squares else _FAR_ABOVE):
         return None
-    if now < level.uniform * (10.0 if squares else 1.0):
+    goal = level.uniform * (10.0 if squares else 1.0)
+    if now < goal or _will_soon_be_at(evidence, now, goal):
         return None
     return Finding(
         "initial-loss-far-from-chance",
@@ -68,6 +70,21 @@ def _initial_loss(evidence: Evidence) -> Finding | None:
         "Initialise the weights on a smaller scale (torch's default is 1/sqrt(inputs) per weight), the last layer's "
         "first of all.",
     )
+
+
+def _will_soon_be_at(evidence: Evidence, now: float, goal: float) -> bool:
+    """Whether the loss, falling by the same factor in each step as in the second half, is there in half of the rest.
+
+    ``t = ln(L / goal) / r`` with ``r = ln(L_half / L) / (n / 2)``.
+    """
+    values = evidence.curve("loss").values
+    n = len(values)
+    half = float(np.median(values[n // 2 - n // 12 : n // 2 + n // 12 + 1])) / loss_scale(evidence.operations or _NONE)
+    if not 0 < now < half < math.inf:
+        return False
+    rate = math.log(half / now) / (0.5 * n)
+    rest = max((evidence.planned_steps or 2 * evidence.step) - evidence.step, 0)
+    return math.log(now / goal) / rate < 0.5 * rest
 
 
 def _labels_unrelated(evidence: Evidence) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stablelit.doctor.evidence import Evidence
-from stablelit.doctor.evidence.batches import LabelOrder, LeafFacts
+from stablelit.doctor.evidence.batches import LabelFacts, LabelOrder, LeafFacts
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.findings import Finding
 
@@ -17,7 +17,9 @@ _SAME_BATCHES = 4
 _MISSING_IMPOSSIBLE = -20.0
 _OTHER_SCALE = 5.0
 _OTHER_PLACE = 3.0
+_OTHER_PLACE_OF_A_MIX = 1.2
 _OTHER_CLOUD = 20.0
+_DRIFT = 10.0
 
 
 def log_chance_of_runs(order: LabelOrder) -> float:
@@ -149,7 +151,8 @@ def _validation_differs(evidence: Evidence) -> Finding | None:
         moment, place = differences(leaf, other)
         # raw numbers in training and standardised ones in validation: a point beside a cloud
         a_point = place > 1 and max(other.std) < min(s for s in leaf.std if s) / _OTHER_CLOUD
-        if 1 / _OTHER_SCALE < moment < _OTHER_SCALE and place < _OTHER_PLACE and not a_point:
+        farthest = _OTHER_PLACE_OF_A_MIX if _same_mix(facts.labels) else _OTHER_PLACE
+        if 1 / _OTHER_SCALE < moment < _OTHER_SCALE and place < farthest and not a_point:
             continue
         return Finding(
             "validation-input-differs",
@@ -158,7 +161,7 @@ def _validation_differs(evidence: Evidence) -> Finding | None:
             f"1), and spreads {moment:.3g} times as far about its mean (expected: about 1).",
             {
                 "place": place,
-                "place_expected_below": _OTHER_PLACE,
+                "place_expected_below": farthest,
                 "spread": moment,
                 "spread_expected_below": _OTHER_SCALE,
             },
@@ -179,8 +182,21 @@ def differences(training: LeafFacts, validation: LeafFacts) -> tuple[float, floa
     return math.sqrt(around / spread), math.sqrt(gap / spread)
 
 
+def _same_mix(labels: LabelFacts | None) -> bool:
+    """Whether the rows of validation that were looked at are of the classes of training, in about their shares."""
+    if labels is None or len(labels.counts) < 2 or not labels.validation_seen:
+        return False
+    n, n_val = sum(labels.counts.values()), sum(labels.validation_seen.values())
+    classes = labels.counts.keys() | labels.validation_seen.keys()
+    gaps = [abs(labels.counts.get(c, 0) / n - labels.validation_seen.get(c, 0) / n_val) for c in classes]
+    return sum(gaps) / 2 < 0.25
+
+
 def _comparable(training: LeafFacts, validation: LeafFacts) -> bool:
     enough = training.rows >= 64 and validation.rows >= 64
+    # rows that come in an order of their own: what was seen of them is not what they are
+    if not training.drift < _DRIFT:
+        return False
     return enough and len(training.mean) == len(validation.mean) > 0 and any(training.std)
 
 
@@ -206,7 +222,7 @@ ROW_RULES: tuple[Rule, ...] = (
         Rank.DATA,
         ("batches.labels",),
         _labels_missing,
-        explains=("overfitting",),
+        explains=("overfitting", "labels-unrelated-to-input"),
         about="a class that only validation has",
     ),
     Rule(
@@ -214,7 +230,7 @@ ROW_RULES: tuple[Rule, ...] = (
         Rank.DATA,
         ("batches",),
         _validation_differs,
-        explains=("overfitting", "batch-norm-statistics-off"),
+        explains=("overfitting", "batch-norm-statistics-off", "labels-unrelated-to-input"),
         about="inputs of validation lie elsewhere, or on another scale",
     ),
     Rule(

@@ -213,3 +213,17 @@ def test_self_loops_are_no_edges() -> None:
         probe.batch_start(SimpleNamespace(current_epoch=0), None, graph, step)
     facts = told(probe).edges
     assert (facts.looks, facts.nodes, facts.edges, facts.self_loops) == (3, 12, 6, 12)
+
+
+@pytest.mark.parametrize("shape", [(64, 8), (32, 3, 8, 8), (32, 10, 4)], ids=["rows", "pictures", "sequences"])
+def test_drift_is_one_for_rows_in_a_random_order_and_far_from_it_for_rows_that_move(shape: tuple[int, ...]) -> None:
+    def drift(moving: float) -> float:
+        probe = BatchProbe()
+        for i in range(8):
+            # what all places of a row share
+            own = seeded(shape[0], *[1] * (len(shape) - 1), seed=50 + i)
+            probe.batch_start(SimpleNamespace(current_epoch=0), None, (seeded(*shape, seed=i) + own + moving * i,), i)
+        return float(told(probe).leaves["batch[0]"].drift)
+
+    assert 0.2 < drift(0.0) < 4
+    assert drift(1.0) > 30

@@ -159,7 +159,7 @@ def test_a_functional_dropout_in_validation_is_told_with_its_line() -> None:
     assert dropout_in_validation(Evidence(operations=OperationFacts())) is None
 
 
-def begun_at(ratio: float, now: float, step: int = 60, first: int = 0, kind: str = "cross_entropy") -> Evidence:
+def begun_at(ratio: float, now: float, step: int = 120, first: int = 0, kind: str = "cross_entropy") -> Evidence:
     level = math.log(4) if kind == "cross_entropy" else 1.0
     term = LossTerm(kind, value=ratio * level, alone=True, classes=4, target_leaf="y", target_std=1.0)
     facts = OperationFacts(traced=1, step=first, loss=term.value, terms=[term])
@@ -174,6 +174,15 @@ def test_a_first_loss_far_above_chance_is_told_where_it_stays_there() -> None:
     assert found(begun_at(1.7, 1.6)) == {}
     assert found(begun_at(30.0, 8.0, step=20)) == {}
     assert found(begun_at(30.0, 8.0, first=5000)) == {}
+
+
+def test_a_first_loss_far_above_chance_that_halves_all_the_time_is_left_alone() -> None:
+    # embeddings that are tied to the output, as torch initialises them
+    evidence = begun_at(70.0, 1.0, step=100)
+    evidence.planned_steps = 1000
+    for half_life, told in ((18, False), (60, False), (1000, True)):
+        evidence.curves["loss"] = Curve(range(100), [100.0 * 0.5 ** (i / half_life) for i in range(100)])
+        assert ("initial-loss-far-from-chance" in found(evidence)) is told, half_life
 
 
 def test_a_quiet_target_is_no_network_initialised_too_large() -> None:

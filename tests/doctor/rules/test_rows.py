@@ -176,7 +176,7 @@ def test_one_batch_every_step_is_told_and_an_epoch_of_one_batch_is_not() -> None
 
 def missing(training: dict[int, int], validation: dict[int, int], kind: str = "cross_entropy") -> bool:
     mixed = LabelOrder(looks=5, counts=list(training.values()), runs=sum(training.values()))
-    facts = BatchFacts(looks=5, labels=LabelFacts("y", training, validation, mixed))
+    facts = BatchFacts(looks=5, labels=LabelFacts("y", training, validation, order=mixed))
     operations = OperationFacts(traced=1, terms=[LossTerm(kind, target_leaf="y")])
     return "labels-missing-in-training" in found(Evidence(batches=facts, operations=operations))
 
@@ -195,7 +195,13 @@ def test_a_class_that_chance_cannot_have_left_out_is_told() -> None:
 
 def moments(x: Tensor, name: str = "x") -> LeafFacts:
     return LeafFacts(
-        name, "float", role="input", rows=len(x), mean=x.mean(0).tolist(), std=x.std(0, correction=0).tolist()
+        name,
+        "float",
+        role="input",
+        rows=len(x),
+        mean=x.mean(0).tolist(),
+        std=x.std(0, correction=0).tolist(),
+        drift=1.0,
     )
 
 
@@ -225,3 +231,23 @@ def test_a_validation_batch_of_one_class_does_not_differ() -> None:
         x = centres[y] + seeded(250, 10, seed=seed + 100)
         other = centres[torch.full((100,), seed % 5)] + seeded(100, 10, seed=seed + 200)
         assert not differs(x, other), differences(moments(x), moments(other))
+
+
+def test_a_series_in_its_order_is_not_judged_by_its_beginning() -> None:
+    time = torch.arange(2000.0) / 100
+    x = torch.stack([torch.sin(time + k) for k in range(6)], 1) + 0.1 * seeded(2000, 6)
+    y = torch.arange(2000) % 3
+    ordered = passed([(x[i : i + 64], y[i : i + 64]) for i in range(0, 320, 64)], [(x[400:], y[400:])])
+    assert found(ordered) == {}
+    shuffled = torch.randperm(1600, generator=generator(0))
+    mixed = passed([(x[i], y[i]) for i in shuffled.split(64)[:5]], [(20 * x[1600:], y[1600:])])
+    assert set(found(mixed)) == {"validation-input-differs"}
+
+
+def test_an_offset_of_two_deviations_is_told_where_both_parts_hold_the_same_mix_of_classes() -> None:
+    x, other, y = seeded(320, 6), seeded(200, 6, seed=1), torch.arange(320) % 4
+    training = list(zip(x.split(64), y.split(64), strict=True))
+    assert found(passed(training, [(other, y[:200])])) == {}
+    assert set(found(passed(training, [(other + 2, y[:200])]))) == {"validation-input-differs"}
+    # rows of one class may well lie as far from the others
+    assert found(passed(training, [(other + 2, torch.zeros(200, dtype=torch.long))])) == {}
