@@ -2,8 +2,9 @@
 
 In training, hooks on dropouts and batch norms write down the mode of each call that has gradients, and that of the
 module around it: a batch norm that alone is in evaluation mode has been frozen on purpose, one in a whole that is has
-not. Where all of them were in evaluation mode, the next look asks every trainable part. In validation nothing is
-hooked, since a hook takes the fast path from torch's transformers: the modes are read when a batch is over.
+not. The first look, and one after a look in which all of them were in evaluation mode, ask every trainable part. In
+validation nothing is hooked, since a hook takes the fast path from torch's transformers: modes are read when a batch
+is over.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class ModeProbe(Probe):
         """Hangs the hooks on."""
         self.leave(pl_module)
         self._calls, self._leaf_calls, self._read = {}, {}, False
-        self._asking = self._suspicious
+        self._asking = self._suspicious or self.facts.looks == 0
         if self._compiled:
             return
         chosen = list(self._sensitive.values())

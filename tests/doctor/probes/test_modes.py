@@ -66,10 +66,10 @@ def test_what_is_meant_so_is_silent(name: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["whole", "body whose norms never counted"])
-def test_evaluation_mode_in_training_is_told_in_the_second_look(where: str) -> None:
+def test_evaluation_mode_in_training_is_told_in_the_first_look(where: str) -> None:
     module = net()
     (module if where == "whole" else module["body"]).eval()
-    evidence = loop(ModeProbe(), module, steps=2, loss_of=loss_of)
+    evidence = loop(ModeProbe(), module, steps=1, loss_of=loss_of)
     assert found(evidence) == {"eval-mode-in-training": "critical"}
 
 
