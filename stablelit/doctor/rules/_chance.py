@@ -30,8 +30,9 @@ def chance_levels(evidence: Evidence) -> tuple[float, ...]:
 
 
 def stands_at_chance(evidence: Evidence, level: float) -> bool | None:
-    """Whether a loss is between the lowest level of chance and a third above the highest; None where these are not known, or above.
+    """Whether a loss is between the lowest level of chance and a third above the highest.
 
+    None where no level is known, or where it is above.
     A variance is known from a few hundred values to ten per cent, an entropy to three.
     """
     levels = chance_levels(evidence)

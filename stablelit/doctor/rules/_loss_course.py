@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from stablelit.doctor.evidence import Curve, Evidence
-from stablelit.doctor.evidence.hyperparameters import LoggedSettings, number_named
+from stablelit.doctor.evidence.hyperparameters import number_named
 from stablelit.functional.curve_tests import Course, Floats, course_of
 
 # below this many steps, and this share of the run, no curve says anything
@@ -129,7 +129,7 @@ def is_warming_up(evidence: Evidence) -> bool:
 def is_adaptive(evidence: Evidence) -> bool:
     """Whether every optimizer takes steps that do not depend on the scale of the gradient."""
     kinds = [group.kind.lower() for group in evidence.settings.optimizers]
-    if not kinds and isinstance(evidence.settings, LoggedSettings):
+    if not kinds and evidence.settings.hyperparameters:
         held = evidence.settings.hyperparameters
         kinds = [
             str(v).lower() for k, v in held.items() if k.lower().rpartition(".")[2] in ("optimizer", "optim", "opt")

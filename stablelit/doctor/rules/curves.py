@@ -92,7 +92,7 @@ def loss_spike(evidence: Evidence) -> Finding | None:
 def loss_diverges(evidence: Evidence) -> Finding | None:
     """The loss stands above where it began, or has lost what it had gained."""
     of = loss_course(evidence)
-    if of is None or of.points < 40 or len(of.blocks) < 6:
+    if of is None or of.points < (40 if evidence.origin == "run" else 10) or len(of.blocks) < 6:
         return None
     if objective_changes(evidence) and of.late < of.start + 5.0 * abs(of.start):
         return None

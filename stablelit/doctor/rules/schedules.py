@@ -41,16 +41,16 @@ def steps_wrong(evidence: Evidence) -> Finding | None:
 def _epochs_counted_in_steps(evidence: Evidence, rates: Curve, epochs: int, total: float) -> Finding | None:
     near = 0.1 * epochs + 1.0
     period = returns(rates)
-    if period is not None and epochs >= 2 and total > 4.0 * period[1]:
-        # a cosine that is stepped beyond its end takes as long to come back as it took to fall
-        if min(abs(period[1] - epochs), abs(0.5 * period[1] - epochs)) <= near:
-            said = f"the rate comes back every {shown(period[1])} steps, and {epochs} epochs are planned"
-            return _wrong(evidence, said, "step", period[1])
+    # a cosine that is stepped beyond its end takes as long to come back as it took to fall
+    counts = period is not None and min(abs(period[1] - epochs), abs(0.5 * period[1] - epochs)) <= near
+    if period is not None and counts and epochs >= 2 and total > 4.0 * period[1]:
+        said = f"the rate comes back every {shown(period[1])} steps, and {epochs} epochs are planned"
+        return _wrong(evidence, said, "step", period[1])
     gone = vanishes(rates)
     if (
         gone is not None
         and period is None
-        and gone <= epochs + near
+        and gone <= 1.5 * epochs + 1.0
         and total > 4.0 * gone
         and not _is_returning(evidence)
     ):
