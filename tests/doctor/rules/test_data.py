@@ -153,3 +153,16 @@ def test_rules_say_nothing_of_a_batch_that_holds_no_tensor() -> None:
     evidence = Evidence()
     probe.tell(evidence)
     assert found(evidence) == {}
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_raw_numbers_behind_a_norm_are_not_blamed_for_a_loss_that_stays_at_chance(normalised: bool) -> None:
+    network = mlp(10, 4, nn.BatchNorm1d(10)) if normalised else mlp(10)
+    nn.init.zeros_(network[-1].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(network[-1].bias)  # type: ignore[arg-type]
+    host = Host(network, lambda m, b: F.cross_entropy(m.network(b[0]), b[1]))
+    evidence = watch(host, [(ROWS * 300, CLASSES)] * 2)
+    assert found(evidence) == {}
+    evidence.step = 120
+    evidence.curves["loss"] = Curve(range(120), [math.log(4)] * 120)
+    assert set(found(evidence)) == (set() if normalised else {"input-unscaled"})
