@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stablelit.doctor.evidence import Curve, Evidence, OptimizerSettings
-from stablelit.doctor.evidence.hyperparameters import LoggedSettings, number_named
+from stablelit.doctor.evidence import Curve, Evidence, OptimizerSettings, Settings
+from stablelit.doctor.evidence.hyperparameters import number_named
 from stablelit.doctor.readers import RunLog, Unreadable, read_run
 from stablelit.doctor.readers.tag_guess import candidates
 from stablelit.doctor.roles import LOGGED, name_roles
@@ -80,7 +80,7 @@ def open_log_run(place: Path, tags: Mapping[str, str] | None = None) -> LogRun:
                 f"It has: {_listed(sorted(held))}."
             )
     logged = {LOGGED + name: curve for name, curve in held.items()}
-    chosen, added = name_roles(logged, LoggedSettings(hyperparameters=log.hyperparameters), tags)
+    chosen, added = name_roles(logged, Settings(hyperparameters=log.hyperparameters), tags)
     if "loss" not in chosen:
         raise Unreadable(_no_loss(place, held))
     epoch = curves.get("epoch", Curve()).finite()
@@ -143,8 +143,8 @@ def _evidence(log: RunLog, curves: dict[str, Curve], epoch: Curve, place: Path) 
     )
 
 
-def _settings(log: RunLog, curves: Mapping[str, Curve]) -> LoggedSettings:
-    settings = LoggedSettings(hyperparameters=log.hyperparameters)
+def _settings(log: RunLog, curves: Mapping[str, Curve]) -> Settings:
+    settings = Settings(hyperparameters=log.hyperparameters)
     values: dict[str, float] = {}
     for what, names in NAMES.items():
         found = number_named(settings, names)

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.nn.parameter import is_lazy
 
 from stablelit.doctor.evidence import OptimizerSettings, Settings
+from stablelit.doctor.evidence.settings import Plain
 
 _NAMES = {
     "learning_rate": ("learning_rate", "lr", "base_lr", "max_lr", "peak_lr"),
@@ -32,6 +33,10 @@ def _read(trainer: Any, pl_module: Any) -> Settings:
     batches = trainer.num_training_batches
     accumulated = int(trainer.accumulate_grad_batches)
     steps = math.ceil(batches / accumulated) if math.isfinite(batches) and batches else None
+    held = {
+        group: dict(getattr(owner, "hparams", None) or {})
+        for group, owner in (("model", pl_module), ("data", trainer.datamodule))
+    }
     return Settings(
         module=type(pl_module).__name__,
         accumulated=accumulated,
@@ -44,10 +49,15 @@ def _read(trainer: Any, pl_module: Any) -> Settings:
         schedules=[f"{type(c.scheduler).__name__}/{c.interval}" for c in trainer.lr_scheduler_configs],
         steps_per_epoch=steps,
         max_epochs=trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None,
-        overfit_batches=bool(trainer.overfit_batches),
-        keys=find_keys(
-            {"model": getattr(pl_module, "hparams", {}), "data": getattr(trainer.datamodule, "hparams", {}) or {}}
-        ),
+        # a datamodule whose batch size is None gives all of its data in every step
+        overfit_batches=bool(trainer.overfit_batches) or held["data"].get("batch_size", 0) is None,
+        keys=find_keys(held),
+        hyperparameters={
+            f"{group}.{key}": value
+            for group, values in held.items()
+            for key, value in values.items()
+            if isinstance(value, Plain)
+        },
     )
 
 

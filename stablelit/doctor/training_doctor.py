@@ -37,6 +37,7 @@ from stablelit.doctor.monitors import CarriedMonitors
 from stablelit.doctor.probe_set import ProbeSet
 from stablelit.doctor.probes import all_probes
 from stablelit.doctor.rates import LearningRates
+from stablelit.doctor.roles import RoleNamer
 from stablelit.doctor.rule import Rule
 from stablelit.doctor.rule_book import RuleBook
 from stablelit.doctor.rules import RULES
@@ -288,6 +289,7 @@ class TrainingDoctor(pl.Callback):
         if trainer.sanity_checking:
             return
         self._logged.validated(trainer, self.evidence.curves, self.evidence.step)
+        self._roles.add_to(self.evidence.curves, self.evidence.settings)
         self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
         self._judge(trainer, structural=True)
 
@@ -300,6 +302,7 @@ class TrainingDoctor(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes what the epoch before has logged."""
         self._logged.epoch_is_over(self.evidence.curves)
+        self._roles.add_to(self.evidence.curves, self.evidence.settings)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judges once more, and says in a line how it stands."""
@@ -340,7 +343,7 @@ class TrainingDoctor(pl.Callback):
         self._logged.epoch_is_over(self.evidence.curves)
         return {
             "step": self.evidence.step,
-            "curves": {name: curve.state_dict() for name, curve in self.evidence.curves.items()},
+            "curves": {name: curve.state_dict() for name, curve in self.evidence.own_curves().items()},
             "book": self._book.state_dict(),
             "clock": self._clock.state_dict(),
             "raised": [asdict(finding) for finding in self.evidence.raised],
@@ -369,6 +372,7 @@ class TrainingDoctor(pl.Callback):
         self.evidence = Evidence()
         self._probes = ProbeSet(all_probes())
         self._losses, self._rates, self._logged = TrainingLosses(), LearningRates(), LoggedValues()
+        self._roles = RoleNamer()
         self._book.begin()
         self._monitors = CarriedMonitors(self.hear_finding)
         self._reporter.load_state_dict({})

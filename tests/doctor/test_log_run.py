@@ -10,7 +10,7 @@ import pytest
 
 from stablelit.doctor.door import main
 from stablelit.doctor.evidence import Curve, Evidence, Settings
-from stablelit.doctor.evidence.hyperparameters import LoggedSettings, number_named
+from stablelit.doctor.evidence.hyperparameters import number_named
 from stablelit.doctor.log_run import open_log_run
 from stablelit.doctor.roles import RoleNamer, name_roles
 from tests.doctor.log_files import make_old, write_csv, write_events, write_lines
@@ -135,7 +135,7 @@ def test_roles_of_a_run_that_goes_on_follow_new_names_and_measure_nothing_twice(
 
 @pytest.mark.parametrize("value", ["text", True, None], ids=str)
 def test_only_a_number_is_one(value):
-    assert number_named(LoggedSettings(hyperparameters={"model.beta": value}), ["beta"]) is None
+    assert number_named(Settings(hyperparameters={"model.beta": value}), ["beta"]) is None
 
 
 def test_settings_without_hyperparameters_know_nothing():

@@ -71,11 +71,16 @@ class Evidence:
         """The curve of that name; an empty one where there is none."""
         return self.curves.get(name) or Curve()
 
+    def own_curves(self) -> dict[str, Curve]:
+        """The curves without those that are a logged one under the name of its role."""
+        logged = {id(curve) for name, curve in self.curves.items() if name.startswith("logged/")}
+        return {n: curve for n, curve in self.curves.items() if n.startswith("logged/") or id(curve) not in logged}
+
     def has(self, need: str) -> bool:
         """Whether what a rule needs is there: ``curves.loss``, ``parameters``, ``settings.clip_value``."""
         section, _, name = need.partition(".")
         if section == "curves":
-            return len(self.curve(name)) > 0
+            return len(self.curve(name)) > 0 if name else any(map(len, self.curves.values()))
         held: Any = getattr(self, section, None)
         if name:
             held = getattr(held, name, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+Plain = float | int | str | bool
+
 
 @dataclass
 class OptimizerSettings:
@@ -43,7 +45,8 @@ class Settings:
         schedules: classes of the learning rate schedulers, with their interval: ``CosineAnnealingLR/epoch``.
         steps_per_epoch: optimizer steps in an epoch.
         max_epochs: planned.
-        overfit_batches: whether the Trainer repeats a few batches on purpose.
+        overfit_batches: whether a few batches are repeated on purpose, or all data are one batch.
+        hyperparameters: every one that was written down, flat, by dotted key: ``{"model.latent_dim": 128}``.
         keys: Hydra keys, or names of hyperparameters, by what they set: ``{"learning_rate": "model.lr"}``.
     """
 
@@ -61,6 +64,7 @@ class Settings:
     max_epochs: int | None = None
     overfit_batches: bool = False
     keys: dict[str, str] = field(default_factory=dict)
+    hyperparameters: dict[str, Plain] = field(default_factory=dict)
 
     @property
     def learning_rate(self) -> float | None:

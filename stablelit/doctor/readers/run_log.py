@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stablelit.doctor.evidence.curve import Curve
-from stablelit.doctor.evidence.hyperparameters import Plain
+from stablelit.doctor.evidence.settings import Plain
 from stablelit.errors import DataError
 from stablelit.findings import Finding
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from stablelit.doctor.evidence.hyperparameters import Plain
+from stablelit.doctor.evidence.settings import Plain
 from stablelit.doctor.readers.run_log import RunLog
 
 HPARAMS_FILE, CONFIG_FILE = "hparams.yaml", "config.yaml"

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stablelit.doctor.evidence import Curve, Evidence, OperationFacts
-from stablelit.doctor.evidence.hyperparameters import LoggedSettings
+from stablelit.doctor.evidence import Curve, Evidence, OperationFacts, Settings
 from stablelit.doctor.evidence.operations import LossTerm
 from stablelit.doctor.rules.family import FAMILY_RULES
 from stablelit.findings import Finding
@@ -42,7 +41,7 @@ def evidence(
             continue
         values = np.atleast_1d(np.asarray(held, dtype=float))
         made[name] = Curve(np.linspace(0, step, len(values)), values)
-    settings = LoggedSettings(batch_size=hyperparameters.pop("batch_size", None), hyperparameters=hyperparameters)
+    settings = Settings(batch_size=hyperparameters.pop("batch_size", None), hyperparameters=hyperparameters)
     return Evidence(step=step, planned_steps=planned, ended=ended, curves=made, settings=settings)
 
 
