@@ -17,7 +17,7 @@ class LookClock:
     The first `FIRST_LOOKS` steps are looked at, since what is exact shows there; the step after them is not, so that it
     is known what a step takes. After looks of cost c (the median of the last ones: one that the machine has held up
     says nothing) the next comes after ``c / (budget * t)`` steps of duration t, at most 200. Judgements are spaced
-    likewise, at 25 steps or more.
+    likewise, at 25 steps or more. Steps 8, 16, 32, 64, ... are looked at whatever that costs.
 
     Args:
         budget: share of the time of training that looks may take; judgements may take as much again.
@@ -38,7 +38,8 @@ class LookClock:
 
     def wants_look(self, step: int) -> bool:
         """Whether this step is looked at."""
-        return step < FIRST_LOOKS or step >= self._next_look
+        # at 8, 16, 32, ... too: early trouble is seen early, and the cost of it is lost in a run of any length
+        return step < FIRST_LOOKS or step >= self._next_look or (self.every is None and _is_doubled(step))
 
     def wants_judgement(self, step: int) -> bool:
         """Whether every rule is checked after this step."""
@@ -78,3 +79,7 @@ class LookClock:
             return max(least, 2)
         affordable = self.budget * statistics.median(self._step_seconds)
         return min(max(math.ceil(seconds / max(affordable, 1e-9)), least), max(_LONGEST_WAIT, least))
+
+
+def _is_doubled(step: int) -> bool:
+    return step >= 8 and step & (step - 1) == 0
