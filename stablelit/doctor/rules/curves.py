@@ -8,6 +8,7 @@ from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._chance import stands_at_chance
 from stablelit.doctor.rules._loss_course import falls, is_every_step, loss_course, objective_changes, planned, shown
+from stablelit.doctor.rules.clipping import CLIP_RULES
 from stablelit.doctor.rules.overfitting import OVERFITTING_RULES
 from stablelit.doctor.rules.step_size import STEP_SIZE_RULES, growth_before_failure
 from stablelit.findings import Finding
@@ -211,6 +212,7 @@ def loss_oscillates(evidence: Evidence) -> Finding | None:
 
 
 CURVE_RULES: tuple[Rule, ...] = (
+    *CLIP_RULES,
     *STEP_SIZE_RULES,
     *OVERFITTING_RULES,
     Rule(

@@ -1,4 +1,4 @@
-"""Rules about the size of steps: the learning rate, and a clip that takes it away."""
+"""Rules about the size of steps: learning rates that are too high and too low."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stablelit.doctor.rules._loss_course import (
     update_ratios,
 )
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, Floats, mann_kendall, theil_sen
+from stablelit.functional.curve_tests import Course, mann_kendall, theil_sen
 
 HEALTHY_RATIO = 1e-3
 # of the first step, at rates that learn well: 0.005 to 0.1 with SGD and with Adam
@@ -33,9 +33,8 @@ _GOOD_RATIO = 0.02
 # too high it is 1.3 or more
 _LARGE_RATIO = 0.5
 # weights that can move by 2 % in the whole run stay what they were drawn as; 6 % is the least that was seen to learn
-_SMALL_MOVEMENT, _MODEST_MOVEMENT = 0.02, 0.15
+_SMALL_MOVEMENT, MODEST_MOVEMENT = 0.02, 0.15
 _EARLY_STEPS = 50
-_CLIPPED_AWAY = 100.0
 
 
 def rate_too_high(evidence: Evidence) -> Finding | None:
@@ -204,7 +203,7 @@ def rate_too_low(evidence: Evidence) -> Finding | None:
         slow = share < 0.2 or not falls(of)
     else:
         at_chance = stands_at_chance(evidence, of.late) is True and share < 0.1
-        slow = moved < _MODEST_MOVEMENT and (flat or at_chance or _creeps(evidence, of, total))
+        slow = moved < MODEST_MOVEMENT and (flat or at_chance or _creeps(evidence, of, total))
     if not slow:
         return None
     ratios = update_ratios(evidence)
@@ -262,82 +261,12 @@ def _too_low(evidence: Evidence, of: Course, moved: float | None, ratio: float, 
     return Finding("learning-rate-too-low", "warning", f"The learning rate is too low: {said}.", facts, remedy)
 
 
-def clip_too_tight(evidence: Evidence) -> Finding | None:
-    """Nearly all of every gradient is clipped away, and the weights stand still for it."""
-    severity = _severity(evidence)
-    of = loss_course(evidence)
-    if severity is None or of is None:
-        return None
-    typical = float(np.median(severity))
-    if typical < _CLIPPED_AWAY:
-        return None
-    total = planned(evidence) or of.last_step + 1
-    share = drop_at_end(of, total) / abs(of.start) if of.start else 0.0
-    if share > 0.4 or of.drop - 2.0 * of.drop_noise > 0.2 * abs(of.start):
-        return None
-    ratios = update_ratios(evidence)
-    if len(ratios) >= 5:
-        ratio = float(np.median(ratios))
-        if ratio * total > _MODEST_MOVEMENT or ratio * typical < 0.1 * HEALTHY_RATIO:
-            return None
-    elif is_adaptive(evidence) or not hardly_falls(of, 0.1):
-        return None
-    clip = evidence.settings.clip_value or math.nan
-    return Finding(
-        "clip-too-tight",
-        "critical",
-        f"Gradients are clipped to {shown(clip)}, a {shown(typical)}th of their usual norm, and the loss stands at "
-        f"{shown(of.late)} (it began at {shown(of.start)}); a clip should touch outliers only.",
-        {"clip_value": clip, "severity": typical, "loss_first": of.start, "loss_late": of.late},
-        evidence.settings.override("clip_value", _round_up(clip * typical * 2.0)),
-    )
-
-
-def clip_never_active(evidence: Evidence) -> Finding | None:
-    """A run is over, and its clip has never touched a gradient."""
-    severity = _severity(evidence)
-    if not evidence.ended or severity is None or len(severity) < 20:
-        return None
-    highest = float(severity.max())
-    if highest >= 0.1:
-        return None
-    clip = evidence.settings.clip_value or math.nan
-    return Finding(
-        "clip-never-active",
-        "info",
-        f"The clip at {shown(clip)} was never reached: the largest of {len(severity)} gradients had "
-        f"{shown(highest)} of it.",
-        {"clip_value": clip, "largest_share": highest},
-        evidence.settings.override("clip_value", _round_up(clip * highest)),
-    )
-
-
-def _severity(evidence: Evidence) -> Floats | None:
-    """Norms of gradients over what a clip lets pass; None where nothing is clipped."""
-    clip = evidence.settings.clip_value
-    norms = evidence.curve("grad_norm").finite().values
-    if clip is None or clip <= 0.0 or len(norms) < 5:
-        return None
-    if evidence.settings.clip_algorithm == "value":
-        numbers = sum(group.trainable or group.parameters for group in evidence.settings.optimizers)
-        clip = clip * math.sqrt(max(1, numbers))
-    return norms / clip
-
-
 def one_digit(value: float) -> float:
     """The nearest number with one digit: nobody knows a rate better."""
     return float(f"{value:.0e}")
 
 
-def _round_up(value: float) -> float:
-    """To one leading digit."""
-    if value <= 0.0 or not math.isfinite(value):
-        return 1.0
-    unit = 10.0 ** math.floor(math.log10(value))
-    return math.ceil(value / unit) * unit
-
-
-_HARDLY_MOVES = (
+HARDLY_MOVES = (
     "not-learning",
     "plateau",
     "parameters-do-not-move",
@@ -362,15 +291,6 @@ _BLOWS_UP = (
 
 STEP_SIZE_RULES: tuple[Rule, ...] = (
     Rule(
-        "clip-too-tight",
-        Rank.SETTINGS,
-        ("curves.loss", "curves.grad_norm", "settings.clip_value"),
-        clip_too_tight,
-        "curve",
-        (*_HARDLY_MOVES, "learning-rate-too-low", "vanishing-gradients"),
-        "Gradients are a hundred times the clip, and nothing is learned.",
-    ),
-    Rule(
         "learning-rate-too-high",
         Rank.STEP_SIZE,
         ("curves.loss",),
@@ -385,16 +305,7 @@ STEP_SIZE_RULES: tuple[Rule, ...] = (
         ("curves.loss",),
         rate_too_low,
         "curve",
-        _HARDLY_MOVES,
+        HARDLY_MOVES,
         "The loss hardly falls, and the weights hardly move in all that is planned.",
-    ),
-    Rule(
-        "clip-never-active",
-        Rank.SYMPTOM,
-        ("curves.grad_norm", "settings.clip_value"),
-        clip_never_active,
-        "structural",
-        (),
-        "A clip that no gradient has reached.",
     ),
 )

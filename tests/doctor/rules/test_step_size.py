@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from stablelit.doctor.evidence import Curve, Evidence
+from stablelit.doctor.rules.clipping import clip_never_active, clip_too_tight
 from stablelit.doctor.rules.step_size import (
-    clip_never_active,
-    clip_too_tight,
     growth_before_failure,
     one_digit,
     rate_too_high,
