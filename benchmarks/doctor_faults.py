@@ -87,13 +87,8 @@ PARAMETERS: dict[str, Fault] = {
     "decay-too-strong": _by(
         "weight-decay-too-strong", "table-mlp", {"weight_decay": 3.0}, {"weight_decay": 10.0}, None, "pictures"
     ),
-    "bf16-weights-tiny-steps": _by(
-        "parameters-do-not-move learning-rate-too-low",
-        "table-mlp",
-        {"precision": "bf16-true", "lr": 1e-5},
-        {"precision": "bf16-true", "lr": 3e-6},
-        2,
-        "numbers",
+    "bf16-weights-tiny-steps": _both(
+        "parameters-do-not-move learning-rate-too-low", "patient", "more-patient", 2, precision="bf16-true"
     ),
 }
 
@@ -159,8 +154,10 @@ LOSSES: dict[str, Fault] = {
     "relu-on-logits": _both("activation-before-loss", "table-mlp", "numbers", output="relu"),
     "column-against-row": _both("loss-broadcasts", "numbers", "numbers-sgd", squeezed=False),
     "summed": _both("loss-summed", "numbers-sgd", "table-sgd", reduction="sum"),
-    "acos-at-its-edge": _by("infinite-derivative", "points", {"distance": "acos"}, {"distance": "acos_clamped"}),
-    "root-of-zero": _by("infinite-derivative", "points", {"distance": "sqrt"}, {"distance": "sqrt", "lr": 1e-4}),
+    "acos-at-its-edge": _by(
+        "infinite-derivative", "points", {"distance": "acos"}, {"distance": "acos_clamped"}, other="points-tanh"
+    ),
+    "root-of-zero": _both("infinite-derivative", "points", "points-tanh", distance="sqrt"),
 }
 
 LAYERS: dict[str, Fault] = {
@@ -205,12 +202,12 @@ SETTINGS: dict[str, Fault] = {
         "vae",
     ),
     "ends-at-a-tenth": _by(
-        "schedule-ends-early",
+        "schedule-ends-early schedule-steps-wrong",
         "table-mlp",
         {"schedule": "linear", "schedule_share": 0.1},
         {"schedule": "linear", "schedule_share": 0.07},
         24,
-        "tokens-gru",
+        "vae",
     ),
     "drops-per-step": _by(
         "schedule-ends-early schedule-steps-wrong",

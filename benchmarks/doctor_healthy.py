@@ -66,6 +66,7 @@ TRAPS: dict[str, Healthy] = {
     "plateau-before-a-drop": _of("numbers", 0.5, optimizer="sgd", lr=0.1, schedule="drop", noise=0.5),
     "imbalanced": _of("table", 0.3, classes=2, rare=0.05, spread=1.5),
     "easy": _of("table", 0.9, spread=6.0, epochs=10),
+    "patient": _of("table", 0.5, spread=6.0, lr=1e-4),
     "warmup-cosine": _of(
         "tokens", network="transformer", width=32, schedule="warmup_cosine", lr=6e-3, n_train=960, epochs=14
     ),
@@ -91,6 +92,8 @@ HELD_OUT: dict[str, Healthy] = {
     "sgd-on-pictures": _of("pictures", 0.4, True, optimizer="sgd", norm="batch", lr=0.05, width=12),
     "wide-autoencoder": _of("autoencoder", 0.4, True, activation="tanh", width=96, lr=2e-3),
     "binary-noise": _of("table", 0.1, True, classes=2, label_noise=0.4, n_train=3840, epochs=5),
+    "points-tanh": _of("points", 0.5, True, activation="tanh", lr=5e-3),
+    "more-patient": _of("table", 0.5, True, spread=6.0, lr=5e-5, epochs=12),
     "contrast-warm": _of("contrast", 0.3, True, temperature=0.5, batch_size=48, norm="batch"),
     "gan-relu": _of("gan", 0.3, True, lr=1e-3, epochs=20, optimizer="adam_of_gans", batch_size=96),
     "by-hand-sgd": _of("by_hand", 0.4, True, activation="tanh", norm="layer", optimizer="sgd", lr=0.05),

@@ -87,7 +87,9 @@ def repaired(finding: Finding, base: str, config: Config) -> Config | None:
     """The configuration with what the finding names applied; None where it names nothing that this project has."""
     known = full_config(config)
     change: Config = {}
-    if match := _ASSIGNMENT.search(finding.remedy):
+    match = _ASSIGNMENT.search(finding.remedy)
+    # a line to change that is named before a setting is what a person does
+    if match and (match.start() == 0 or finding.name not in LINES):
         key = match[1].rsplit(".", 1)[-1]
         key = _KEYS.get(key, key)
         if key in known and not isinstance(known[key], str):
