@@ -31,7 +31,14 @@ class FirstStepTap:
         self._held = {name: vars(pl_module).get(name) for name in ("training_step", "manual_backward")}
         self._step = pl_module.training_step
         self.spent = False
-        vars(pl_module)["training_step"] = self._call
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            return self._call(*args, **kwargs)
+
+        # Lightning reads from the signature whether a step takes an index, and unwraps once
+        step.__wrapped__ = getattr(self._step, "__wrapped__", self._step)  # type: ignore[attr-defined]
+        step.tap = self  # type: ignore[attr-defined]
+        vars(pl_module)["training_step"] = step
 
     def release(self) -> None:
         """Puts the module's own methods back; a second call does nothing."""
@@ -46,7 +53,7 @@ class FirstStepTap:
             top = self._top()
 
     def _top(self) -> FirstStepTap | None:
-        above = getattr(vars(self._module).get("training_step"), "__self__", None)
+        above = getattr(vars(self._module).get("training_step"), "tap", None)
         return above if isinstance(above, FirstStepTap) else None
 
     def _put_back(self, name: str, original: Any) -> None:

@@ -18,9 +18,9 @@ _APART_STEPS = 10
 class RuleBook:
     """Asks the rules of a run that goes on, and keeps what they have found.
 
-    A rule that has found something is not asked again. One of kind ``curve`` has to find it at two judgements in a row,
-    and at all that lie between two that are ten steps apart. One that raises is asked again at the next judgement, and
-    until then counts as one that cannot be checked.
+    A rule that has found something is not asked again, unless that was a note, which may become a warning. One of kind
+    ``curve`` has to find it at two judgements in a row, and at all that lie between two that are ten steps apart. One
+    that raises is asked again at the next judgement, and until then counts as one that cannot be checked.
 
     Args:
         rules: in the order of their ranks.
@@ -48,12 +48,13 @@ class RuleBook:
         heard = {finding.name for finding in evidence.raised}
         new: list[Finding] = []
         for rule in self.rules:
-            if rule.name in self.found or rule.name in heard or rule.name in self.mute:
+            known = self.found.get(rule.name)
+            if (known and known.severity != "info") or rule.name in heard or rule.name in self.mute:
                 continue
             if structural and rule.kind == "curve":
                 continue
             finding = self._ask(rule, evidence)
-            if finding is None:
+            if finding is None or (known and finding.severity == "info"):
                 continue
             first = seen[rule.name] = self._pending.get(rule.name, evidence.step)
             if rule.kind != "curve" or (rule.name in self._pending and evidence.step - first >= _APART_STEPS):

@@ -398,7 +398,8 @@ class TrainingDoctor(pl.Callback):
             diagnosis = self.diagnosis if new else Diagnosis()
             heard = {finding.name for finding in self.evidence.raised}
             for finding in (*diagnosis.findings, *diagnosis.notes):
-                if finding.name in new and finding.name not in heard and finding.name not in self._reporter.raised:
+                if finding.name in new and finding.name not in heard:
+                    self._reporter.raised.pop(finding.name, None)  # a note may have become a warning
                     self._told += [finding] if finding.severity != "info" else []
                     self._reporter.report(trainer, finding)
         if self._shares and not structural:

@@ -137,3 +137,13 @@ def test_a_new_run_knows_nothing_of_the_last():
     book.begin()
     assert book.diagnosis(Evidence()).findings == ()
     assert judge(book, [25]) == [["fast"]]
+
+
+def test_a_note_may_become_a_warning_and_a_warning_no_note():
+    def check(evidence):
+        return Finding("grows", "warning" if 50 <= evidence.step < 75 else "info", "")
+
+    book = RuleBook([Rule("grows", Rank.FIT, (), check, kind="structural")])
+    assert judge(book, [0, 25, 50, 75]) == [["grows"], [], ["grows"], []]
+    assert book.found["grows"].severity == "warning"
+    assert book.found["grows"].step == 50
