@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from stablelit.doctor.evidence import Curve
 
 # an optimizer, and which of its backward passes in a batch
 _Key = tuple[int, int]
+_FIRST: _Key = (0, 0)
 
 
 class TrainingLosses:
@@ -22,6 +24,9 @@ class TrainingLosses:
     optimizers step after backward passes of their own (a generator against a discriminator, in one batch or in turns),
     or a batch has several passes, each has a curve of its own, ``loss/0`` and ``loss/1`` in the order in which they
     first came, and there is no ``loss``, since no trend of a mixture means anything.
+
+    Attributes:
+        is_finite: whether those that were read last are.
     """
 
     def __init__(self) -> None:
@@ -31,6 +36,7 @@ class TrainingLosses:
         self._window: list[list[tuple[_Key, Any]]] = []
         self._waiting: list[tuple[int, list[tuple[_Key, Any]]]] = []
         self._slots: dict[_Key, int] = {}
+        self.is_finite = True
 
     def backward(self, loss: Tensor, scale: Tensor | None = None) -> None:
         """A backward pass of manual optimisation begins from this, multiplied by the scale of a gradient scaler."""
@@ -54,6 +60,11 @@ class TrainingLosses:
             step: its number.
             optimizers: how many there are.
         """
+        if automatic and accumulated == 1 and type(outputs) is dict and _is_plain(loss := outputs.get("loss")):
+            # nearly every step of nearly every run
+            self._slots.setdefault(_FIRST, 0)
+            self._waiting.append((step, [(_FIRST, loss.detach())]))
+            return
         # a pass whose optimizer has not stepped is that of the optimizer that stepped last
         self._close_passes()
         passes, self._passes = self._passes, []
@@ -90,7 +101,8 @@ class TrainingLosses:
         flat = [loss for _, losses in waiting for _, loss in losses]
         if any(_on_device(loss) for loss in flat):
             flat = torch.stack([torch.as_tensor(v).reshape(()).float().to(_device(flat)) for v in flat]).tolist()
-        numbers = iter([float(value) for value in flat])
+        self.is_finite = all(map(math.isfinite, numbers := [float(value) for value in flat]))
+        left = iter(numbers)
         several = len(self._slots) > 1
         if several and "loss" in curves:
             curves["loss/0"] = curves.pop("loss")
@@ -99,7 +111,7 @@ class TrainingLosses:
                 name = f"loss/{self._slots[key]}" if several else "loss"
                 if name not in curves:
                     curves[name] = Curve()
-                curves[name].add(step, next(numbers))
+                curves[name].add(step, next(left))
 
     def state_dict(self) -> dict[str, Any]:
         """Which pass has which curve."""
@@ -114,6 +126,10 @@ class TrainingLosses:
             order = sum(owner == self._owner for (owner, _), _ in self._passes)
             self._passes.append(((self._owner, order), loss))
         self._open = []
+
+
+def _is_plain(loss: Any) -> TypeGuard[Tensor]:
+    return isinstance(loss, Tensor) and loss.numel() == 1
 
 
 def _on_device(value: Any) -> bool:

@@ -39,6 +39,8 @@ class CarriedMonitors:
 
     def call(self, hook: str, trainer: Any, pl_module: Any, *args: Any) -> None:
         """Hands a hook on."""
+        if not self._monitors:
+            return
         for monitor in list(self._monitors):
             try:
                 getattr(monitor, hook)(trainer, pl_module, *args)

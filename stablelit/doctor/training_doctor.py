@@ -235,7 +235,7 @@ class TrainingDoctor(pl.Callback):
         else:
             self._clock.add_step(self._step_seconds)
         self._step_seconds = self._probes.seconds = 0.0
-        if looked or wanted or not self._loss_is_finite():
+        if looked or wanted or not self._losses.is_finite:
             began = time.perf_counter()
             self._judge(trainer, structural=not wanted)
             if wanted:
@@ -387,9 +387,6 @@ class TrainingDoctor(pl.Callback):
         if self._looks:
             self._looks = False
             self._probes.leave(pl_module)
-
-    def _loss_is_finite(self) -> bool:
-        return all(curve.last - curve.last == 0.0 for name, curve in self.evidence.curves.items() if name[:4] == "loss")
 
     def _judge(self, trainer: pl.Trainer, structural: bool) -> None:
         """Asks the rules, and tells what is new and no consequence of what is known."""
