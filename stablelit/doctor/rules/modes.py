@@ -115,7 +115,12 @@ def training_or_dropout_in_validation(evidence: Evidence) -> Finding | None:
 _NEEDS = ("modes",)
 MODE_RULES: tuple[Rule, ...] = (
     Rule(
-        "eval-mode-in-training", Rank.STRUCTURE, _NEEDS, evaluating_in_training, explains=("batch-norm-statistics-off",)
+        "eval-mode-in-training",
+        Rank.STRUCTURE,
+        _NEEDS,
+        evaluating_in_training,
+        explains=("batch-norm-statistics-off",),
+        about="a part that is trained is in evaluation mode",
     ),
     Rule(
         "train-mode-in-validation",

@@ -272,20 +272,58 @@ def _why_still(evidence: Evidence, facts: ParameterFacts) -> str:
 
 _NEEDS = ("parameters",)
 PARAMETER_RULES: tuple[Rule, ...] = (
-    Rule("parameters-missing-from-optimizer", Rank.STRUCTURE, _NEEDS, missing_from_optimizer, explains=("*",)),
-    Rule("learning-rate-zero", Rank.STRUCTURE, _NEEDS, rate_zero, explains=("*", "parameters-do-not-move")),
+    Rule(
+        "parameters-missing-from-optimizer",
+        Rank.STRUCTURE,
+        _NEEDS,
+        missing_from_optimizer,
+        explains=("*",),
+        about="trainable, with a gradient, and in no optimizer",
+    ),
+    Rule(
+        "learning-rate-zero",
+        Rank.STRUCTURE,
+        _NEEDS,
+        rate_zero,
+        explains=("*", "parameters-do-not-move"),
+        about="a group of parameters whose rate is 0",
+    ),
     Rule(
         "parameters-do-not-move",
         Rank.STRUCTURE,
         _NEEDS,
         do_not_move,
         explains=("*", "gradients-not-zeroed", "units-interchangeable"),
+        about="in an optimizer, with a gradient, and unchanged",
     ),
-    Rule("parameters-without-gradient", Rank.STRUCTURE, _NEEDS, without_gradient, explains=("*",)),
-    Rule("gradient-ascent", Rank.STRUCTURE, _NEEDS, gradient_ascent, explains=("*",)),
+    Rule(
+        "parameters-without-gradient",
+        Rank.STRUCTURE,
+        _NEEDS,
+        without_gradient,
+        explains=("*",),
+        about="in an optimizer, and never a gradient",
+    ),
+    Rule(
+        "gradient-ascent",
+        Rank.STRUCTURE,
+        _NEEDS,
+        gradient_ascent,
+        explains=("*",),
+        about="an optimizer that steps uphill",
+    ),
     Rule("gradients-not-zeroed", Rank.STRUCTURE, _NEEDS, not_zeroed, explains=("*",)),
-    Rule("units-interchangeable", Rank.STRUCTURE, _NEEDS, interchangeable, explains=("*",)),
-    Rule("parameter-in-two-optimizers", Rank.STRUCTURE, _NEEDS, in_two_optimizers),
+    Rule(
+        "units-interchangeable",
+        Rank.STRUCTURE,
+        _NEEDS,
+        interchangeable,
+        explains=("*",),
+        about="hidden units that are all the same",
+    ),
+    Rule(
+        "parameter-in-two-optimizers", Rank.STRUCTURE, _NEEDS, in_two_optimizers, about="one parameter, two optimizers"
+    ),
     Rule(
         "weight-decay-too-strong",
         Rank.SETTINGS,
@@ -293,5 +331,6 @@ PARAMETER_RULES: tuple[Rule, ...] = (
         decay_too_strong,
         "curve",
         explains=("*",),
+        about="weights shrink faster than they learn",
     ),
 )
