@@ -312,7 +312,14 @@ PARAMETER_RULES: tuple[Rule, ...] = (
         explains=("*",),
         about="an optimizer that steps uphill",
     ),
-    Rule("gradients-not-zeroed", Rank.STRUCTURE, _NEEDS, not_zeroed, explains=("*",)),
+    Rule(
+        "gradients-not-zeroed",
+        Rank.STRUCTURE,
+        _NEEDS,
+        not_zeroed,
+        explains=("*",),
+        about="gradients of the step before are still there",
+    ),
     Rule(
         "units-interchangeable",
         Rank.STRUCTURE,
