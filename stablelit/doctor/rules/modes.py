@@ -130,5 +130,13 @@ MODE_RULES: tuple[Rule, ...] = (
         explains=("overfitting",),
         about="a module is in training mode in validation, or a functional dropout is active",
     ),
-    Rule("batch-norm-statistics-off", Rank.SETTINGS, _NEEDS, statistics_off, "curve", explains=("overfitting",)),
+    Rule(
+        "batch-norm-statistics-off",
+        Rank.SETTINGS,
+        _NEEDS,
+        statistics_off,
+        "curve",
+        explains=("overfitting",),
+        about="running statistics far from those of batches",
+    ),
 )
