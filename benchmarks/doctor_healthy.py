@@ -95,7 +95,7 @@ HELD_OUT: dict[str, Healthy] = {
     "points-tanh": _of("points", 0.5, True, activation="tanh", lr=5e-3),
     "more-patient": _of("table", 0.5, True, spread=6.0, lr=5e-5, epochs=12),
     "contrast-warm": _of("contrast", 0.3, True, temperature=0.5, batch_size=48, norm="batch"),
-    "gan-relu": _of("gan", 0.3, True, lr=1e-3, epochs=20, optimizer="adam_of_gans", batch_size=96),
+    "gan-relu": _of("gan", 0.3, True, lr=1e-3, epochs=20, optimizer="adam_of_gans"),
     "by-hand-sgd": _of("by_hand", 0.4, True, activation="tanh", norm="layer", optimizer="sgd", lr=0.05),
 }
 
