@@ -139,6 +139,7 @@ class BatchFacts:
         reached: leaves with a value that is not finite in a batch whose loss was not finite.
         stored_non_finite: tensors that the training data set holds, with the rows that are not finite in them.
         collated: whether a loader makes batches of single samples.
+        in_order: whether rows of training come as they are stored, or as a stream gives them.
     """
 
     looks: int = 0
@@ -151,6 +152,7 @@ class BatchFacts:
     reached: list[str] = field(default_factory=list)
     stored_non_finite: dict[str, int] = field(default_factory=dict)
     collated: bool = False
+    in_order: bool = False
 
     def of_role(self, role: str) -> list[LeafFacts]:
         """The leaves of training with that role."""

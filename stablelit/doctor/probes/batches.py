@@ -20,6 +20,7 @@ from stablelit.doctor.probes.batches_stored import (
     held_tensors,
     loader_of,
     map_dataset,
+    may_be_ordered,
     rows_not_finite,
     sample_tensors,
 )
@@ -125,6 +126,7 @@ class BatchProbe(Probe):
     def _read_stored(self, training: Any, validation: Any) -> None:
         data = map_dataset(training)
         self.facts.collated = getattr(training, "batch_sampler", None) is not None
+        self.facts.in_order = may_be_ordered(training)
         if data is None:
             return
         self._in_training = len(data) if self.facts.collated else None

@@ -71,6 +71,11 @@ def comes_in_order(loader: Any) -> bool:
     return isinstance(getattr(loader, "sampler", None), SequentialSampler)
 
 
+def may_be_ordered(loader: Any) -> bool:
+    """Whether nothing shuffles the rows on their way: they come as they are stored, or as a stream gives them."""
+    return comes_in_order(loader) or isinstance(getattr(loader, "dataset", None), IterableDataset)
+
+
 class _Holder:
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset

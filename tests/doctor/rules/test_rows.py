@@ -244,6 +244,26 @@ def test_a_series_in_its_order_is_not_judged_by_its_beginning() -> None:
     assert set(found(mixed)) == {"validation-input-differs"}
 
 
+def test_a_slow_trend_in_an_order_of_its_own_is_no_difference_and_another_scale_is() -> None:
+    time = torch.arange(3200.0)
+    trend = 0.003 * time + torch.sin(time / 5)
+    series = torch.stack([trend[i : i + 16] for i in range(3000)]) + 0.1 * seeded(3000, 16)
+    plain = seeded(3000, 16, seed=1)
+    looked = (0, 1, 2, 3, 4, 8, 16, 32)
+
+    def told_of(rows: Tensor, validation: Tensor, looks: int = len(looked)) -> bool:
+        evidence = passed(
+            [(rows[32 * i : 32 * i + 32], rows[:32, 0] > 0) for i in looked[:looks]], [(validation, None)]
+        )
+        assert evidence.batches is not None
+        evidence.batches.in_order = True
+        return "validation-input-differs" in found(evidence)
+
+    assert not any(told_of(series, series[2400:], looks) for looks in range(3, 9))
+    assert not told_of(plain, plain[2400:])
+    assert told_of(plain, 20 * plain[2400:])
+
+
 def test_an_offset_of_two_deviations_is_told_where_both_parts_hold_the_same_mix_of_classes() -> None:
     x, other, y = seeded(320, 6), seeded(200, 6, seed=1), torch.arange(320) % 4
     training = list(zip(x.split(64), y.split(64), strict=True))
