@@ -71,16 +71,23 @@ def width_for(seconds: float) -> int:
 
 
 def rows() -> Iterator[Row]:
-    """The share of CPU time that a doctor adds, beginning and end of the fit included: the median of turns."""
+    """The share of CPU time that a doctor adds to a whole fit; and what of it comes once, by fits of two lengths."""
     for name, seconds, floor in (("10 ms", 10e-3, 2.0), ("3 ms", 3e-3, 5.0)):
-        width, shares = width_for(seconds), []
+        width, shares, steady, once = width_for(seconds), [], [], []
         fit(width, True, 60)
         for _ in range(REPEATS):
-            plain = cpu_seconds(partial(fit, width, False, STEPS))
-            watched = cpu_seconds(partial(fit, width, True, STEPS))
-            shares.append(100.0 * (watched / plain - 1.0))
+            short, long = (
+                [cpu_seconds(partial(fit, width, doctor, steps)) for doctor in (False, True)]
+                for steps in (STEPS // 3, STEPS)
+            )
+            shares.append(100.0 * (long[1] / long[0] - 1.0))
+            growth = (long[1] - short[1]) / (long[0] - short[0])
+            steady.append(100.0 * (growth - 1.0))
+            once.append(1.5 * (short[1] - short[0]) - 0.5 * (long[1] - long[0]))
         label = f"TrainingDoctor, of fits with steps of {name} ({STEPS} steps)"
         yield Row(label, statistics.median(shares), "%", floor, repeats=REPEATS)
+        yield Row("    after the first looks", statistics.median(steady), "%", repeats=REPEATS)
+        yield Row("    once in a run", statistics.median(once), "s", repeats=REPEATS)
 
 
 if __name__ == "__main__":
