@@ -50,7 +50,7 @@ def _read(trainer: Any, pl_module: Any) -> Settings:
         steps_per_epoch=steps,
         max_epochs=trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None,
         # a datamodule whose batch size is None gives all of its data in every step
-        overfit_batches=bool(trainer.overfit_batches) or held["data"].get("batch_size", 0) is None,
+        overfit_batches=bool(trainer.overfit_batches) or getattr(trainer.datamodule, "batch_size", 0) is None,
         keys=find_keys(held),
         hyperparameters={
             f"{group}.{key}": value

@@ -97,7 +97,7 @@ class BatchProbe(Probe):
                 self._masked = True
         if largest is not None and self._rows.wants(self.facts.looks, epoch):
             keys = keys_of_batch(leaves[largest])
-            self._rows.add_training(keys, all_keys ^ hash(tuple(keys)), step, epoch)
+            self._rows.add_training(keys, all_keys ^ hash(tuple(keys)), step, epoch, leaves[largest])
         self._take_edges(leaves)
 
     def _take_validation(self, leaves: dict[str, Tensor]) -> None:

@@ -63,6 +63,7 @@ class RowBook:
         self._epoch: int | None = None
         self._last: tuple[int, int] | None = None
         self._equal = 1
+        self._held: Tensor | None = None
         self._counted = True
 
     def store(self, training: list[int], validation: list[int]) -> None:
@@ -74,10 +75,13 @@ class RowBook:
         """Whether another batch of training says more: in the first looks, and of an epoch that is not yet known."""
         return looks <= _FIRST_LOOKS or (not self.stored and epoch == self._epoch)
 
-    def add_training(self, keys: list[int], all_keys: int, step: int, epoch: int) -> None:
-        """A batch of training: its rows' keys, and one number for all that is in it."""
+    def add_training(self, keys: list[int], all_keys: int, step: int, epoch: int, leaf: Tensor) -> None:
+        """A batch of training: its rows' keys, one number for all that is in it, and the tensor they are of."""
+        # whoever hands out one tensor again and again means it: a fault makes equal ones anew
+        again = self._held is not None and self._held.data_ptr() == leaf.data_ptr()
+        self._held = leaf  # as long as it is held, no other has its place in memory
         # a batch of one and the same row is another fault
-        if len(set(keys)) > 1:
+        if len(set(keys)) > 1 and not again:
             follows = self._last is not None and step - self._last[0] <= 1
             self._equal = self._equal + 1 if follows and self._last and self._last[1] == all_keys else 1
             self._facts.same_batches = max(self._facts.same_batches, self._equal)

@@ -136,12 +136,15 @@ def test_rows_of_data_that_are_made_on_the_way_are_counted_as_they_pass() -> Non
 def test_equal_batches_are_counted_only_in_steps_that_follow_each_other() -> None:
     x = seeded(8, 6)
     trainer = SimpleNamespace(current_epoch=0)
-    next_to_each_other, apart = BatchProbe(), BatchProbe()
+    next_to_each_other, apart, on_purpose = BatchProbe(), BatchProbe(), BatchProbe()
     for i in range(5):
-        next_to_each_other.batch_start(trainer, None, (x,), i)
-        apart.batch_start(trainer, None, (x,), 30 * i)
+        next_to_each_other.batch_start(trainer, None, (x.clone(),), i)
+        apart.batch_start(trainer, None, (x.clone(),), 30 * i)
+        on_purpose.batch_start(trainer, None, (x,), i)
     assert told(next_to_each_other).rows.same_batches == 5
     assert told(apart).rows.same_batches == 1
+    # one tensor that is handed out again and again: training on the whole of the data
+    assert told(on_purpose).rows.same_batches == 1
 
 
 def test_the_same_input_with_other_targets_is_another_batch() -> None:
