@@ -164,8 +164,8 @@ def test_rows_of_few_values_coincide_without_a_leak() -> None:
 
 
 def test_one_batch_every_step_is_told_and_an_epoch_of_one_batch_is_not() -> None:
-    batch = (seeded(32, 6), torch.arange(32) % 10)
-    evidence = passed([batch] * 5)
+    batches = [(seeded(32, 6), torch.arange(32) % 10) for _ in range(5)]
+    evidence = passed(batches)
     assert set(found(evidence)) == {"same-batch-every-step"}
     evidence.settings.steps_per_epoch = 1.0
     assert found(evidence) == {}
