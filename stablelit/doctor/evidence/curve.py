@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 Floats = NDArray[np.float64]
 _MOST_POINTS = 65_536
@@ -97,14 +97,14 @@ class Curve:
         length = self._length // n
         return np.asarray(np.median(self.values[self._length - n * length :].reshape(n, length), axis=1))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain lists."""
-        return {"steps": self.steps.tolist(), "values": self.values.tolist()}
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors: lists of 65,536 numbers would take a quarter of a second to save."""
+        return {"steps": torch.from_numpy(self.steps.copy()), "values": torch.from_numpy(self.values.copy())}
 
     @classmethod
-    def of_state(cls, state: dict[str, Any]) -> Curve:
+    def of_state(cls, state: dict[str, Tensor]) -> Curve:
         """From what `state_dict` gave."""
-        return cls(state["steps"], state["values"])
+        return cls(state["steps"].cpu().numpy(), state["values"].cpu().numpy())
 
     def _thin(self) -> None:
         half = self._length // 4 * 2
