@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stablelit.doctor.evidence.wiring import WiringFacts
+
 _NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
 
 
@@ -33,6 +35,7 @@ class LossTerm:
         target_rms: root mean square of the target.
         unreachable: share of target values that the range of `made_by` excludes.
         weighted: whether classes or samples have weights.
+        log_mass: of a negative log likelihood, the largest ``|ln sum_c exp(x_c)|``: 0 of log probabilities.
     """
 
     kind: str
@@ -55,6 +58,7 @@ class LossTerm:
     target_rms: float = float("nan")
     unreachable: float = 0.0
     weighted: bool = False
+    log_mass: float = float("nan")
 
 
 @dataclass
@@ -140,6 +144,7 @@ class OperationFacts:
         summed_where: the line.
         validation_dropout: rate of a functional dropout that was active in validation.
         validation_dropout_where: the line.
+        wiring: of axes and targets.
     """
 
     traced: int = 0
@@ -154,6 +159,7 @@ class OperationFacts:
     summed_where: str = ""
     validation_dropout: float = 0.0
     validation_dropout_where: str = ""
+    wiring: WiringFacts = field(default_factory=WiringFacts)
 
     @property
     def whole(self) -> LossTerm | None:

@@ -32,6 +32,8 @@ class ParameterFacts:
         cut_next: the first module after it that gets one.
         cut_without_graph: whether the cut modules ran under ``no_grad``.
         cut_looks: looks in which all this was so.
+        zero_gradient: in an optimizer, with a gradient that was exactly zero in every look.
+        zero_gradient_share: of the trainable numbers in optimizers that get a gradient.
         still: in an optimizer, with gradients that are not zero and a learning rate above zero, and yet unchanged.
         still_share: of the numbers that should have moved.
         still_numbers: of single numbers with a gradient, in whatever tensor, those that have not moved.
@@ -67,6 +69,8 @@ class ParameterFacts:
     cut_next: str = ""
     cut_without_graph: bool = False
     cut_looks: int = 0
+    zero_gradient: list[str] = field(default_factory=list)
+    zero_gradient_share: float = 0.0
     still: list[str] = field(default_factory=list)
     still_share: float = 0.0
     still_numbers: float = 0.0

@@ -19,6 +19,7 @@ from stablelit.doctor.probes.batches_leaves import leaves_of
 from stablelit.doctor.probes.operations_measure import measure
 from stablelit.doctor.probes.operations_reading import active_dropout, read
 from stablelit.doctor.probes.operations_record import OperationRecord
+from stablelit.doctor.probes.operations_wiring import collated_size
 from stablelit.doctor.probes.probe import Probe
 from stablelit.doctor.probes.step_tap import StepTap
 
@@ -33,6 +34,8 @@ class OperationProbe(Probe):
         self._tap: StepTap | None = None
         self._record: OperationRecord | None = None
         self._rows: set[int] = set()
+        self._shapes: list[tuple[int, ...]] = []
+        self._batch_size: int | None = None
         self._backward: list[Tensor] = []
         self._traces = 0
         self._validation_read = False
@@ -48,6 +51,8 @@ class OperationProbe(Probe):
         self._traces += 1
         leaves = leaves_of(batch)
         self._rows = {tensor.shape[0] for tensor in leaves.values() if tensor.ndim} - {1}
+        self._shapes = [tuple(tensor.shape) for tensor in leaves.values() if tensor.ndim]
+        self._batch_size = collated_size(trainer)
         self._record = OperationRecord(leaves, measure)
         self._tap = StepTap(pl_module, "training_step", self._record, self._after_training_step)
 
@@ -112,7 +117,7 @@ class OperationProbe(Probe):
         # what cannot be read is not said
         with contextlib.suppress(Exception), torch.no_grad():
             if not record.broken and losses:
-                read(record, losses, self._rows, self.facts)
+                read(record, losses, self._rows, self.facts, self._batch_size, self._shapes)
         self._record, self._backward = None, []
 
     def _close(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stablelit.doctor.evidence.operations import AtTheEdge, Broadcast, FirstUse, LossTerm
 from stablelit.doctor.probes.operations_record import Operation, OperationRecord, caller
+from stablelit.doctor.probes.operations_wiring import measure_wiring
 
 LOSSES = {
     "cross_entropy": "cross_entropy",
@@ -70,6 +71,7 @@ def measure(
             _measure_dropout(operation, args, kwargs)
         if name in _EDGES and operation.has_gradient:
             _measure_edge(operation, args, result)
+        measure_wiring(operation, args, kwargs)
         if name in _FIRST_USES:
             _measure_use(record, operation, args)
         if result.numel() == 1 and operation.has_gradient:
@@ -95,6 +97,10 @@ def _measure_loss(
         samples = int((target != ignored).sum()) if not target.is_floating_point() else target.shape[0]
     else:
         samples = result.numel() if reduction == "none" else max(prediction.numel(), target.numel())
+    if kind == "nll" and prediction.ndim > 1:
+        term.log_mass = float(prediction.detach().double().logsumexp(1).abs().max())
+    if kind in _CLASSES and not target.is_floating_point():
+        operation.notes["target"] = target.detach()
     total = float(result.detach().double().sum())
     divided = {"sum": samples, "none": samples}.get(reduction, 1)
     term.value = total / divided if divided else math.nan

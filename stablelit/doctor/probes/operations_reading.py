@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from torch import Tensor
 
 from stablelit.doctor.evidence.operations import AtTheEdge, Broadcast, FirstUse, LossTerm, OperationFacts
 from stablelit.doctor.probes.operations_record import VIEWS, Operation, OperationRecord
+from stablelit.doctor.probes.operations_wiring import read_wiring
 
 # what leaves a term the whole loss, but for a constant factor
 _SCALES = frozenset({"mean", "sum", "neg", "div", "mul"})
 
 
-def read(record: OperationRecord, losses: list[Tensor], rows: set[int], facts: OperationFacts) -> None:
+def read(
+    record: OperationRecord,
+    losses: list[Tensor],
+    rows: set[int],
+    facts: OperationFacts,
+    batch_size: int | None = None,
+    shapes: Iterable[tuple[int, ...]] = (),
+) -> None:
     """Writes into `facts` what the operations say about these losses.
 
     Args:
@@ -21,6 +30,8 @@ def read(record: OperationRecord, losses: list[Tensor], rows: set[int], facts: O
         losses: what was differentiated.
         rows: first axes of the leaves of the batch.
         facts: are filled; of a second step only operations at their edge are added.
+        batch_size: of the loader, where it collates samples.
+        shapes: of the leaves of the batch.
     """
     operations = record.operations
     places = [place for loss in losses if (place := record.place(loss)) is not None]
@@ -38,6 +49,7 @@ def read(record: OperationRecord, losses: list[Tensor], rows: set[int], facts: O
         _find_whole(operations, places[0])
         _find_sum(operations, places[0], rows, facts)
     facts.uses = _uses(record, reached)
+    read_wiring(record, reached, batch_size, tuple(shapes), facts.wiring)
 
 
 def _find_whole(operations: list[Operation], place: int) -> None:

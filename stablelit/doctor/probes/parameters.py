@@ -236,6 +236,9 @@ class ParameterProbe(Probe):
         uphill = [i for i in census.held if (census.groups[i] or {}).get("maximize", False)]
         facts.maximized_share = census.share(uphill, census.held)
         facts.ascent = self._steps.ascent
+        zero = [i for i in census.held if i in self._with_gradient and not motion.graded[i]]
+        facts.zero_gradient = census.shown(zero)
+        facts.zero_gradient_share = census.share(zero, [i for i in census.held if i in self._with_gradient])
         still = [i for i in motion.still if i in held and self._should_move(i)]
         facts.still = census.shown(still)
         facts.still_share = census.share(still, [i for i in census.held if motion.graded[i]])

@@ -11,6 +11,7 @@ from stablelit.doctor.rules.modes import MODE_RULES
 from stablelit.doctor.rules.operations import OPERATION_RULES
 from stablelit.doctor.rules.parameters import PARAMETER_RULES
 from stablelit.doctor.rules.schedules import SCHEDULE_RULES
+from stablelit.doctor.rules.wiring import WIRING_RULES
 
 RULES: tuple[Rule, ...] = tuple(
     sorted(
@@ -18,6 +19,7 @@ RULES: tuple[Rule, ...] = tuple(
             *DATA_RULES,
             *PARAMETER_RULES,
             *MODE_RULES,
+            *WIRING_RULES,
             *OPERATION_RULES,
             *LAYER_RULES,
             *SCHEDULE_RULES,

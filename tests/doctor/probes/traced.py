@@ -32,12 +32,16 @@ class Host(nn.Module):
 
 
 def watch(
-    host: Host, batches: list[Any], probes: list[Probe] | None = None, validation: list[Any] | None = None
+    host: Host,
+    batches: list[Any],
+    probes: list[Probe] | None = None,
+    validation: list[Any] | None = None,
+    loader: Any = None,
 ) -> Evidence:
     """Looks at every batch; nothing is optimised."""
     probes = probes or [OperationProbe(), BatchProbe()]
     evidence = Evidence()
-    trainer: Any = SimpleNamespace(train_dataloader=None, val_dataloaders=None, current_epoch=0)
+    trainer: Any = SimpleNamespace(train_dataloader=loader, val_dataloaders=None, current_epoch=0)
     for probe in probes:
         probe.begin(trainer, host, evidence)
     for step, batch in enumerate(batches):
