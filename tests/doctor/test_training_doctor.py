@@ -376,7 +376,8 @@ def test_it_resumes_exactly(cut, tmp_path):
     mine, theirs = resumed.state_dict(), whole.state_dict()
     # of a validation's loss only the weights before it know, which begin at random here
     for state in (mine, theirs):
-        state["curves"] = {n: {k: v.tolist() for k, v in state["curves"][n].items()} for n in ("loss", "lr", "val_loss")}
+        kept = {name: state["curves"][name] for name in ("loss", "lr", "val_loss")}
+        state["curves"] = {name: {k: v.tolist() for k, v in curve.items()} for name, curve in kept.items()}
     assert mine == theirs
 
 
