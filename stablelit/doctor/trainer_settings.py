@@ -99,6 +99,8 @@ def _groups(optimizer: Any) -> list[OptimizerSettings]:
                 learning_rate=_float(group.get("initial_lr", group.get("lr")), math.nan),
                 weight_decay=_float(group.get("weight_decay"), 0.0),
                 maximize=bool(group.get("maximize", False)),
+                momentum=_float(group.get("momentum", next(iter(group.get("betas") or ()), None)), math.nan),
+                epsilon=_float(group.get("eps"), math.nan),
                 parameters=sum(size for size, _ in sizes),
                 trainable=sum(size for size, trainable in sizes if trainable),
             )

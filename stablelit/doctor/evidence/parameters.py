@@ -34,6 +34,7 @@ class ParameterFacts:
         cut_looks: looks in which all this was so.
         zero_gradient: in an optimizer, with a gradient that was exactly zero in every look.
         zero_gradient_share: of the trainable numbers in optimizers that get a gradient.
+        dark_looks: looks with a backward pass after which no parameter in an optimizer has ever had a gradient.
         still: in an optimizer, with gradients that are not zero and a learning rate above zero, and yet unchanged.
         still_share: of the numbers that should have moved.
         still_numbers: of single numbers with a gradient, in whatever tensor, those that have not moved.
@@ -71,6 +72,7 @@ class ParameterFacts:
     cut_looks: int = 0
     zero_gradient: list[str] = field(default_factory=list)
     zero_gradient_share: float = 0.0
+    dark_looks: int = 0
     still: list[str] = field(default_factory=list)
     still_share: float = 0.0
     still_numbers: float = 0.0

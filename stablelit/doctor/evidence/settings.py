@@ -16,6 +16,8 @@ class OptimizerSettings:
         learning_rate: of the group when training began, before a schedule has changed it.
         weight_decay: of the group.
         maximize: whether it steps uphill.
+        momentum: share of the last step's direction that is kept (Adam's first beta); NaN where there is none.
+        epsilon: Adam's.
         parameters: numbers in the group.
         trainable: of these, in tensors with ``requires_grad``.
     """
@@ -24,6 +26,8 @@ class OptimizerSettings:
     learning_rate: float = float("nan")
     weight_decay: float = 0.0
     maximize: bool = False
+    momentum: float = float("nan")
+    epsilon: float = float("nan")
     parameters: int = 0
     trainable: int = 0
 

@@ -125,11 +125,12 @@ class ModeProbe(Probe):
         facts = self.facts
         called = [part for part in self._sensitive.values() if id(part) in self._calls]
         modes: set[tuple[bool, bool]] = set().union(*(self._calls[id(part)] for part in called))
-        closed = modes <= {(False, False)}
+        closed = modes <= {(False, False)} or (all(not own for own, _ in modes) and _know_nothing(called))
         counted = [part for part in called if _is_trainable(self._around[id(part)])] if closed else called
         if counted:
             leaf_modes: set[bool] = set().union(*self._leaf_calls.values())
-            evaluating = closed and self._asking and (True not in leaf_modes or _is_untrained(counted))
+            unasked = True not in leaf_modes or _is_untrained(counted)
+            evaluating = closed and self._asking and unasked
             self._suspicious = closed
         else:
             owners = [part for part in self._owners.values() if _is_trainable(part)] if self._all_evaluate() else []
@@ -166,6 +167,18 @@ def _is_untrained(parts: list[nn.Module]) -> bool:
     norms = [part for part in parts if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     counted = [norm.num_batches_tracked for norm in norms]
     return bool(norms) and all(count is not None and int(count) == 0 for count in counted)
+
+
+def _know_nothing(parts: list[nn.Module]) -> bool:
+    """Whether all are batch norms with the statistics that they were built with: mean 0 and variance 1."""
+    norms = [part for part in parts if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    return len(norms) == len(parts) > 0 and all(
+        norm.running_mean is not None
+        and norm.running_var is not None
+        and not bool(norm.running_mean.any())
+        and bool((norm.running_var == 1).all())
+        for norm in norms
+    )
 
 
 def _is_trainable(part: nn.Module) -> bool:

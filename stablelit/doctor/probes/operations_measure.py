@@ -44,6 +44,8 @@ conv_transpose3d embedding embedding_bag batch_norm layer_norm group_norm instan
 rnn_relu multi_head_attention_forward
 """
 _FIRST_USES = frozenset(_WEIGHTED.split())
+# beside what was learned of other columns
+_JOINS = frozenset({"cat", "concat", "concatenate", "hstack"})
 _CHANNELS_FIRST = ("conv", "batch_norm", "group_norm", "instance_norm")
 # a logit so low that it was meant to be left out
 _MASKED_LOGIT = -1e4
@@ -69,11 +71,14 @@ def measure(
             operation.notes["over_batch"] = tuple(args[0].shape[:1]) if _takes_first_axis(args, kwargs) else ()
         elif name in ("dropout", "scaled_dot_product_attention"):
             _measure_dropout(operation, args, kwargs)
-        if name in _EDGES and operation.has_gradient:
+        if name in _EDGES and (operation.has_gradient or operation.leaves):
             _measure_edge(operation, args, result)
         measure_wiring(operation, args, kwargs)
         if name in _FIRST_USES:
             _measure_use(record, operation, args)
+        elif name in _JOINS and operation.has_gradient and isinstance(args[0], tuple | list):
+            for value in args[0]:
+                _measure_use(record, operation, (value,))
         if result.numel() == 1 and operation.has_gradient:
             operation.notes["scalar"] = result.detach().clone()
 
@@ -183,7 +188,8 @@ def _note_broadcast(operation: Operation, kind: str, prediction: Tensor, target:
 def _measure_use(record: OperationRecord, operation: Operation, args: tuple[Any, ...]) -> None:
     given = next((value for value in args[:2] if isinstance(value, Tensor) and _leaves(record, value)), None)
     others = [record.operations[place] for place in operation.inputs]
-    if given is None or not any(other.name == "parameter" for other in others):
+    joined = operation.name in _JOINS
+    if given is None or not (joined or any(other.name == "parameter" for other in others)) or "use" in operation.notes:
         return
     leaves = _leaves(record, given)
     operation.where = caller()
@@ -276,7 +282,7 @@ def _measure_edge(operation: Operation, args: tuple[Any, ...], result: Tensor) -
         infinite = is_infinite(given, other) if is_infinite else None
         steep = is_steep(given, other) if is_steep else None
     for where, value_too in ((infinite, True), (steep, False)):
-        if where is not None and bool(where.any()):
+        if where is not None and bool(where.any()) and (value_too or operation.has_gradient):
             argument = float(given.expand_as(where)[where][0]) if operation.name not in ("std", "var") else math.nan
             operation.where = caller()
             operation.notes["edge"] = AtTheEdge(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from stablelit.doctor.evidence import Curve, Evidence
@@ -123,6 +124,8 @@ class ParameterProbe(Probe):
         self._clearing.batch_end()
         if self._backwards:
             self.facts.looks += 1
+            lit = any(i in self._with_gradient for i in self._census.held)
+            self.facts.dark_looks = 0 if lit or not self._census.held else self.facts.dark_looks + 1
         if self._stepped:
             self._note_step(step)
         if self._watching:
@@ -236,7 +239,9 @@ class ParameterProbe(Probe):
         uphill = [i for i in census.held if (census.groups[i] or {}).get("maximize", False)]
         facts.maximized_share = census.share(uphill, census.held)
         facts.ascent = self._steps.ascent
-        zero = [i for i in census.held if i in self._with_gradient and not motion.graded[i]]
+        # a sparse gradient is not looked into
+        dense = {i for i in census.held if (g := census.tensors[i].grad) is None or g.layout == torch.strided}
+        zero = [i for i in sorted(dense) if i in self._with_gradient and not motion.graded[i]]
         facts.zero_gradient = census.shown(zero)
         facts.zero_gradient_share = census.share(zero, [i for i in census.held if i in self._with_gradient])
         still = [i for i in motion.still if i in held and self._should_move(i)]

@@ -9,6 +9,7 @@ from stablelit.doctor.rules.family import FAMILY_RULES
 from stablelit.doctor.rules.layers import LAYER_RULES
 from stablelit.doctor.rules.modes import MODE_RULES
 from stablelit.doctor.rules.operations import OPERATION_RULES
+from stablelit.doctor.rules.optimizers import OPTIMIZER_RULES
 from stablelit.doctor.rules.parameters import PARAMETER_RULES
 from stablelit.doctor.rules.schedules import SCHEDULE_RULES
 from stablelit.doctor.rules.wiring import WIRING_RULES
@@ -22,6 +23,7 @@ RULES: tuple[Rule, ...] = tuple(
             *WIRING_RULES,
             *OPERATION_RULES,
             *LAYER_RULES,
+            *OPTIMIZER_RULES,
             *SCHEDULE_RULES,
             *FAMILY_RULES,
             *CURVE_RULES,

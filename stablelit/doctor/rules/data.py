@@ -161,7 +161,11 @@ def _input_constant(evidence: Evidence) -> Finding | None:
     if not inputs or any(leaf.varying_looks or len(leaf.shape) < 2 or leaf.looks < _ENOUGH_LOOKS for leaf in inputs):
         return None
     rows = min(leaf.rows for leaf in inputs)
-    if rows < 2 * min(leaf.looks for leaf in inputs) or (targets and not any(leaf.varying_looks for leaf in targets)):
+    if rows < 2 * min(leaf.looks for leaf in inputs):
+        return None
+    # what asks nothing of them varies at least in validation
+    others_vary = any(facts.validation[leaf.name].varying_looks for leaf in inputs if leaf.name in facts.validation)
+    if targets and not any(leaf.varying_looks for leaf in targets) and not others_vary:
         return None
     others = [leaf for leaf in facts.leaves.values() if leaf.role == "" and leaf.kind == "float"]
     if any(leaf.varying_looks for leaf in others):

@@ -185,7 +185,7 @@ LAYER_RULES: tuple[Rule, ...] = (
         Rank.PROPAGATION,
         _NEEDS,
         dead_units,
-        explains=("*", "vanishing-gradients", "output-constant", "not-learning"),
+        explains=("*", "vanishing-gradients", "output-constant", "not-learning", "batch-norm-statistics-off"),
         about="units that are closed for every sample",
     ),
     Rule(

@@ -75,8 +75,9 @@ def do_not_move(evidence: Evidence) -> Finding | None:
 def without_gradient(evidence: Evidence) -> Finding | None:
     """Used by the forward pass, and cut off from the loss."""
     facts = _facts(evidence)
-    if not facts.cut or facts.cut_looks < 2:
-        return None
+    nothing = _nothing_arrives(evidence, facts)
+    if nothing is not None or not facts.cut or facts.cut_looks < 2:
+        return nothing
     severity: Severity = "critical" if facts.cut_share >= _WEIGHTY and not facts.cut_without_graph else "warning"
     how = "they run under no_grad" if facts.cut_without_graph else "a detach, argmax or new tensor lies between them"
     return Finding(
@@ -87,6 +88,29 @@ def without_gradient(evidence: Evidence) -> Finding | None:
         {"share": facts.cut_share, "expected": 0.0, "last_without": facts.cut_last, "first_with": facts.cut_next},
         f"look between {facts.cut_last} and {facts.cut_next} for detach(), no_grad(), .data, argmax or "
         "torch.tensor(...); if it is meant, call requires_grad_(False).",
+    )
+
+
+def _nothing_arrives(evidence: Evidence, facts: ParameterFacts) -> Finding | None:
+    """A loss that no parameter hears: it was detached as a whole, or its derivative is zero."""
+    loss = evidence.curve("loss")
+    # an optimizer that nobody steps tells more of that
+    dark = facts.dark_looks >= 3 and facts.steps >= 3 and facts.foreign == 0
+    norms = evidence.curve("grad_norm").values
+    zero = facts.zero_gradient_share > 0.999 and facts.steps >= 5 and len(norms) >= 5 and not norms.any()
+    if not (dark or zero) or len(loss) < 5 or _rate_rises(evidence):
+        return None
+    if not bool(np.isfinite(loss.values).all()) or not bool((loss.values[:5] != 0).all()):
+        return None
+    how = "got no gradient at all" if dark else "got a gradient of exactly 0"
+    return Finding(
+        "parameters-without-gradient",
+        "critical",
+        f"All parameters in optimizers {how} in {facts.looks} backward passes, at a loss of {loss.last:.3g} (expected: "
+        "gradients that are not 0): the loss does not depend on them.",
+        {"share": 1.0, "expected": 0.0, "looks": facts.looks, "loss": loss.last},
+        "look in training_step for what cuts the loss off: loss.detach(), .item(), requires_grad_(), no_grad(), a new "
+        "tensor made of the loss, a factor of 0, a comparison, argmax or round.",
     )
 
 

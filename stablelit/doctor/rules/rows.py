@@ -7,6 +7,7 @@ import math
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.batches import LabelFacts, LabelOrder, LeafFacts
 from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules.unlike import UNLIKE_RULES, features_in_another_order
 from stablelit.findings import Finding
 
 # log of the probability that a shuffled order looks as sorted as this: 1e-15
@@ -20,6 +21,7 @@ _OTHER_PLACE = 3.0
 _OTHER_PLACE_OF_A_MIX = 1.2
 _OTHER_CLOUD = 20.0
 _DRIFT = 10.0
+_OF_CLASSES = ("cross_entropy", "nll", "bce", "bce_with_logits")
 # rows that nothing shuffles may drift slowly: the steps 0 to 4, 8, 16 and 32 span enough to see it
 _DRIFT_IN_ORDER, _LOOKS_IN_ORDER = 4.0, 8
 
@@ -113,13 +115,13 @@ def _labels_missing(evidence: Evidence) -> Finding | None:
     facts = evidence.batches
     labels = facts.labels if facts else None
     operations = evidence.operations
-    if labels is None or operations is None or len(labels.counts) < 2 or not labels.validation_counts:
+    if labels is None or operations is None or not labels.counts or not labels.validation_counts:
         return None
-    if not any(term.kind in ("cross_entropy", "nll") and term.target_leaf == labels.leaf for term in operations.terms):
+    if not any(term.kind in _OF_CLASSES and term.target_leaf == labels.leaf for term in operations.terms):
         return None
     missing = [c for c in labels.validation_counts if c not in labels.counts and c >= 0]
-    # other classes on purpose
-    if not missing or len(missing) > 0.5 * len(labels.validation_counts):
+    # other classes on purpose; one class alone is no purpose
+    if not missing or (len(missing) > 0.5 * len(labels.validation_counts) and len(labels.counts) > 1):
         return None
     order = labels.order
     if order.looks >= 2 and order.runs < 0.5 * _expected_runs(order):
@@ -172,6 +174,10 @@ def _validation_differs(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _validation_input(evidence: Evidence) -> Finding | None:
+    return _validation_differs(evidence) or features_in_another_order(evidence)
+
+
 def differences(training: LeafFacts, validation: LeafFacts) -> tuple[float, float]:
     """How far validation spreads about the mean of training, and how far its mean is from there.
 
@@ -218,7 +224,7 @@ ROW_RULES: tuple[Rule, ...] = (
         Rank.DATA,
         ("batches.labels",),
         _labels_sorted,
-        explains=("*", "labels-missing-in-training", "validation-input-differs"),
+        explains=("*", "labels-missing-in-training", "validation-input-differs", "validation-is-another-task"),
         about="rows of training come in the order of their labels",
     ),
     Rule(
@@ -226,16 +232,21 @@ ROW_RULES: tuple[Rule, ...] = (
         Rank.DATA,
         ("batches.labels",),
         _labels_missing,
-        explains=("overfitting", "labels-unrelated-to-input"),
+        explains=("overfitting", "labels-unrelated-to-input", "validation-is-another-task"),
         about="a class that only validation has",
     ),
     Rule(
         "validation-input-differs",
         Rank.DATA,
         ("batches",),
-        _validation_differs,
-        explains=("overfitting", "batch-norm-statistics-off", "labels-unrelated-to-input"),
-        about="inputs of validation lie elsewhere, or on another scale",
+        _validation_input,
+        explains=(
+            "overfitting",
+            "batch-norm-statistics-off",
+            "labels-unrelated-to-input",
+            "validation-is-another-task",
+        ),
+        about="inputs of validation lie elsewhere, on another scale, or in another order of features",
     ),
     Rule(
         "validation-rows-in-training",
@@ -244,4 +255,5 @@ ROW_RULES: tuple[Rule, ...] = (
         _rows_shared,
         about="rows of validation are rows of training",
     ),
+    *UNLIKE_RULES,
 )
