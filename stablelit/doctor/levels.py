@@ -66,6 +66,22 @@ def chance_level(term: LossTerm, batches: BatchFacts | None) -> Level | None:
     return None
 
 
+def chance_of_other_rows(term: LossTerm, batches: BatchFacts | None) -> float | None:
+    r"""What somebody who knows how frequent classes are in training loses on the rows of validation.
+
+    :math:`-\sum_c q_c \ln p_c` nats, with the shares p of training and q of validation (half a row is added to each
+    class of training, since validation may have one that training has not); None where one of them is not known.
+    """
+    labels = batches.labels if batches else None
+    if labels is None or labels.leaf != term.target_leaf or len(labels.counts) < 2 or not labels.validation_counts:
+        return None
+    classes = labels.counts.keys() | labels.validation_counts.keys()
+    n, n_val = sum(labels.counts.values()) + 0.5 * len(classes), sum(labels.validation_counts.values())
+    return -sum(
+        rows / n_val * math.log((labels.counts.get(c, 0) + 0.5) / n) for c, rows in labels.validation_counts.items()
+    )
+
+
 def loss_scale(operations: OperationFacts) -> float:
     """What the whole loss was in units of its one term: of a sum over N samples, N; NaN where there is no such term."""
     whole = operations.whole

@@ -36,6 +36,7 @@ class Evidence:
 
     Curves by name: ``loss`` (of training, not divided by accumulation), ``lr``, ``grad_norm`` (before a clip),
     ``update_ratio`` (the norm of a step over that of the weights, the largest over weight matrices),
+    ``relative_step`` (the same, over what torch would have drawn where the weights are smaller than that),
     ``weight_norm``, ``step_seconds``, ``wait_seconds``, ``val_loss``, and everything that was logged under
     ``logged/<its name>``.
 

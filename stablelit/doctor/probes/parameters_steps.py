@@ -6,7 +6,9 @@ For a weight matrix :math:`w` with gradient :math:`g` and step :math:`\Delta`,
    \text{decay pull} = \begin{cases} \eta\lambda\|w\| / \|\Delta\| & \text{decoupled (AdamW)} \\
    \lambda\|w\| / (\|g\| + \lambda\|w\|) & \text{added to the gradient (SGD, Adam)} \end{cases}
 
-with learning rate :math:`\eta` and weight decay :math:`\lambda`.
+with learning rate :math:`\eta` and weight decay :math:`\lambda`. The relative step is
+:math:`\|\Delta\| / \max(\|w\|, \|w_0\|)` with :math:`\|w_0\|` what torch would have drawn,
+:math:`1 / \sqrt{3 n_\text{in}}` a number: weights that begin next to nil on purpose grow to that size whatever the rate is.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class Steps:
         self._all = [census.tensors[i] for i in census.held]
         self._position = {id(tensor): place for place, tensor in enumerate(self._all)}
         self._views = _parts(self._matrices)
+        self._usual = [_usual_norm(m, len(v)) for m, v in zip(self._matrices, self._views, strict=True)]
         self._before: list[Tensor] = []
         self._slopes: list[Tensor | None] = []
         self._gradients: list[Tensor] = []
@@ -101,6 +104,9 @@ class Steps:
         points = {"grad_norm": total}
         if count:
             points["update_ratio"] = max((d / n for d, n in zip(deltas, norms, strict=True) if n > 0), default=0.0)
+            points["relative_step"] = max(
+                (d / max(n, usual) for d, n, usual in zip(deltas, norms, self._usual, strict=True)), default=0.0
+            )
             points["weight_norm"] = math.sqrt(sum(norm * norm for norm in norms))
             self._weigh_decay(gradients, deltas, norms)
         self.forget()
@@ -144,6 +150,11 @@ class Steps:
         if pulls:
             pull = sorted(pulls)[len(pulls) // 2]
             self.pull = pull if self.pull is None else (1 - _SMOOTHING) * self.pull + _SMOOTHING * pull
+
+
+def _usual_norm(matrix: Tensor, numbers: int) -> float:
+    """The norm of so many numbers of a matrix (or kernel) as `torch.nn.Linear` draws it: variance 1 / (3 fan_in)."""
+    return math.sqrt(numbers / (3.0 * max(1, matrix[0].numel())))
 
 
 def is_decoupled(group: dict[str, Any] | None) -> bool:

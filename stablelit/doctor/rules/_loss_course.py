@@ -90,6 +90,15 @@ def update_ratios(evidence: Evidence) -> Floats:
     return values[np.isfinite(values) & (values > 0.0)]
 
 
+def step_sizes(evidence: Evidence) -> Floats:
+    """Relative sizes of steps as `update_ratios`, of which those of weights that began next to nil are not large."""
+    curve = evidence.curve("relative_step")
+    if not len(curve):
+        return update_ratios(evidence)
+    values = curve.values
+    return values[np.isfinite(values) & (values > 0.0)]
+
+
 def movement(evidence: Evidence) -> float | None:
     r"""How far the weights can move in the whole run relative to their size, :math:`T \cdot q_{90}(|\Delta w| / |w|)`.
 

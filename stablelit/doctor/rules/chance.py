@@ -8,7 +8,7 @@ import numpy as np
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.operations import LossTerm, OperationFacts
-from stablelit.doctor.levels import Level, chance_level, initial_loss_over_chance, loss_scale
+from stablelit.doctor.levels import Level, chance_level, chance_of_other_rows, initial_loss_over_chance, loss_scale
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.findings import Finding
 
@@ -101,19 +101,21 @@ def _labels_unrelated(evidence: Evidence) -> Finding | None:
     if len(values) < 4 or level.value <= 0 or now > level.value:
         return None
     best, last = float(values.min()), float(values[-1])
+    # classes may be as frequent in validation while they are not in training
+    chance = chance_of_other_rows(term, evidence.batches) or level.value
     # what is learnt helps validation too, unless it was learnt by heart
-    if best < (1 - _OF_NOISE) * level.value or last < (1 + _OF_NOISE) * level.value:
+    if best < (1 - _OF_NOISE) * chance or last < (1 + _OF_NOISE) * chance:
         return None
     if last - now < 4 * _OF_NOISE * level.value:
         return None
     return Finding(
         "labels-unrelated-to-input",
         "warning",
-        f"In validation the loss is {last:.3g} and was never below {best:.3g} (chance: {level.formula}), while in "
+        f"In validation the loss is {last:.3g} and was never below {best:.3g} (chance: {chance:.3g}), while in "
         f"training it went down to {now:.3g}: what was learnt says nothing about new samples.",
-        {"best_validation_loss": best, "validation_loss": last, "chance": level.value, "training_loss": now},
+        {"best_validation_loss": best, "validation_loss": last, "chance": chance, "training_loss": now},
         "Check that each label still belongs to its row: a shuffle, sort, filter or join that moved one and not the "
-        "other.",
+        "other; and that validation has the labels, columns and preprocessing of training.",
     )
 
 

@@ -21,6 +21,7 @@ from stablelit.doctor.rules._loss_course import (
     movement,
     planned,
     shown,
+    step_sizes,
     update_ratios,
 )
 from stablelit.findings import Finding
@@ -52,7 +53,7 @@ def rate_too_high(evidence: Evidence) -> Finding | None:
             {"loss_first": float(curve.values[0]), "loss_last_finite": last, "growth": times},
             "critical",
         )
-    ratios = update_ratios(evidence)
+    ratios = step_sizes(evidence)
     if len(ratios) and ratios[0] > _LARGE_RATIO and not np.isfinite(curve.values[1:3]).any():
         said = f"one step of {shown(float(ratios[0]))} times the weights, and the loss was finite no more"
         return _too_high(evidence, said, {"update_ratio": float(ratios[0])}, "critical")
@@ -128,7 +129,7 @@ def _is_whole(of: Course) -> bool:
 
 def _early_ratio(evidence: Evidence) -> float | None:
     """The largest relative step of the first five looks that was not of a matrix that had been nil."""
-    ratios = update_ratios(evidence)[:5]
+    ratios = step_sizes(evidence)[:5]
     if len(ratios) < 3:
         return None
     # of a matrix that began as zeros steps 2, 3, 4 are 1, 1/2, 1/3 of it: the first one alone is of the others
@@ -151,7 +152,7 @@ def _early_growth(evidence: Evidence) -> tuple[float, float]:
 def _has_blown_up(evidence: Evidence) -> bool:
     """Whether the weights are four times what they were, and steps were a fifth of them at some time."""
     norms = evidence.curve("weight_norm").finite().values
-    ratios = update_ratios(evidence)
+    ratios = step_sizes(evidence)
     return len(norms) > 2 and norms[0] > 0.0 and bool(norms.max() > 4.0 * norms[0]) and bool(ratios.max() > 0.2)
 
 
@@ -172,7 +173,7 @@ def _falls_late(of: Course) -> bool:
 
 def _too_high(evidence: Evidence, said: str, facts: dict[str, float | int | str], severity: str) -> Finding:
     rate = evidence.settings.learning_rate or highest_rate(evidence)
-    ratios = update_ratios(evidence)
+    ratios = step_sizes(evidence)
     # the first step is that of the weights as they were drawn; what comes after has been driven by the blow-up
     factor = float(np.clip(ratios[0] / _GOOD_RATIO, 10.0, 1e4)) if len(ratios) else 10.0
     remedy = "lower the learning rate by ten"

@@ -49,6 +49,22 @@ def test_norms_are_those_of_gradients_steps_and_weights() -> None:
     )
 
 
+def test_a_step_of_weights_that_are_next_to_nil_is_compared_with_weights_as_torch_draws_them() -> None:
+    drawn, small = mlp(), mlp()
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.mul_(1e-4)
+    of = {}
+    for name, net in (("drawn", drawn), ("small", small)):
+        evidence = loop(ParameterProbe(), net, torch.optim.Adam(net.parameters(), 1e-2), steps=1)
+        of[name] = evidence.curve("update_ratio").last, evidence.curve("relative_step").last
+    # the uniform distribution of torch.nn.Linear has just this variance
+    assert of["drawn"][1] == pytest.approx(of["drawn"][0], rel=0.2)
+    assert of["small"][0] > 100
+    # units that get no gradient of a size that Adam sees do not move
+    assert 0.5 * of["drawn"][1] < of["small"][1] < 1.2 * of["drawn"][1]
+
+
 def test_what_no_optimizer_holds_is_named_after_one_step() -> None:
     net = mlp()
     evidence = loop(ParameterProbe(), net, torch.optim.Adam(net[4].parameters(), 1e-2), steps=1)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stablelit.doctor.evidence import Curve, Evidence, OptimizerSettings
-from stablelit.doctor.evidence.batches import BatchFacts
+from stablelit.doctor.evidence.batches import BatchFacts, LabelFacts
 from stablelit.doctor.evidence.operations import LossTerm, OperationFacts
-from stablelit.doctor.levels import double_softmax_floor
+from stablelit.doctor.levels import chance_of_other_rows, double_softmax_floor, entropy
 from stablelit.doctor.rules.operations import OPERATION_RULES, dropout_in_validation
 from stablelit.findings import Finding
 from tests.doctor.probes.traced import Host, seeded, watch
@@ -198,6 +198,26 @@ def memorised(validation: list[float], train: float, level: float = math.log(2))
     evidence.curves["loss"] = Curve(range(240), torch.linspace(level, train, 240).tolist())
     evidence.curves["val_loss"] = Curve([30 * i + 30 for i in range(len(validation))], validation)
     return evidence
+
+
+def test_validation_with_other_shares_of_classes_is_compared_with_what_these_shares_give() -> None:
+    counts, validation = {0: 960, 1: 40}, {0: 200, 1: 200}
+    drawn = [0] * 960 + [1] * 40
+    # what the frequencies of training lose on rows of validation, row by row
+    by_hand = sum(-math.log(drawn.count(c) / 1000) for c, n in validation.items() for _ in range(n)) / 400
+    facts = BatchFacts(labels=LabelFacts("y", counts, validation))
+    level = entropy(counts.values())
+
+    def told_of(losses: list[float]) -> bool:
+        evidence = memorised(losses, 0.3 * level, level)
+        evidence.batches = facts
+        return "labels-unrelated-to-input" in found(evidence)
+
+    term = LossTerm("cross_entropy", target_leaf="y", classes=2)
+    assert chance_of_other_rows(term, facts) == pytest.approx(by_hand, rel=0.01)
+    # well above what training has as chance, and far better than knowing no input
+    assert not told_of([0.9, 0.7, 0.6, 0.53, 0.53])
+    assert told_of([by_hand * f for f in (1.0, 1.01, 1.05, 1.1, 1.2)])
 
 
 def test_learning_by_heart_alone_is_told_from_overfitting_and_from_noisy_labels() -> None:

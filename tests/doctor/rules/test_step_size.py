@@ -89,6 +89,16 @@ def test_a_matrix_that_began_as_zeros_is_no_large_step() -> None:
     assert rate_too_high(evidence) is None
 
 
+def test_weights_that_begin_next_to_nil_grow_to_their_size_at_any_rate() -> None:
+    noise = np.random.default_rng(0).normal(size=100)
+    evidence = with_loss(np.r_[1.0, 1.6 + 0.3 * noise[1:]])
+    evidence.curves["update_ratio"] = Curve(range(5), [69.0, 0.9, 0.6, 0.5, 0.4])
+    evidence.curves["weight_norm"] = Curve(range(5), [1.0, 2.0, 3.5, 5.0, 6.5])
+    assert rate_too_high(evidence) is not None
+    evidence.curves["relative_step"] = Curve(range(5), [0.1] * 5)
+    assert rate_too_high(evidence) is None
+
+
 def test_a_rate_that_still_warms_up_is_not_judged_too_low() -> None:
     evidence = train(0, rate=3e-3, factor=lambda step: (step + 1) / 1e5)
     assert rate_too_low(evidence) is None
