@@ -18,7 +18,6 @@ Limits  rank zero looks and judges, at every 25th step where others must stop wi
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,7 +27,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from stablelit.doctor.diagnosis import Diagnosis, check_mute
+from stablelit.doctor.diagnosis import Diagnosis
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.logged import LoggedValues
 from stablelit.doctor.looks import LookClock
@@ -39,11 +38,10 @@ from stablelit.doctor.probes import all_probes
 from stablelit.doctor.rates import LearningRates
 from stablelit.doctor.roles import RoleNamer
 from stablelit.doctor.rule import Rule
-from stablelit.doctor.rule_book import RuleBook
-from stablelit.doctor.rules import RULES
 from stablelit.doctor.trainer_settings import planned_steps, read_settings
+from stablelit.doctor.verdicts import Verdicts
 from stablelit.errors import bad_argument
-from stablelit.findings import Action, Finding, FindingError, FindingReporter
+from stablelit.findings import Action, Finding
 from stablelit.functional.schedules import check_count, check_number
 
 Mode = Literal["observe", "advise"]
@@ -105,25 +103,17 @@ class TrainingDoctor(pl.Callback):
             raise bad_argument(_OWNER, "mode", mode, ", ".join(get_args(Mode)))
         if name is not None and not (isinstance(name, str) and name):
             raise bad_argument(_OWNER, "name", name, "a non-empty string or None")
-        if isinstance(mute, str) or not isinstance(mute, Sequence):
-            raise bad_argument(_OWNER, "mute", mute, f"a list of names, such as [{mute or 'overfitting'!r}]")
         self.mode, self.name, self.action = mode, name, action
-        ordered = sorted((*RULES, *rules), key=lambda rule: rule.rank)
-        names = Counter(rule.name for rule in ordered)
-        for rule in rules:
-            if names[rule.name] > 1:
-                raise bad_argument(_OWNER, "rules", rule.name, "rules whose names no other rule has")
-        self._book = RuleBook(ordered, check_mute(_OWNER, mute, ordered))
+        self._verdicts = Verdicts(_OWNER, self.state_key, action, mode == "observe", rules, mute)
         self._every = every_n_steps if every_n_steps is None else check_count(_OWNER, "every_n_steps", every_n_steps, 1)
         self._budget = check_number(_OWNER, "budget", budget, above=0.0)
-        self._reporter = FindingReporter(self.state_key, action, quiet=mode == "observe")
         self._looks = self._keeps_verdict = False
         self._began = self._step_seconds = 0.0
         self._validation_looks = 0
         self._begin_anew()
 
     def __repr__(self) -> str:
-        return f"{_OWNER}(mode={self.mode!r}, mute={sorted(self._book.mute)!r})"
+        return f"{_OWNER}(mode={self.mode!r}, mute={sorted(self._verdicts.book.mute)!r})"
 
     @property
     def state_key(self) -> str:
@@ -133,7 +123,7 @@ class TrainingDoctor(pl.Callback):
     @property
     def diagnosis(self) -> Diagnosis:
         """What is the matter as it stands."""
-        return self._book.diagnosis(self.evidence)
+        return self._verdicts.diagnosis(self.evidence)
 
     @property
     def findings(self) -> list[Finding]:
@@ -163,12 +153,11 @@ class TrainingDoctor(pl.Callback):
         self.evidence.planned_steps = planned_steps(trainer, pl_module)
         # the loop counts a step after its checkpoint may have been written, so what that holds of ours is right
         self.evidence.step = self.evidence.step or trainer.fit_loop.epoch_loop._batches_that_stepped
-        self._shares = trainer.world_size > 1 and self.action != "warn"
-        self._reporter.action = "warn" if self._shares else self.action
-        self._clock.begin((self._every or _SHARED_EVERY) if self._shares else self._every)
+        together = self._verdicts.meet(trainer)
+        self._clock.begin((self._every or _SHARED_EVERY) if together else self._every)
         self._monitors.begin(trainer, pl_module)
         self._probes.each(pl_module, lambda probe: probe.begin(trainer, pl_module, self.evidence))
-        self._judge(trainer, structural=True)
+        self._verdicts.judge(trainer, self.evidence, structural=True)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -237,7 +226,7 @@ class TrainingDoctor(pl.Callback):
         self._step_seconds = self._probes.seconds = 0.0
         if looked or wanted or not self._losses.is_finite:
             began = time.perf_counter()
-            self._judge(trainer, structural=not wanted)
+            self._verdicts.judge(trainer, self.evidence, structural=not wanted)
             if wanted:
                 self._clock.judged(step, time.perf_counter() - began)
 
@@ -291,7 +280,7 @@ class TrainingDoctor(pl.Callback):
         self._logged.validated(trainer, self.evidence.curves, self.evidence.step)
         self._roles.add_to(self.evidence.curves, self.evidence.settings)
         self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
-        self._judge(trainer, structural=True)
+        self._verdicts.judge(trainer, self.evidence, structural=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What the epoch has logged is there a hook later."""
@@ -309,7 +298,7 @@ class TrainingDoctor(pl.Callback):
         self._losses.flush(self.evidence.curves)
         self._logged.epoch_is_over(self.evidence.curves)
         self.evidence.ended = True
-        self._judge(trainer, structural=False)
+        self._verdicts.judge(trainer, self.evidence, structural=False)
         self._leave(trainer, pl_module)
         if trainer.is_global_zero:
             rank_zero_info(self.summary())
@@ -322,21 +311,15 @@ class TrainingDoctor(pl.Callback):
             return
         # nothing of ours may stand between a person and what has happened: a device that failed does not answer, and
         # a finding that raises would come in its place
-        self._reporter.action = "warn"
+        self._verdicts.only_warn()
         with suppress(Exception):
             self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
             self._losses.flush(self.evidence.curves)
-            self._judge(trainer, structural=True)
+            self._verdicts.judge(trainer, self.evidence, structural=True)
 
     def summary(self) -> str:
         """How the run stands, in a line each for a cause; one line where it is healthy."""
-        diagnosis = self.diagnosis
-        checked = f"{len(diagnosis.passed)} rules found nothing, {len(diagnosis.unchecked)} could not be checked"
-        if not diagnosis.findings:
-            return f"[doctor] healthy after {self.evidence.step} steps: {checked}."
-        first, *others = diagnosis.findings
-        lines = [f"[doctor] {first}", *(f"  also seen: {other}" for other in others), f"  {checked}."]
-        return "\n".join(lines)
+        return self._verdicts.summary(self.evidence)
 
     def state_dict(self) -> dict[str, Any]:
         """Curves, what was found and told, and what the probes keep, as plain data and tensors."""
@@ -344,10 +327,9 @@ class TrainingDoctor(pl.Callback):
         return {
             "step": self.evidence.step,
             "curves": {name: curve.state_dict() for name, curve in self.evidence.own_curves().items()},
-            "book": self._book.state_dict(),
+            "verdicts": self._verdicts.state_dict(),
             "clock": self._clock.state_dict(),
             "raised": [asdict(finding) for finding in self.evidence.raised],
-            "reporter": self._reporter.state_dict(),
             "monitors": self._monitors.state_dict(),
             "losses": self._losses.state_dict(),
             "probes": self._probes.state_dict(),
@@ -361,9 +343,8 @@ class TrainingDoctor(pl.Callback):
         self.evidence.step = state_dict["step"]
         self.evidence.curves = {name: Curve.of_state(curve) for name, curve in state_dict["curves"].items()}
         self.evidence.raised = [Finding(**data) for data in state_dict["raised"]]
-        self._book.load_state_dict(state_dict["book"])
+        self._verdicts.load_state_dict(state_dict["verdicts"])
         self._clock.load_state_dict(state_dict["clock"])
-        self._reporter.load_state_dict(state_dict["reporter"])
         self._monitors.load_state_dict(state_dict["monitors"])
         self._losses.load_state_dict(state_dict["losses"])
         self._probes.load_state_dict(state_dict["probes"])
@@ -373,45 +354,18 @@ class TrainingDoctor(pl.Callback):
         self._probes = ProbeSet(all_probes())
         self._losses, self._rates, self._logged = TrainingLosses(), LearningRates(), LoggedValues()
         self._roles = RoleNamer()
-        self._book.begin()
+        self._verdicts.begin()
         self._monitors = CarriedMonitors(self.hear_finding)
-        self._reporter.load_state_dict({})
         self._clock = LookClock(self._budget)
-        self._told: list[Finding] = []
         self._looks = False
         self._began = self._step_seconds = 0.0
-        self._shares = self._has_acted = self._has_trained = False
+        self._has_trained = False
 
     def _leave_open_look(self, pl_module: pl.LightningModule) -> None:
         """Ends a look that no end of a batch has ended: a hook has skipped the batch."""
         if self._looks:
             self._looks = False
             self._probes.leave(pl_module)
-
-    def _judge(self, trainer: pl.Trainer, structural: bool) -> None:
-        """Asks the rules, and tells what is new and no consequence of what is known."""
-        if trainer.is_global_zero:
-            new = {finding.name for finding in self._book.judge(self.evidence, structural)}
-            diagnosis = self.diagnosis if new else Diagnosis()
-            heard = {finding.name for finding in self.evidence.raised}
-            for finding in (*diagnosis.findings, *diagnosis.notes):
-                if finding.name in new and finding.name not in heard:
-                    self._reporter.raised.pop(finding.name, None)  # a note may have become a warning
-                    self._told += [finding] if finding.severity != "info" else []
-                    self._reporter.report(trainer, finding)
-        if self._shares and not structural:
-            self._act_together(trainer)
-
-    def _act_together(self, trainer: pl.Trainer) -> None:
-        """Ends the run on every rank, where rank zero has told something."""
-        told, self._told = self._told, []
-        if not trainer.strategy.reduce_boolean_decision(bool(told) and not self._has_acted, all=False):
-            return
-        self._has_acted = True
-        if self.action == "raise":
-            elsewhere = Finding("found-on-rank-zero", "critical", "rank zero has found why the run goes wrong.")
-            raise FindingError(told[0] if told else elsewhere)
-        trainer.should_stop = True
 
     def _leave(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._looks, self._validation_looks = False, 0

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from stablelit.doctor import Rank, Rule, TrainingDoctor, training_doctor
+from stablelit.doctor import Rank, Rule, TrainingDoctor, training_doctor, verdicts
 from stablelit.doctor.probes import Probe
 from stablelit.findings import Finding
 
@@ -175,7 +175,7 @@ def says(name: str, kind: Any = "structural", rank: Rank = Rank.SETTINGS, since:
 
 def alone(monkeypatch: Any, *probes: type[Probe]) -> None:
     """The doctor has no rules but those it is given, and only these probes."""
-    monkeypatch.setattr(training_doctor, "RULES", ())
+    monkeypatch.setattr(verdicts, "RULES", ())
     monkeypatch.setattr(training_doctor, "all_probes", lambda: [kind() for kind in probes])
 
 

@@ -250,7 +250,8 @@ def test_what_ended_the_run_is_judged_and_nothing_hides_it(monkeypatch):
     # not found before training, so that it is found because of the exception
     rule.check.since = 1
     doctor.evidence.step = 1
-    monkeypatch.setattr(doctor._book, "judge", _after(doctor._book.judge, 1))
+    book = doctor._verdicts.book
+    monkeypatch.setattr(book, "judge", _after(book.judge, 1))
     with pytest.raises(ValueError, match="broken on purpose"):
         fit(doctor, Broken())
     assert names(doctor.findings) == ["why"]
