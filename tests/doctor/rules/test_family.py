@@ -87,6 +87,9 @@ def judged_all_along(losses: tuple[float, ...], n: int, temperature: float) -> l
     return [step for step in said if step - 25 in said]
 
 
+MORE_RUNS = [(8, 0.5, 1e-2), (24, 0.5, 1e-3)]
+
+
 @pytest.mark.parametrize("fault", ["mispaired", "collapsed"])
 @pytest.mark.parametrize(("n", "temperature"), [(8, 0.5), (24, 0.2)])
 def test_a_contrastive_run_that_knows_nothing_of_its_pairs_is_at_chance(n, temperature, fault):
@@ -94,9 +97,10 @@ def test_a_contrastive_run_that_knows_nothing_of_its_pairs_is_at_chance(n, tempe
 
 
 @pytest.mark.parametrize(
-    ("n", "temperature", "rate"), [(8, 0.5, 1e-3), (8, 0.5, 1e-2), (24, 0.5, 1e-3), (24, 1.0, 3e-4)]
+    ("n", "temperature", "rate"),
+    [(8, 0.5, 1e-3), (24, 1.0, 3e-4), *(pytest.param(*c, marks=pytest.mark.slow) for c in MORE_RUNS)],
 )
-@pytest.mark.parametrize("noise", [0.3, 1.5])
+@pytest.mark.parametrize("noise", [0.3, pytest.param(1.5, marks=pytest.mark.slow)])
 def test_a_contrastive_run_that_learns_is_not(n, temperature, rate, noise):
     assert judged_all_along(contrastive_losses(n, temperature, rate, 1, "", noise), n, temperature) == []
 

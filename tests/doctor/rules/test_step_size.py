@@ -44,13 +44,13 @@ FAULTY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("seed", [0, 1], ids=["seed-0", "seed-1"])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["seed-0", "seed-1"])
 @pytest.mark.parametrize("name", HEALTHY)
 def test_nothing_is_said_of_a_run_that_learns(name: str, seed: int) -> None:
     assert told(train(seed, **HEALTHY[name])) == []
 
 
-@pytest.mark.parametrize("seed", [0, 1], ids=["seed-0", "seed-1"])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["seed-0", "seed-1"])
 @pytest.mark.parametrize("name", FAULTY)
 def test_the_cause_is_named_first(name: str, seed: int) -> None:
     cause, faulty = FAULTY[name]
