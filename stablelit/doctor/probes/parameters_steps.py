@@ -8,7 +8,7 @@ For a weight matrix :math:`w` with gradient :math:`g` and step :math:`\Delta`,
 
 with learning rate :math:`\eta` and weight decay :math:`\lambda`. The relative step is
 :math:`\|\Delta\| / \max(\|w\|, \|w_0\|)` with :math:`\|w_0\|` what torch would have drawn,
-:math:`1 / \sqrt{3 n_\text{in}}` a number: weights that begin next to nil on purpose grow to that size whatever the rate is.
+:math:`1 / \sqrt{3 n_\text{in}}` a number: weights that begin next to nil on purpose grow to that size at any rate.
 """
 
 from __future__ import annotations
