@@ -35,6 +35,7 @@ class LossTerm:
         target_rms: root mean square of the target.
         unreachable: share of target values that the range of `made_by` excludes.
         weighted: whether classes or samples have weights.
+        weight_ratio: largest over smallest weight of a class that is not 0 (of ones over zeros); 1 where none has any.
         log_mass: of a negative log likelihood, the largest ``|ln sum_c exp(x_c)|``: 0 of log probabilities.
     """
 
@@ -58,6 +59,7 @@ class LossTerm:
     target_rms: float = float("nan")
     unreachable: float = 0.0
     weighted: bool = False
+    weight_ratio: float = 1.0
     log_mass: float = float("nan")
 
 

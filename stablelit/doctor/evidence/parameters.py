@@ -35,6 +35,7 @@ class ParameterFacts:
         zero_gradient: in an optimizer, with a gradient that was exactly zero in every look.
         zero_gradient_share: of the trainable numbers in optimizers that get a gradient.
         dark_looks: looks with a backward pass after which no parameter in an optimizer has ever had a gradient.
+        empty_steps: steps seen, in a row up to the newest, at which no gradient was left though one had arrived.
         still: in an optimizer, with gradients that are not zero and a learning rate above zero, and yet unchanged.
         still_share: of the numbers that should have moved.
         still_numbers: of single numbers with a gradient, in whatever tensor, those that have not moved.
@@ -73,6 +74,7 @@ class ParameterFacts:
     zero_gradient: list[str] = field(default_factory=list)
     zero_gradient_share: float = 0.0
     dark_looks: int = 0
+    empty_steps: int = 0
     still: list[str] = field(default_factory=list)
     still_share: float = 0.0
     still_numbers: float = 0.0

@@ -94,6 +94,7 @@ def _measure_loss(
     term = _pair(record, kind, prediction, target, operation.where)
     term.reduction = reduction
     term.weighted = any(kwargs.get(name) is not None for name in ("weight", "pos_weight"))
+    term.weight_ratio = _weight_ratio(kwargs)
     if kind in _CLASSES:
         term.classes = int(prediction.shape[1 if prediction.ndim > 1 else 0])
         counted = prediction.detach().float() > _MASKED_LOGIT
@@ -111,6 +112,15 @@ def _measure_loss(
     term.value = total / divided if divided else math.nan
     operation.notes["term"] = term
     _note_broadcast(operation, kind, prediction, target)
+
+
+def _weight_ratio(kwargs: Mapping[str, Any]) -> float:
+    weights = kwargs.get("pos_weight") if kwargs.get("pos_weight") is not None else kwargs.get("weight")
+    if not isinstance(weights, Tensor) or weights.ndim > 1 or ("pos_weight" not in kwargs and weights.numel() < 2):
+        return 1.0
+    some = weights.detach().double().flatten()
+    some = torch.cat([some, some.new_ones(1)]) if kwargs.get("pos_weight") is not None else some[some > 0]
+    return float(some.max() / some.min()) if len(some) and float(some.min()) > 0 else 1.0
 
 
 def _measure_difference(record: OperationRecord, operation: Operation, args: tuple[Any, ...]) -> None:

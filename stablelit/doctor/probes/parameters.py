@@ -182,14 +182,17 @@ class ParameterProbe(Probe):
         if points:
             self._points.append((step, points))
         # an optimizer over other tensors steps as well as one over these, and moves nothing here
-        astray = census.foreign > 0 and not self._steps.some_gradient
+        outside = [i for i, held in enumerate(census.optimizers) if not held]
+        inside = bool(self._motion.graded[census.held].any())
+        elsewhere = not inside and bool(self._motion.graded[outside].any())
+        astray = (census.foreign > 0 or elsewhere) and not self._steps.some_gradient
+        facts.empty_steps = facts.empty_steps + 1 if inside and not self._steps.some_gradient else 0
         if self._steps.finite and ((self._steps.some_gradient and self._rates_above_zero) or astray):
             facts.moving_steps += 1
             self._moving_since_reference += self._motion.seen
             for number in self._stepped if self._motion.seen else ():
                 self._steps_of[number] = self._steps_of.get(number, 0) + 1
             if self._motion.seen and self._watches_motion():
-                outside = [i for i, held in enumerate(census.optimizers) if not held]
                 changed = self._motion.changed() if outside else ()
                 self._unchanged = {i for i in outside if not changed[i]}
         elif self._motion.seen:

@@ -12,6 +12,7 @@ from stablelit.doctor.rules.operations import OPERATION_RULES
 from stablelit.doctor.rules.optimizers import OPTIMIZER_RULES
 from stablelit.doctor.rules.parameters import PARAMETER_RULES
 from stablelit.doctor.rules.schedules import SCHEDULE_RULES
+from stablelit.doctor.rules.unbounded import UNBOUNDED_RULES
 from stablelit.doctor.rules.wiring import WIRING_RULES
 
 RULES: tuple[Rule, ...] = tuple(
@@ -21,6 +22,7 @@ RULES: tuple[Rule, ...] = tuple(
             *PARAMETER_RULES,
             *MODE_RULES,
             *WIRING_RULES,
+            *UNBOUNDED_RULES,
             *OPERATION_RULES,
             *LAYER_RULES,
             *OPTIMIZER_RULES,

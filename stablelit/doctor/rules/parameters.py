@@ -47,6 +47,15 @@ def do_not_move(evidence: Evidence) -> Finding | None:
     facts = _facts(evidence)
     if facts.still_without_step:
         return _never_stepped(evidence, facts)
+    if facts.empty_steps >= 5 and facts.empty_steps == facts.steps:
+        return Finding(
+            "parameters-do-not-move",
+            "critical",
+            f"In all {facts.steps} steps seen the optimizers had no gradient to go by, though backward passes had left "
+            "some (expected: gradients that are not 0 in each step).",
+            {"steps": facts.steps, "steps_without_gradient": facts.empty_steps, "expected": 0},
+            "call zero_grad() before the backward pass or after step(), and not between the two.",
+        )
     if _rate_rises(evidence):
         return None
     # in a low precision small tensors stand still by chance: there only single numbers, all together, tell
@@ -301,7 +310,7 @@ PARAMETER_RULES: tuple[Rule, ...] = (
         Rank.STRUCTURE,
         _NEEDS,
         missing_from_optimizer,
-        explains=("*",),
+        explains=("*", "parameters-without-gradient", "parameters-do-not-move"),
         about="trainable, with a gradient, and in no optimizer",
     ),
     Rule(

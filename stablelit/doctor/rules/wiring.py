@@ -11,6 +11,8 @@ from stablelit.findings import Finding
 
 _NO_FACTS = WiringFacts()
 _LOG_MASS = 0.1
+# weights that undo the frequencies are as uneven as these
+_UNEVEN_WEIGHTS = 50.0
 
 
 def _facts(evidence: Evidence) -> WiringFacts:
@@ -109,6 +111,51 @@ def _no_log_softmax(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _target_out_of_range(evidence: Evidence) -> Finding | None:
+    """A binary target outside of 0..1, where :math:`y^2 > y`: the loss has no lower end there."""
+    for term in evidence.operations.terms if evidence.operations else []:
+        square = term.target_rms**2
+        if term.kind != "bce_with_logits" or not square > term.target_mean + 0.01 * max(1.0, abs(term.target_mean)):
+            continue
+        return Finding(
+            "target-out-of-range",
+            "critical",
+            f"At {term.where} a binary cross entropy is given targets with a mean of {term.target_mean:.3g} and a root "
+            f"mean square of {term.target_rms:.3g} (expected: between 0 and 1): outside of that it falls for ever.",
+            {"target_mean": term.target_mean, "target_rms": term.target_rms, "expected_below": 1.0},
+            f"Bring the target before {term.where} to 0 and 1: mask / 255, (y + 1) / 2.",
+        )
+    return None
+
+
+def _weights_too_uneven(evidence: Evidence) -> Finding | None:
+    """Weights of classes far more uneven than the classes are."""
+    labels = evidence.batches.labels if evidence.batches else None
+    for term in evidence.operations.terms if evidence.operations else []:
+        if term.weight_ratio <= _UNEVEN_WEIGHTS or not math.isfinite(term.weight_ratio):
+            continue
+        if term.kind == "bce_with_logits" and 0.0 < term.target_mean < 1.0:
+            rarest = min(term.target_mean, 1.0 - term.target_mean)
+            uneven = (1.0 - rarest) / rarest
+        elif labels is not None and labels.leaf == term.target_leaf and len(labels.counts) > 1:
+            if sum(labels.counts.values()) < 20 * len(labels.counts) or len(labels.counts) < (term.classes or 0):
+                continue
+            uneven = max(labels.counts.values()) / min(labels.counts.values())
+        else:
+            continue
+        if term.weight_ratio < _UNEVEN_WEIGHTS * uneven:
+            continue
+        return Finding(
+            "class-weights-too-uneven",
+            "critical",
+            f"At {term.where} one class weighs {term.weight_ratio:.3g} times as much as another, where the largest is "
+            f"{uneven:.3g} times as frequent as the smallest (expected: weights as uneven as the classes at most).",
+            {"weight_ratio": term.weight_ratio, "weight_ratio_expected_below": uneven, "line": term.where},
+            f"Take the weights (pos_weight) at {term.where} away, or make them 1 / frequency.",
+        )
+    return None
+
+
 def _zero_derivative(evidence: Evidence) -> Finding | None:
     """Parameters whose gradient is exactly zero in every look, behind an operation that is flat everywhere."""
     facts, flat = evidence.parameters, _facts(evidence).flat
@@ -155,7 +202,13 @@ WIRING_RULES: tuple[Rule, ...] = (
         Rank.LOSS_MADE_WRONG,
         ("operations",),
         _wrong_softmax,
-        explains=("*", "softmax-before-cross-entropy", "activation-before-loss", "nll-without-log-softmax"),
+        explains=(
+            "*",
+            "softmax-before-cross-entropy",
+            "activation-before-loss",
+            "nll-without-log-softmax",
+            "parameters-without-gradient",
+        ),
         about="a softmax over samples, or over one element",
     ),
     Rule(
@@ -173,5 +226,21 @@ WIRING_RULES: tuple[Rule, ...] = (
         _no_log_softmax,
         explains=("*", "learning-rate-too-high", "gradient-ascent"),
         about="a negative log likelihood of what is no log probability",
+    ),
+    Rule(
+        "target-out-of-range",
+        Rank.LOSS_MADE_WRONG,
+        ("operations",),
+        _target_out_of_range,
+        explains=("*", "gradient-ascent", "target-unscaled"),
+        about="a binary target that is not between 0 and 1",
+    ),
+    Rule(
+        "class-weights-too-uneven",
+        Rank.LOSS_MADE_WRONG,
+        ("operations",),
+        _weights_too_uneven,
+        explains=("*", "overfitting"),
+        about="weights of classes that are far more uneven than the classes",
     ),
 )

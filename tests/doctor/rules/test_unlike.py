@@ -132,3 +132,27 @@ def test_a_loss_that_no_parameter_hears(loss: float, told: bool) -> None:
     evidence = Evidence(step=20, parameters=ParameterFacts(looks=5, steps=5, dark_looks=5))
     evidence.curves = {"loss": Curve(range(20), [loss] * 20)}
     assert says("parameters-without-gradient", evidence) == told
+
+
+T = np.linspace(0.0, 1.0, 240)
+COURSES = {
+    "exponential": (1.0 - np.exp(16 * T), True),
+    "likelihood": (5.0 - 40.0 * (1 - np.exp(-4 * T)), False),
+    "late-start": (2.0 - 30.0 / (1 + np.exp(-20 * (T - 0.7))), False),
+    "straight": (1.0 - 300.0 * T, False),
+    "positive": (np.exp(-5 * T), False),
+}
+
+
+@pytest.mark.parametrize("course", list(COURSES))
+def test_a_loss_without_a_lower_end_falls_ever_faster(course: str) -> None:
+    values, told = COURSES[course]
+    evidence = Evidence(step=240, planned_steps=240)
+    evidence.curves = {"loss": Curve(range(240), values + 0.05 * np.random.default_rng(0).standard_normal(240))}
+    assert says("loss-unbounded", evidence) == told
+
+
+@pytest.mark.parametrize(("steps", "told"), [(8, True), (20, False)], ids=["in-all-steps", "in-some"])
+def test_gradients_cleared_before_the_step(steps: int, told: bool) -> None:
+    evidence = Evidence(step=20, parameters=ParameterFacts(looks=8, steps=steps, empty_steps=8))
+    assert says("parameters-do-not-move", evidence) == told

@@ -162,3 +162,35 @@ def test_rounding_is_told_where_nothing_comes_through(share: float) -> None:
         nn.Linear(D, 5), lambda m, b: F.mse_loss(m.network(b[0]).round(), b[0][:, :5]), (SEQUENCES[:, 0],), **seen
     )
     assert names == (["zero-derivative"] if share else [])
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift", "told"), [(1.0, 0.0, False), (255.0, 0.0, True), (2.0, -1.0, True), (0.5, 0.2, False)],
+    ids=["ones-and-zeros", "bytes", "signs", "soft"],
+)  # fmt: skip
+def test_a_binary_target_lies_between_zero_and_one(factor: float, shift: float, told: bool) -> None:
+    torch.manual_seed(0)
+    target = (CLASSES > 2).float()[:, None] * factor + shift
+    names = found(
+        nn.Linear(D, 1),
+        lambda m, b: F.binary_cross_entropy_with_logits(m.network(b[0]), b[1]),
+        (SEQUENCES[:, 0], target),
+    )
+    assert names == (["target-out-of-range"] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("weight", "rare", "told"), [(1000.0, False, True), (20.0, False, False), (1000.0, True, False)],
+    ids=["for-nothing", "moderate", "for-a-rare-class"],
+)  # fmt: skip
+def test_weights_of_classes_are_as_uneven_as_the_classes(weight: float, rare: bool, told: bool) -> None:
+    torch.manual_seed(0)
+    target = torch.zeros(N, 64)
+    target[0, 0] = 1
+    target = target if rare else (torch.arange(64) % 2).float().expand(N, 64)
+    names = found(
+        nn.Linear(D, 64),
+        lambda m, b: F.binary_cross_entropy_with_logits(m.network(b[0]), b[1], pos_weight=torch.tensor(weight)),
+        (SEQUENCES[:, 0], target),
+    )
+    assert names == (["class-weights-too-uneven"] if told else [])

@@ -1,0 +1,53 @@
+"""The rule about a loss that has no lower end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules._loss_course import loss_course, objective_changes, shown
+from stablelit.findings import Finding
+
+# the last third falls by so many times what both before it have together; a loss with a lower end slows down
+_FASTER = 3.0
+_FAR_BELOW = 100.0
+
+
+def loss_unbounded(evidence: Evidence) -> Finding | None:
+    """A negative loss that falls ever faster, to a hundred times what it began at: nothing holds it."""
+    of = loss_course(evidence)
+    if of is None or of.points < 60 or len(of.blocks) < 9 or objective_changes(evidence):
+        return None
+    blocks = of.blocks
+    third = len(blocks) // 3
+    before = float(np.abs(blocks[: 2 * third]).max())
+    now, then = float(blocks[-1]), float(blocks[2 * third - 1])
+    largest = max(abs(of.start), before)
+    if now >= 0 or -now < _FAR_BELOW * abs(of.start) or then - now < _FASTER * largest:
+        return None
+    late = blocks[2 * third :]
+    if not bool((np.diff(late) < 0).all()):
+        return None
+    return Finding(
+        "loss-unbounded",
+        "critical",
+        f"The loss falls ever faster, from {shown(of.start)} to {shown(then)} and {shown(now)} (expected: a fall that "
+        "slows down): it has no lower end.",
+        {"loss_first": of.start, "loss_before": then, "loss_late": now},
+        "look for a minus in front of the loss or of one of its terms, a missing logarithm or normalisation "
+        "(log_softmax, log sigma), and a target outside of its range",
+    )
+
+
+UNBOUNDED_RULES: tuple[Rule, ...] = (
+    Rule(
+        "loss-unbounded",
+        Rank.LOSS_MADE_WRONG,
+        ("curves.loss",),
+        loss_unbounded,
+        "curve",
+        explains=("*", "overfitting", "exploding-gradients", "learning-rate-too-high"),
+        about="The loss falls ever faster, as one without a lower end does.",
+    ),
+)
