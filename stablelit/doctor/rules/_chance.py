@@ -6,7 +6,8 @@ import math
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.hyperparameters import number_named
-from stablelit.doctor.levels import chance_level, loss_scale
+from stablelit.doctor.levels import chance_level, chance_of_other_rows, loss_scale
+from stablelit.functional.curve_tests import Course, mann_kendall
 
 _CLASSES = ("num_classes", "n_classes", "classes", "num_labels", "vocab_size", "n_vocab")
 
@@ -44,3 +45,28 @@ def stands_at_chance(evidence: Evidence, level: float) -> bool | None:
         return False
     # a model as it was drawn is somewhat worse than one that knows the mean
     return True if level <= 1.3 * max(levels) else None
+
+
+def no_better_than_chance(evidence: Evidence, of: Course, planned: float) -> bool:
+    """Whether classes are known no better than by how often they come, in training and validation, in half of a run.
+
+    That a loss has fallen to this level from above it is no learning. How often classes come has to be known well.
+    """
+    whole = evidence.operations.whole if evidence.operations else None
+    labels = evidence.batches.labels if evidence.batches else None
+    if whole is None or labels is None or whole.weighted or labels.leaf != whole.target_leaf or len(of.blocks) < 6:
+        return False
+    if whole.kind not in ("cross_entropy", "nll") or sum(labels.counts.values()) < 200:
+        return False
+    level, scale = chance_level(whole, evidence.batches), loss_scale(evidence.operations) if evidence.operations else 0
+    validation = evidence.curve("val_loss").finite().since(1).values
+    if level is None or not math.isfinite(scale) or scale <= 0 or len(validation) < 4:
+        return False
+    late = of.late / scale
+    if of.last_step < 0.6 * planned or not 0.985 * level.value <= late <= 1.1 * level.uniform:
+        return False
+    chance = chance_of_other_rows(whole, evidence.batches) or level.value
+    rising = evidence.curve("lr").finite().values
+    if len(rising) > 2 and rising[-1] > 1.01 * rising[len(rising) // 2]:
+        return False
+    return float(validation.min()) >= 0.99 * chance * scale and mann_kendall(of.blocks[len(of.blocks) // 2 :]) > -2.0

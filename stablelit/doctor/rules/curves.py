@@ -6,7 +6,7 @@ import numpy as np
 
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules._chance import stands_at_chance
+from stablelit.doctor.rules._chance import no_better_than_chance, stands_at_chance
 from stablelit.doctor.rules._loss_course import falls, is_every_step, loss_course, objective_changes, planned, shown
 from stablelit.doctor.rules.clipping import CLIP_RULES
 from stablelit.doctor.rules.overfitting import OVERFITTING_RULES
@@ -137,7 +137,11 @@ def not_learning(evidence: Evidence) -> Finding | None:
     """The loss is shown to stand where it began."""
     of = loss_course(evidence)
     total = planned(evidence) or 0.0
-    if of is None or of.last_step < max(100.0, 0.25 * total) or falls(of) or _validation_falls(evidence):
+    if of is None or of.last_step < max(100.0, 0.25 * total):
+        return None
+    if no_better_than_chance(evidence, of, total):
+        return _at_chance(evidence, of)
+    if falls(of) or _validation_falls(evidence):
         return None
     scale = abs(of.start)
     if stands_at_chance(evidence, of.late) is False or of.drop < -0.5 * scale:
@@ -154,6 +158,18 @@ def not_learning(evidence: Evidence) -> Finding | None:
         f"steps: a change of {shown(100 * of.drop / scale)} % (expected: a fall of more than 6 %).",
         {"loss_first": of.start, "loss_late": of.late, "fall": of.drop / scale, "fall_noise": of.drop_noise / scale},
         "fit one batch first (trainer.overfit_batches=1): if that fails too it is the model or the loss, else the data",
+    )
+
+
+def _at_chance(evidence: Evidence, of: Course) -> Finding:
+    return Finding(
+        "not-learning",
+        "warning",
+        f"After {of.last_step:.0f} steps the training loss stands at {shown(of.late)}, and that of validation at "
+        f"{shown(evidence.curve('val_loss').last)}: what somebody loses who sees no input (expected: less).",
+        {"loss_first": of.start, "loss_late": of.late, "validation_loss": evidence.curve("val_loss").last},
+        "look whether each label belongs to its row, whether what training_step does to a batch leaves anything of it, "
+        "and whether the loss compares rows with their own targets; then fit one batch (trainer.overfit_batches=1)",
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.batches import LeafFacts
-from stablelit.doctor.levels import loss_scale
+from stablelit.doctor.levels import chance_of_other_rows, loss_scale
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules.chance import whole_term
 from stablelit.doctor.rules.overfitting import overfitting
@@ -94,15 +94,16 @@ def _validation_is_another_task(evidence: Evidence) -> Finding | None:
     fresh = float(np.median(first)) + 2.5 * float(first.std()) / math.sqrt(len(first))
     best = float(validation.values.min()) / scale
     allowed = 1.1 if term.kind in ("mse", "gaussian_nll") else _KNOWS_NOTHING
-    if term.kind == "gaussian_nll" or fresh > _KNOWS * level.value or best < allowed * level.value:
+    chance = chance_of_other_rows(term, evidence.batches) or level.value
+    if term.kind == "gaussian_nll" or fresh > _KNOWS * level.value or best < allowed * chance:
         return None
     return Finding(
         "validation-is-another-task",
         "critical",
         f"Rows of training were predicted at a loss of {float(np.median(first)):.3g} in the first epoch, before they "
-        f"had been trained on; those of validation never below {best:.3g} (chance: {level.formula}): what is learnt "
+        f"had been trained on; those of validation never below {best:.3g} (chance: {chance:.3g}): what is learnt "
         "holds for new rows, and not for those of validation.",
-        {"first_epoch": float(np.median(first)), "best_validation_loss": best, "chance": level.value},
+        {"first_epoch": float(np.median(first)), "best_validation_loss": best, "chance": chance},
         "Compare a row of validation with one of training: the coding of its labels, the order of its columns or "
         "channels, its preprocessing, what training_step alone does to a batch.",
     )

@@ -156,3 +156,17 @@ def test_a_loss_without_a_lower_end_falls_ever_faster(course: str) -> None:
 def test_gradients_cleared_before_the_step(steps: int, told: bool) -> None:
     evidence = Evidence(step=20, parameters=ParameterFacts(looks=8, steps=steps, empty_steps=8))
     assert says("parameters-do-not-move", evidence) == told
+
+
+@pytest.mark.parametrize(
+    ("late", "validation", "told"),
+    [(0.694, 0.70, True), (0.66, 0.70, False), (0.694, 0.67, False)],
+    ids=["at-chance", "learnt-in-training", "learnt-in-validation"],
+)
+def test_a_loss_that_has_fallen_to_chance_has_learnt_nothing(late: float, validation: float, told: bool) -> None:
+    evidence = two_classes(0.3, [validation] * 6)
+    noise = 0.01 * np.random.default_rng(0).standard_normal(200)
+    evidence.curves["loss"] = Curve(
+        range(200), np.concatenate([np.linspace(1.1, late, 40), np.full(160, late)]) + noise
+    )
+    assert says("not-learning", evidence) == told
