@@ -13,6 +13,8 @@ from stablelit.doctor.rules.rows import ROW_RULES
 from stablelit.findings import Finding
 
 _LARGE_INPUT = 30.0
+# norm of a row: that of a row brought to length 1 is thirty times as large, whatever its length
+_SMALL_ROW = 0.03
 _UNEVEN_FEATURES = 300.0
 _OFFSET_INPUT = 20.0
 _SUFFERS_ABOVE = 2.0
@@ -96,6 +98,8 @@ def _out_of_scale(use: FirstUse) -> str:
         return ""
     if use.feature_spread > _UNEVEN_FEATURES and use.rms > 1.0:
         return f"with features of which one varies {use.feature_spread:.3g} times as much as most (expected: about 1)"
+    if 0.0 < use.rms * math.sqrt(max(use.features, 1)) < _SMALL_ROW:
+        return f"at a root mean square of {use.rms:.3g} (expected: about 1)"
     if use.rms > _LARGE_INPUT:
         return f"at a root mean square of {use.rms:.3g} (expected: about 1)"
     if use.offset_over_spread > _OFFSET_INPUT and use.rms > 1.0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.layers import ActivationFact, LayerFacts
 from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules.step_size import rate_too_high
 from stablelit.findings import Finding
 
 # the least live layer of a healthy net of twelve layers keeps 0.39 of its units, a dead one less than 0.02 (measured)
@@ -18,7 +19,9 @@ _VANISHED, _EXPLODED = 1e-3, 30.0
 _LEAST_LOOKS = 3
 _LEAST_DEPTH = 4
 _LEAST_STEPS = 50
-_CONSTANT_STEPS = 20
+_CONSTANT_STEPS = 25
+# by then a rate that is too high has shown itself
+_STEPS_OF_A_JUMP = 25
 
 
 def dead_units(evidence: Evidence) -> Finding | None:
@@ -30,6 +33,9 @@ def dead_units(evidence: Evidence) -> Finding | None:
     worst = min(dead, key=lambda a: (a.born_live >= _DEAD, a.live))
     born = worst.born_live < _DEAD
     rate = evidence.settings.learning_rate
+    if not born and (evidence.step < _STEPS_OF_A_JUMP or rate_too_high(evidence) is not None):
+        # what has killed them is told instead
+        return None
     if born:
         history = "and were so from the first step on"
         remedy = "init of the layer's bias and weights (bias 0, kaiming_normal_), or what shifts its input below zero."
@@ -130,6 +136,8 @@ def output_constant(evidence: Evidence) -> Finding | None:
         return None
     ratio = _fading(facts)
     if (ratio is not None and ratio < _VANISHED) or any(_is_dead(a) for a in facts.activations):
+        return None
+    if evidence.step >= _STEPS_OF_A_JUMP and rate_too_high(evidence) is not None:
         return None
     return Finding(
         "output-constant",

@@ -129,7 +129,7 @@ def test_units_that_steps_have_killed_were_live_at_first() -> None:
         if step == 4:
             nn.init.constant_(net[2].bias, -50.0)  # type: ignore[index, arg-type]
 
-    evidence = loop(LayerProbe(), net, torch.optim.SGD(net.parameters(), 0.01), steps=12, before_batch=kill)
+    evidence = loop(LayerProbe(), net, torch.optim.SGD(net.parameters(), 0.01), steps=30, before_batch=kill)
     assert found(evidence) == ["dead-units"]
     assert activation(evidence, 1).born_live > 0.5
 

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.evidence.batches import BatchFacts, EdgeFacts, LeafFacts
+from stablelit.doctor.evidence.operations import FirstUse
 from stablelit.doctor.probes.batches import BatchProbe
-from stablelit.doctor.rules.data import DATA_RULES
+from stablelit.doctor.rules.data import DATA_RULES, _out_of_scale
 from stablelit.findings import Finding
 from tests.doctor.probes.traced import Host, seeded, watch
 
@@ -166,3 +167,9 @@ def test_raw_numbers_behind_a_norm_are_not_blamed_for_a_loss_that_stays_at_chanc
     evidence.step = 120
     evidence.curves["loss"] = Curve(range(120), [math.log(4)] * 120)
     assert set(found(evidence)) == (set() if normalised else {"input-unscaled"})
+
+
+@pytest.mark.parametrize(("rms", "told"), [(1e-4, True), (0.05, False)], ids=["tiny", "a-row-of-length-one"])
+def test_inputs_next_to_nil_are_told_where_the_loss_stays_at_chance(rms: float, told: bool) -> None:
+    use = FirstUse("x", "linear", rms=rms, features=400 if not told else 8)
+    assert bool(_out_of_scale(use)) == told
