@@ -13,6 +13,7 @@ class ParameterFacts:
 
     Args:
         trainable: numbers in tensors with ``requires_grad``.
+        frozen: numbers in tensors without.
         batches: training batches since the doctor began to look.
         looks: looks in which a gradient arrived.
         steps: optimizer steps seen in looks.
@@ -52,6 +53,7 @@ class ParameterFacts:
     """
 
     trainable: int = 0
+    frozen: int = 0
     batches: int = 0
     looks: int = 0
     steps: int = 0

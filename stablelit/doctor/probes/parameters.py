@@ -227,7 +227,7 @@ class ParameterProbe(Probe):
 
     def _conclude(self) -> None:
         facts, census, motion = self.facts, self._census, self._motion
-        facts.trainable = sum(census.numbers)
+        facts.trainable, facts.frozen = sum(census.numbers), census.frozen
         facts.foreign = census.foreign
         held = set(census.held)
         if facts.cut and not set(self._dark()):

@@ -26,6 +26,7 @@ class Census:
         groups: per tensor, the first parameter group that holds it; None where there is none.
         foreign: tensors that optimizers hold and the module does not have.
         sharded: whether membership cannot be told.
+        frozen: numbers in tensors without ``requires_grad``.
     """
 
     names: list[str] = field(default_factory=list)
@@ -35,6 +36,7 @@ class Census:
     groups: list[dict[str, Any] | None] = field(default_factory=list)
     foreign: int = 0
     sharded: bool = False
+    frozen: int = 0
     fingerprint: tuple[int, ...] = ()
     held: list[int] = field(default_factory=list)
 
@@ -84,7 +86,10 @@ def take_census(trainer: Any, pl_module: nn.Module) -> Census:
                 continue
             known.add(id(tensor))
             everything.append(tensor)
-            if not tensor.requires_grad or isinstance(tensor, nn.parameter.UninitializedParameter):
+            if isinstance(tensor, nn.parameter.UninitializedParameter):
+                continue
+            if not tensor.requires_grad:
+                census.frozen += tensor.numel()
                 continue
             census.names.append(f"{name}.{own_name}" if name else own_name)
             census.tensors.append(tensor)

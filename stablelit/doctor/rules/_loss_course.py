@@ -43,9 +43,14 @@ def _course(curve: Curve, length: int, last_step: float) -> Course | None:
 def loss_course(evidence: Evidence) -> Course | None:
     """The course of the training loss where it can be judged: from its beginning, and for long enough."""
     found = course(evidence.curve("loss"))
-    if found is None or not begins_at_start(found) or not is_long_enough(evidence, found):
+    if found is None or not begins_at_start(found) or not is_long_enough(evidence, found) or is_maximized(evidence):
         return None
     return found
+
+
+def is_maximized(evidence: Evidence) -> bool:
+    """Whether optimizers were told to make the loss large: `gradient-ascent` says where that is a mistake."""
+    return evidence.parameters is not None and evidence.parameters.maximized_share > 0.5
 
 
 def is_long_enough(evidence: Evidence, of: Course, points: int = 8) -> bool:

@@ -14,6 +14,7 @@ _WEIGHTY = 0.05
 # healthy 0.06 at most (SGD on bfloat16 weights), Adam at 1e-4 on them 0.78 (measured)
 _STILL = 0.6
 _LOW_PRECISION = ("bfloat16", "float16")
+_WORDS_FOR_LOSSES = ("loss", "error", "cost", "mse", "mae", "nll", "perplexity")
 
 
 def missing_from_optimizer(evidence: Evidence) -> Finding | None:
@@ -158,7 +159,16 @@ def gradient_ascent(evidence: Evidence) -> Finding | None:
     if not uphill or len(loss) == 0 or loss[0] <= 0:
         return None if uphill or not _rises(loss) else _ascends(facts, "the optimizer steps along its gradient")
     known = evidence.operations is not None and evidence.operations.whole is not None
-    return _ascends(facts, "maximize=True") if known or _rises(loss) else None
+    if not known and (not _rises(loss) or _is_named_otherwise(evidence)):
+        return None
+    return _ascends(facts, "maximize=True")
+
+
+def _is_named_otherwise(evidence: Evidence) -> bool:
+    """Whether somebody who steps uphill logs quantities, and calls none of them a loss: a reward, a likelihood."""
+    names = [name.lower() for name in evidence.curves if name.startswith("logged/")]
+    # what is logged is known after an epoch
+    return not any(word in name for name in names for word in _WORDS_FOR_LOSSES) if names else not evidence.ended
 
 
 def not_zeroed(evidence: Evidence) -> Finding | None:
@@ -270,11 +280,19 @@ def _turned_loss(evidence: Evidence) -> str | None:
     operations = evidence.operations
     if operations is None or evidence.settings.automatic is False or len(operations.terms) != 1:
         return None
+    if _attacks(evidence):
+        return None
     term = operations.terms[0]
     exact = term.value > 0 and abs(operations.loss + term.value) <= 1e-4 * term.value
     return (
         term.kind if exact and term.kind in ("cross_entropy", "mse", "l1", "bce_with_logits", "bce", "huber") else None
     )
+
+
+def _attacks(evidence: Evidence) -> bool:
+    """Whether all weights are frozen, and what is trained is added to an input to mislead them."""
+    facts, layers = evidence.parameters, evidence.layers
+    return facts is not None and layers is not None and not layers.weights and facts.frozen > facts.trainable
 
 
 def _never_stepped(evidence: Evidence, facts: ParameterFacts) -> Finding | None:

@@ -17,6 +17,7 @@ from stablelit.doctor.rules._loss_course import (
     is_adaptive,
     is_every_step,
     is_long_enough,
+    is_maximized,
     loss_course,
     movement,
     planned,
@@ -59,7 +60,7 @@ def rate_too_high(evidence: Evidence) -> Finding | None:
         return _too_high(evidence, said, {"update_ratio": float(ratios[0])}, "critical")
     # a tenth of the points is left out of every judgement but one in ten: what is found has then been there for a while
     of = course(curve, len(curve) // 10 * 10) if len(curve) > 20 else course(curve)
-    if of is None:
+    if of is None or is_maximized(evidence):
         return None
     if not _is_whole(of):
         return _too_high_in_logs(evidence, of)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from stablelit.doctor.evidence import Curve, Evidence, OptimizerSettings, Settings
+from stablelit.doctor.evidence.layers import LayerFacts, WeightFact
+from stablelit.doctor.evidence.operations import LossTerm, OperationFacts
 from stablelit.doctor.evidence.parameters import ParameterFacts
 from stablelit.doctor.rules.parameters import PARAMETER_RULES
 from stablelit.findings import Finding
@@ -39,8 +41,31 @@ def test_a_forgotten_scalar_is_no_reason_to_pass_over_the_rest() -> None:
 def test_a_likelihood_may_be_made_large(first: float, told: bool) -> None:
     """maximize=True on a loss above 0 that rises, and on a log-likelihood below 0 that does."""
     facts = ParameterFacts(maximized_share=1.0, ascent=0.6, steps=30)
-    finding = ask("gradient-ascent", evidence_of(facts, first + np.linspace(0, 1, 40)))
+    evidence = evidence_of(facts, first + np.linspace(0, 1, 40))
+    evidence.ended = True
+    finding = ask("gradient-ascent", evidence)
     assert (finding is not None) == told
+
+
+@pytest.mark.parametrize(("logged", "told"), [("reward", False), ("train_loss", True), (None, True)])
+def test_who_logs_a_reward_makes_it_large_on_purpose(logged: str | None, told: bool) -> None:
+    facts = ParameterFacts(maximized_share=1.0, ascent=0.6, steps=30)
+    evidence = evidence_of(facts, 2.0 + np.linspace(0, 1, 40))
+    assert ask("gradient-ascent", evidence) is None
+    evidence.ended = True
+    if logged:
+        evidence.curves[f"logged/{logged}"] = evidence.curves["loss"]
+    assert (ask("gradient-ascent", evidence) is not None) == told
+
+
+@pytest.mark.parametrize(("trained", "frozen", "told"), [(["net.2.weight"], 900, True), ([], 900, False)])
+def test_the_negative_of_a_loss_is_meant_where_all_weights_are_frozen(
+    trained: list[str], frozen: int, told: bool
+) -> None:
+    evidence = evidence_of(ParameterFacts(trainable=100, frozen=frozen), -np.ones(5))
+    evidence.operations = OperationFacts(traced=1, loss=-1.0, terms=[LossTerm("cross_entropy", value=1.0)])
+    evidence.layers = LayerFacts(weights=[WeightFact(name, 1, 0.1, 0.1) for name in trained])
+    assert (ask("gradient-ascent", evidence) is not None) == told
 
 
 def test_a_multiplier_that_is_maximized_is_no_ascent() -> None:
