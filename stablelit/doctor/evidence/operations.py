@@ -36,6 +36,7 @@ class LossTerm:
         unreachable: share of target values that the range of `made_by` excludes.
         weighted: whether classes or samples have weights.
         weight_ratio: largest over smallest weight of a class that is not 0 (of ones over zeros); 1 where none has any.
+        target_entropy: of classes as often as they come in this batch (nats); NaN where its targets are too few.
         log_mass: of a negative log likelihood, the largest ``|ln sum_c exp(x_c)|``: 0 of log probabilities.
     """
 
@@ -60,6 +61,7 @@ class LossTerm:
     unreachable: float = 0.0
     weighted: bool = False
     weight_ratio: float = 1.0
+    target_entropy: float = float("nan")
     log_mass: float = float("nan")
 
 

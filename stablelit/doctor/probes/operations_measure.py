@@ -107,11 +107,19 @@ def _measure_loss(
         term.log_mass = float(prediction.detach().double().logsumexp(1).abs().max())
     if kind in _CLASSES and not target.is_floating_point():
         operation.notes["target"] = target.detach()
+        term.target_entropy = _entropy(target[target >= 0], term.classes)
     total = float(result.detach().double().sum())
     divided = {"sum": samples, "none": samples}.get(reduction, 1)
     term.value = total / divided if divided else math.nan
     operation.notes["term"] = term
     _note_broadcast(operation, kind, prediction, target)
+
+
+def _entropy(classes: Tensor, most: int | None) -> float:
+    if not most or classes.numel() < 20 * most:
+        return math.nan
+    shares = torch.bincount(classes.flatten()).double() / classes.numel()
+    return float(-torch.special.xlogy(shares, shares).sum())
 
 
 def _weight_ratio(kwargs: Mapping[str, Any]) -> float:

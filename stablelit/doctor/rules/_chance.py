@@ -54,18 +54,22 @@ def no_better_than_chance(evidence: Evidence, of: Course, planned: float) -> boo
     """
     whole = evidence.operations.whole if evidence.operations else None
     labels = evidence.batches.labels if evidence.batches else None
-    if whole is None or labels is None or whole.weighted or labels.leaf != whole.target_leaf or len(of.blocks) < 6:
-        return False
-    if whole.kind not in ("cross_entropy", "nll") or sum(labels.counts.values()) < 200:
+    if whole is None or whole.weighted or whole.kind not in ("cross_entropy", "nll") or len(of.blocks) < 6:
         return False
     level, scale = chance_level(whole, evidence.batches), loss_scale(evidence.operations) if evidence.operations else 0
     validation = evidence.curve("val_loss").finite().since(1).values
     if level is None or not math.isfinite(scale) or scale <= 0 or len(validation) < 4:
         return False
-    late = of.late / scale
-    if of.last_step < 0.6 * planned or not 0.985 * level.value <= late <= 1.1 * level.uniform:
+    if labels is not None and labels.leaf == whole.target_leaf and sum(labels.counts.values()) >= 200:
+        known = level.value
+    elif math.isfinite(whole.target_entropy):
+        known = whole.target_entropy
+    else:
         return False
-    chance = chance_of_other_rows(whole, evidence.batches) or level.value
+    late = of.late / scale
+    if of.last_step < 0.6 * planned or not 0.985 * known <= late <= 1.1 * level.uniform:
+        return False
+    chance = chance_of_other_rows(whole, evidence.batches) or known
     rising = evidence.curve("lr").finite().values
     if len(rising) > 2 and rising[-1] > 1.01 * rising[len(rising) // 2]:
         return False

@@ -216,7 +216,14 @@ DATA_RULES: tuple[Rule, ...] = (
         explains=("*", "loss-not-finite", "non-finite"),
         about="a NaN or an infinity of the target reaches the loss",
     ),
-    Rule("input-constant", Rank.DATA, ("batches",), _input_constant, explains=("*",), about="all samples are the same"),
+    Rule(
+        "input-constant",
+        Rank.DATA,
+        ("batches",),
+        _input_constant,
+        explains=("*", "labels-sorted", "labels-missing-in-training", "target-constant", "few-different-rows"),
+        about="all samples are the same",
+    ),
     Rule(
         "graph-without-edges",
         Rank.DATA,

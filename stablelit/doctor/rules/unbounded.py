@@ -12,6 +12,8 @@ from stablelit.findings import Finding
 # the last third falls by so many times what both before it have together; a loss with a lower end slows down
 _FASTER = 3.0
 _FAR_BELOW = 100.0
+# of its first sixth: so far below, something has grown by itself, and may have come to where numbers end
+_OUT_OF_THIS_WORLD = 1e5
 
 
 def loss_unbounded(evidence: Evidence) -> Finding | None:
@@ -21,19 +23,18 @@ def loss_unbounded(evidence: Evidence) -> Finding | None:
         return None
     blocks = of.blocks
     third = len(blocks) // 3
-    before = float(np.abs(blocks[: 2 * third]).max())
     now, then = float(blocks[-1]), float(blocks[2 * third - 1])
-    largest = max(abs(of.start), before)
-    if now >= 0 or -now < _FAR_BELOW * abs(of.start) or then - now < _FASTER * largest:
-        return None
-    late = blocks[2 * third :]
-    if not bool((np.diff(late) < 0).all()):
+    largest = max(abs(of.start), float(np.abs(blocks[: 2 * third]).max()))
+    beginning = max(abs(of.start), float(np.abs(blocks[:2]).max()))
+    faster = now < -_FAR_BELOW * abs(of.start) and then - now > _FASTER * largest
+    faster = faster and bool((np.diff(blocks[2 * third :]) < 0).all())
+    if not (faster or now < -_OUT_OF_THIS_WORLD * beginning):
         return None
     return Finding(
         "loss-unbounded",
         "critical",
-        f"The loss falls ever faster, from {shown(of.start)} to {shown(then)} and {shown(now)} (expected: a fall that "
-        "slows down): it has no lower end.",
+        f"The loss falls without a lower end, from {shown(of.start)} to {shown(then)} and {shown(now)} (expected: a "
+        "fall that slows down).",
         {"loss_first": of.start, "loss_before": then, "loss_late": now},
         "look for a minus in front of the loss or of one of its terms, a missing logarithm or normalisation "
         "(log_softmax, log sigma), and a target outside of its range",

@@ -39,7 +39,7 @@ def _wrong_softmax(evidence: Evidence) -> Finding | None:
     """A softmax over the samples of a batch, or over a single element."""
     found = _facts(evidence).softmax
     if found is None:
-        return None
+        return _of_one_class(evidence)
     length = found.shape[found.axis]
     what = "an axis of one element, so that it is always 1" if length == 1 else f"the {length} samples"
     remedy = (
@@ -55,6 +55,21 @@ def _wrong_softmax(evidence: Evidence) -> Finding | None:
         {"axis": found.axis, "length": length, "line": found.where},
         remedy,
     )
+
+
+def _of_one_class(evidence: Evidence) -> Finding | None:
+    """A cross entropy whose softmax goes over one class."""
+    for term in evidence.operations.terms if evidence.operations else []:
+        if term.kind == "cross_entropy" and term.classes == 1 and len(term.prediction_shape) > 1:
+            return Finding(
+                "softmax-over-wrong-axis",
+                "critical",
+                f"At {term.where} cross_entropy is given logits of shape {term.prediction_shape}, of one class "
+                "(expected: two or more along axis 1): it is 0 whatever is predicted.",
+                {"axis": 1, "length": 1, "line": term.where},
+                f"Use binary_cross_entropy_with_logits at {term.where}, or one output a class.",
+            )
+    return None
 
 
 def _mixing_reshape(evidence: Evidence) -> Finding | None:

@@ -137,6 +137,7 @@ def test_a_loss_that_no_parameter_hears(loss: float, told: bool) -> None:
 T = np.linspace(0.0, 1.0, 240)
 COURSES = {
     "exponential": (1.0 - np.exp(16 * T), True),
+    "at-the-end-of-numbers": (-1.0 - 1e21 * np.clip(T - 0.2, 0, 0.3), True),
     "likelihood": (5.0 - 40.0 * (1 - np.exp(-4 * T)), False),
     "late-start": (2.0 - 30.0 / (1 + np.exp(-20 * (T - 0.7))), False),
     "straight": (1.0 - 300.0 * T, False),

@@ -115,6 +115,7 @@ LOSSES = {
     "pooling-over-samples": (lambda o, y: F.cross_entropy(o * o.softmax(0), y), []),
     "mixture-over-samples": (lambda o, y: -torch.logsumexp(torch.log_softmax(o, 0) - o, 1).mean(), None),
     "one-output": (lambda o, y: F.binary_cross_entropy(o[:, :1].softmax(1)[:, 0], (y > 2).float()), None),
+    "one-class": (lambda o, y: F.cross_entropy(o[:, :1], y * 0), None),
     "raw": (lambda o, y: F.nll_loss(o, y), ["nll-without-log-softmax"]),
     "cross-entropy": (lambda o, y: F.cross_entropy(o, y), []),
 }
