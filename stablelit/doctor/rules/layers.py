@@ -61,11 +61,13 @@ def dead_units(evidence: Evidence) -> Finding | None:
 def saturated_units(evidence: Evidence) -> Finding | None:
     """The values of a squashing function lie where it is flat."""
     found = [a for a in _facts(evidence).activations if a.kind in _SQUASHING and a.looks >= _LEAST_LOOKS]
-    # a single unit, an output, may come to be sure of its answers; it is not born so
+    # what training drives there while the loss falls is a code, or sure of its answers, as a single unit may be
+    falls = _falls(evidence)
     flat = [
         a
         for a in found
-        if min(a.born_saturated, a.saturated) > _BORN_SATURATED or (a.units > 1 and a.saturated > _SATURATED)
+        if min(a.born_saturated, a.saturated) > _BORN_SATURATED
+        or (not falls and a.units > 1 and a.saturated > _SATURATED)
     ]
     if not flat:
         return None

@@ -51,6 +51,12 @@ def test_saturation_is_told_where_it_was_born_or_is_complete(born: float, now: f
     assert found(facts) == (["saturated-units"] if told else [])
 
 
+def test_codes_that_are_driven_to_the_ends_while_the_loss_falls_are_meant() -> None:
+    facts = LayerFacts(looks=9, activations=[ActivationFact("net.0", "tanh", 12, 9, 1.0, 1.0, 0.0, 0.99)])
+    assert found(facts) == ["saturated-units"]
+    assert found(facts, late=0.4) == []
+
+
 def test_a_head_at_zero_is_waited_for_and_then_told() -> None:
     facts = LayerFacts(looks=5, output="head", output_constant_looks=4, output_spread=0.0, output_steps=4)
     assert found(facts) == []
