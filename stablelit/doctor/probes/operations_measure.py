@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stablelit.doctor.evidence.operations import AtTheEdge, Broadcast, FirstUse, LossTerm
+from stablelit.doctor.evidence.operations import Broadcast, FirstUse, LossTerm
+from stablelit.doctor.probes.operations_edges import EDGES, measure_edge
 from stablelit.doctor.probes.operations_record import Operation, OperationRecord, caller
 from stablelit.doctor.probes.operations_wiring import measure_wiring
 
@@ -71,8 +72,8 @@ def measure(
             operation.notes["over_batch"] = tuple(args[0].shape[:1]) if _takes_first_axis(args, kwargs) else ()
         elif name in ("dropout", "scaled_dot_product_attention"):
             _measure_dropout(operation, args, kwargs)
-        if name in _EDGES and (operation.has_gradient or operation.leaves):
-            _measure_edge(operation, args, result)
+        if name in EDGES and (operation.has_gradient or operation.leaves):
+            measure_edge(operation, args, result)
         measure_wiring(operation, args, kwargs)
         if name in _FIRST_USES:
             _measure_use(record, operation, args)
@@ -253,60 +254,6 @@ def _takes_first_axis(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         return True
     axes = axes if isinstance(axes, tuple | list) else (axes,)
     return any(isinstance(axis, int) and axis % args[0].ndim == 0 for axis in axes)
-
-
-Test = Callable[[Tensor, Any], Tensor]
-# where the value is infinite or no number; where only the derivative is
-_EDGES: dict[str, tuple[Test | None, Test | None]] = {
-    "sqrt": (lambda x, _: x < 0, lambda x, _: x == 0),
-    "rsqrt": (lambda x, _: x <= 0, None),
-    "log": (lambda x, _: x <= 0, None),
-    "log2": (lambda x, _: x <= 0, None),
-    "log10": (lambda x, _: x <= 0, None),
-    "log1p": (lambda x, _: x <= -1, None),
-    "acos": (lambda x, _: x.abs() > 1, lambda x, _: x.abs() == 1),
-    "asin": (lambda x, _: x.abs() > 1, lambda x, _: x.abs() == 1),
-    "acosh": (lambda x, _: x < 1, lambda x, _: x == 1),
-    "atanh": (lambda x, _: x.abs() >= 1, None),
-    "reciprocal": (lambda x, _: x == 0, None),
-    "pow": (lambda x, p: (x == 0) & (p < 0) | (x < 0) & (p % 1 != 0), lambda x, p: (x == 0) & (0 < p < 1)),
-    "div": (None, None),
-    "std": (None, None),
-    "var": (None, None),
-    "atan2": (None, None),
-}
-
-
-def _measure_edge(operation: Operation, args: tuple[Any, ...], result: Tensor) -> None:
-    if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point() or args[0].data_ptr() == 0:
-        return
-    given = args[0].detach()
-    other = args[1] if len(args) > 1 else None
-    infinite: Tensor | None
-    steep: Tensor | None = None
-    if operation.name in ("std", "var"):
-        infinite = result.detach().isnan() & bool(given.isfinite().all())
-    elif operation.name == "div":
-        if not isinstance(other, Tensor):
-            return
-        given = other.detach()
-        infinite = given == 0
-    elif operation.name == "atan2":
-        infinite, steep = None, (given == 0) & (other == 0)
-    elif operation.name == "pow" and not isinstance(other, int | float):
-        return
-    else:
-        is_infinite, is_steep = _EDGES[operation.name]
-        infinite = is_infinite(given, other) if is_infinite else None
-        steep = is_steep(given, other) if is_steep else None
-    for where, value_too in ((infinite, True), (steep, False)):
-        if where is not None and bool(where.any()) and (value_too or operation.has_gradient):
-            argument = float(given.expand_as(where)[where][0]) if operation.name not in ("std", "var") else math.nan
-            operation.where = caller()
-            operation.notes["edge"] = AtTheEdge(
-                operation.name, operation.where, argument, int(where.sum()), infinite=value_too
-            )
-            return
 
 
 def _place(record: OperationRecord, tensor: Tensor) -> int:

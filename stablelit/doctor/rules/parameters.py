@@ -7,6 +7,7 @@ import numpy as np
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.parameters import ParameterFacts
 from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules.ascent import ASCENT_RULES
 from stablelit.findings import Finding, Severity
 
 # of the numbers concerned, above which nothing else that is seen means much
@@ -14,7 +15,6 @@ _WEIGHTY = 0.05
 # healthy 0.06 at most (SGD on bfloat16 weights), Adam at 1e-4 on them 0.78 (measured)
 _STILL = 0.6
 _LOW_PRECISION = ("bfloat16", "float16")
-_WORDS_FOR_LOSSES = ("loss", "error", "cost", "mse", "mae", "nll", "perplexity")
 
 
 def missing_from_optimizer(evidence: Evidence) -> Finding | None:
@@ -139,38 +139,6 @@ def in_two_optimizers(evidence: Evidence) -> Finding | None:
     )
 
 
-def gradient_ascent(evidence: Evidence) -> Finding | None:
-    """Steps uphill on a loss that is to be small."""
-    facts = _facts(evidence)
-    turned = _turned_loss(evidence)
-    if turned is not None:
-        return Finding(
-            "gradient-ascent",
-            "critical",
-            f"The loss is the negative of its {turned} term ({evidence.curve('loss').last:.3g}, expected above 0): "
-            "training makes that term large.",
-            {"term": turned, "loss": evidence.curve("loss").last, "expected": 0.0},
-            f"return the {turned} term without the minus.",
-        )
-    uphill = facts.maximized_share > 0.5 and (facts.ascent is None or facts.ascent > 0)
-    if not uphill and (facts.ascent is None or facts.ascent < 0.2 or facts.steps < 5):
-        return None
-    loss = evidence.curve("loss").finite().values
-    if not uphill or len(loss) == 0 or loss[0] <= 0:
-        return None if uphill or not _rises(loss) else _ascends(facts, "the optimizer steps along its gradient")
-    known = evidence.operations is not None and evidence.operations.whole is not None
-    if not known and (not _rises(loss) or _is_named_otherwise(evidence)):
-        return None
-    return _ascends(facts, "maximize=True")
-
-
-def _is_named_otherwise(evidence: Evidence) -> bool:
-    """Whether somebody who steps uphill logs quantities, and calls none of them a loss: a reward, a likelihood."""
-    names = [name.lower() for name in evidence.curves if name.startswith("logged/")]
-    # what is logged is known after an epoch
-    return not any(word in name for name in names for word in _WORDS_FOR_LOSSES) if names else not evidence.ended
-
-
 def not_zeroed(evidence: Evidence) -> Finding | None:
     """Gradients of the last step are still there when the next ones are added."""
     facts = _facts(evidence)
@@ -261,40 +229,6 @@ def _rate_rises(evidence: Evidence) -> bool:
     return len(rates) > 1 and bool(rates[-1] > 1.01 * np.median(rates))
 
 
-def _rises(loss: np.ndarray) -> bool:
-    return len(loss) >= 20 and bool(np.median(loss[-5:]) > np.median(loss[:5]) + 2 * np.abs(np.diff(loss[:10])).mean())
-
-
-def _ascends(facts: ParameterFacts, how: str) -> Finding:
-    return Finding(
-        "gradient-ascent",
-        "critical",
-        f"Steps go uphill: {how} (cosine between step and gradient {facts.ascent or 0.0:.2f}, expected below 0).",
-        {"cosine": facts.ascent or 0.0, "expected": 0.0, "maximized_share": facts.maximized_share},
-        "maximize=False, unless what training_step returns is to be large.",
-    )
-
-
-def _turned_loss(evidence: Evidence) -> str | None:
-    """The kind of the term whose negative the loss is; a player of a game has one on purpose."""
-    operations = evidence.operations
-    if operations is None or evidence.settings.automatic is False or len(operations.terms) != 1:
-        return None
-    if _attacks(evidence):
-        return None
-    term = operations.terms[0]
-    exact = term.value > 0 and abs(operations.loss + term.value) <= 1e-4 * term.value
-    return (
-        term.kind if exact and term.kind in ("cross_entropy", "mse", "l1", "bce_with_logits", "bce", "huber") else None
-    )
-
-
-def _attacks(evidence: Evidence) -> bool:
-    """Whether all weights are frozen, and what is trained is added to an input to mislead them."""
-    facts, layers = evidence.parameters, evidence.layers
-    return facts is not None and layers is not None and not layers.weights and facts.frozen > facts.trainable
-
-
 def _never_stepped(evidence: Evidence, facts: ParameterFacts) -> Finding | None:
     patience = max(32, 2 * (evidence.settings.accumulated or 1))
     if not facts.still or facts.looks < 3 or facts.still_steps < patience:
@@ -355,14 +289,7 @@ PARAMETER_RULES: tuple[Rule, ...] = (
         explains=("*",),
         about="in an optimizer, and never a gradient",
     ),
-    Rule(
-        "gradient-ascent",
-        Rank.STRUCTURE,
-        _NEEDS,
-        gradient_ascent,
-        explains=("*",),
-        about="an optimizer that steps uphill",
-    ),
+    *ASCENT_RULES,
     Rule(
         "gradients-not-zeroed",
         Rank.STRUCTURE,
