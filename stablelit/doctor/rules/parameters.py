@@ -147,7 +147,7 @@ def not_zeroed(evidence: Evidence) -> Finding | None:
     return Finding(
         "gradients-not-zeroed",
         "critical",
-        f"Gradients of the step before were still there in {facts.left_over} of {facts.left_over} looks (expected 0): "
+        f"Gradients of the step before were still there in {facts.left_over} looks (expected 0): "
         "each step goes along the sum of all gradients since the first.",
         {"looks_with_old_gradients": facts.left_over, "expected": 0},
         "call optimizer.zero_grad() before each backward pass; under automatic optimisation do not override "

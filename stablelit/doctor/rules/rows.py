@@ -90,7 +90,8 @@ def _rows_shared(evidence: Evidence) -> Finding | None:
         + (f", of which {seen:.0%} were seen, so about {share:.0%} are" if seen < 1 else f" ({share:.0%})")
         + " (expected: none): a validation score says little about new samples.",
         {"shared": rows.shared, "validation_rows": rows.validation, "share": share, "share_expected_below": _SHARED},
-        "Split before rows are copied, augmented or drawn with replacement, and by what rows come from.",
+        "Split before rows are copied, augmented or drawn with replacement, and by what rows come from; where one "
+        "function is to be fitted and nothing held out, mute=['validation-rows-in-training'].",
     )
 
 
