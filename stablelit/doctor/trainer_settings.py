@@ -16,6 +16,7 @@ _NAMES = {
     "learning_rate": ("learning_rate", "lr", "base_lr", "max_lr", "peak_lr"),
     "weight_decay": ("weight_decay", "wd"),
     "batch_size": ("batch_size",),
+    "dropout": ("dropout", "dropout_rate", "p_dropout", "drop_rate", "dropout_p"),
     "kl_weight": ("kl_weight", "beta", "kl_beta", "kld_weight"),
 }
 

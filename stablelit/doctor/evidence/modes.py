@@ -45,6 +45,7 @@ class ModeFacts:
         training_in_validation_looks: looks in a row up to the newest in which it was so.
         training_in_validation_whole: whether the modules around them were in training mode too, and no batch norm was
             in evaluation mode: nobody has only dropout on in validation by mistake.
+        dropout: the largest rate of a dropout module, with its name; 0 where there is none.
         batch_norms: batch norms that ran in training mode, averaged over recent looks.
     """
 
@@ -57,4 +58,6 @@ class ModeFacts:
     training_in_validation: list[str] = field(default_factory=list)
     training_in_validation_looks: int = 0
     training_in_validation_whole: bool = False
+    dropout: float = 0.0
+    dropout_name: str = ""
     batch_norms: list[BatchNormFact] = field(default_factory=list)

@@ -53,6 +53,10 @@ class ModeProbe(Probe):
         self._memory = BatchNormMemory(batch_norms_of(pl_module))
         self._owners = {n: part for n, part in pl_module.named_modules() if n and part._parameters}
         self.facts.sensitive = len(found)
+        rates = {n: float(part.p) for n, part in found.items() if isinstance(part, nn.modules.dropout._DropoutNd)}
+        if rates:
+            self.facts.dropout_name = max(rates, key=rates.__getitem__)
+            self.facts.dropout = rates[self.facts.dropout_name]
 
     def batch_start(self, trainer: Any, pl_module: Any, batch: Any, step: int) -> None:
         """Hangs the hooks on."""

@@ -11,9 +11,11 @@ from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._loss_course import hardly_falls, is_adaptive, loss_course, planned, shown, update_ratios
 from stablelit.doctor.rules.step_size import HARDLY_MOVES, HEALTHY_RATIO, MODEST_MOVEMENT, drop_at_end
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Floats
+from stablelit.functional.curve_tests import Course, Floats
 
 _CLIPPED_AWAY = 100.0
+# the share of numbers that do not change where rounding takes the steps away
+_STAND = 0.3
 
 
 def clip_too_tight(evidence: Evidence) -> Finding | None:
@@ -25,6 +27,8 @@ def clip_too_tight(evidence: Evidence) -> Finding | None:
     typical = float(np.median(severity))
     if typical < _CLIPPED_AWAY:
         return None
+    if weights_stand_still_for_the_clip(evidence):
+        return _too_tight(evidence, of, typical)
     total = planned(evidence) or of.last_step + 1
     share = drop_at_end(of, total) / abs(of.start) if of.start else 0.0
     if share > 0.4 or of.drop - 2.0 * of.drop_noise > 0.2 * abs(of.start):
@@ -36,6 +40,19 @@ def clip_too_tight(evidence: Evidence) -> Finding | None:
             return None
     elif is_adaptive(evidence) or not hardly_falls(of, 0.1):
         return None
+    return _too_tight(evidence, of, typical)
+
+
+def weights_stand_still_for_the_clip(evidence: Evidence) -> bool:
+    """Weights that do not change, and a clip that leaves a hundredth of each gradient to an optimizer that feels it."""
+    severity, facts = _severity(evidence), evidence.parameters
+    if severity is None or facts is None or is_adaptive(evidence):
+        return False
+    stand = bool(facts.still) or facts.still_numbers > _STAND
+    return stand and float(np.median(severity)) >= _CLIPPED_AWAY
+
+
+def _too_tight(evidence: Evidence, of: Course, typical: float) -> Finding:
     clip = evidence.settings.clip_value or math.nan
     return Finding(
         "clip-too-tight",

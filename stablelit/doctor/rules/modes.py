@@ -11,6 +11,7 @@ from stablelit.doctor.rules.operations import dropout_in_validation
 from stablelit.findings import Finding, Severity
 
 _LEAST_UPDATES = 50
+_MOST_DROPOUT = 0.9
 
 
 def evaluating_in_training(evidence: Evidence) -> Finding | None:
@@ -112,6 +113,30 @@ def training_or_dropout_in_validation(evidence: Evidence) -> Finding | None:
     return training_in_validation(evidence) or dropout_in_validation(evidence)
 
 
+def dropout_too_strong(evidence: Evidence) -> Finding | None:
+    """A rate above 0.9, which nobody asks for: it was the probability to keep, and little is learned."""
+    facts = _facts(evidence)
+    if facts.dropout <= _MOST_DROPOUT:
+        return None
+    validation = evidence.curve("val_loss").finite()
+    # the training loss begins high by what dropout adds, and falls as the weights learn to say nothing
+    judged = validation if len(validation) >= 2 else evidence.curve("loss").finite()
+    if judged is not validation and len(judged) < 25:
+        return None
+    which = "validation loss" if judged is validation else "loss"
+    first, late = (float(value) for value in judged.blocks(8)[[0, -1]])
+    if first > 0.0 and late < (0.8 if judged is validation else 0.5) * first:
+        return None
+    return Finding(
+        "dropout-too-strong",
+        "warning",
+        f"{facts.dropout_name} drops {facts.dropout:.0%} of what it is given (expected: at most {_MOST_DROPOUT:.0%}), "
+        f"and the {which} went from {first:.3g} to {late:.3g}: is it the probability to keep?",
+        {"dropout": facts.dropout, "expected": _MOST_DROPOUT, "loss_first": first, "loss_late": late},
+        evidence.settings.override("dropout", round(1.0 - facts.dropout, 3)),
+    )
+
+
 _NEEDS = ("modes",)
 MODE_RULES: tuple[Rule, ...] = (
     Rule(
@@ -129,6 +154,15 @@ MODE_RULES: tuple[Rule, ...] = (
         training_or_dropout_in_validation,
         explains=("overfitting",),
         about="a module is in training mode in validation, or a functional dropout is active",
+    ),
+    Rule(
+        "dropout-too-strong",
+        Rank.SETTINGS,
+        ("modes", "curves.loss"),
+        dropout_too_strong,
+        "curve",
+        explains=("*",),
+        about="a dropout of more than 0.9, and a loss that hardly falls",
     ),
     Rule(
         "batch-norm-statistics-off",

@@ -8,6 +8,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.parameters import ParameterFacts
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules.ascent import ASCENT_RULES
+from stablelit.doctor.rules.clipping import weights_stand_still_for_the_clip
 from stablelit.findings import Finding, Severity
 
 # of the numbers concerned, above which nothing else that is seen means much
@@ -57,7 +58,8 @@ def do_not_move(evidence: Evidence) -> Finding | None:
             {"steps": facts.steps, "steps_without_gradient": facts.empty_steps, "expected": 0},
             "call zero_grad() before the backward pass or after step(), and not between the two.",
         )
-    if _rate_rises(evidence):
+    # a clip that takes gradients away is told by its own rule, as soon as that can be judged
+    if _rate_rises(evidence) or weights_stand_still_for_the_clip(evidence):
         return None
     # in a low precision small tensors stand still by chance: there only single numbers, all together, tell
     if facts.still and facts.still_steps >= 3 and facts.still_dtype not in _LOW_PRECISION:

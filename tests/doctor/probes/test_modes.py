@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.probes.modes import ModeProbe
 from stablelit.doctor.rules.modes import MODE_RULES
 from tests.doctor.probes.loops import CLASSES, FEATURES, loop
@@ -149,3 +149,20 @@ def test_hooks_go_with_the_look() -> None:
     loop(probe, module, steps=3, loss_of=loss_of)
     assert not any(part._forward_pre_hooks for part in module.modules())
     assert probe._handles == []
+
+
+@pytest.mark.parametrize(("rate", "falls", "told"), [(0.97, False, True), (0.97, True, False), (0.8, False, False)])
+def test_a_dropout_that_keeps_next_to_nothing_is_told_where_validation_stands(
+    rate: float, falls: bool, told: bool
+) -> None:
+    probe, evidence = ModeProbe(), Evidence()
+    probe.begin(None, nn.Sequential(nn.Linear(3, 3), nn.Dropout(rate), nn.Linear(3, 1)), evidence)
+    probe.tell(evidence)
+    steps = range(0, 400, 100)
+    evidence.curves["loss"] = Curve(range(400), [1.0] * 400)
+    evidence.curves["val_loss"] = Curve(steps, [1.0 - 0.001 * falls * step for step in steps])
+    finding = next(rule for rule in MODE_RULES if rule.name == "dropout-too-strong").check(evidence)
+    assert (finding is not None) == told
+    if finding:
+        assert finding.evidence["dropout"] == rate
+        assert finding.remedy == "dropout=0.03"
