@@ -181,6 +181,8 @@ def test_memory_that_runs_out_ends_with_the_batch_size_to_try(train):
     assert "Try data.batch_size=8" in done.err
 
 
+# the doctor warns of it too
+@pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 @pytest.mark.parametrize("how", ["infinity", "nan_error"])
 def test_a_run_that_diverges_says_so(train, how):
     done = train(f"model.fail_with={how}")
@@ -273,6 +275,8 @@ def test_what_a_finder_sets_is_in_the_configuration_that_is_kept(train):
     assert kept == pytest.approx(found, rel=1e-2)
 
 
+# the doctor warns of it too
+@pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 def test_a_checkpoint_that_is_not_finite_is_not_recommended(train):
     done = train("model.fail_with=infinity", "model.fail_at_step=0")
     assert "diverged" in done.err
@@ -287,6 +291,8 @@ def test_every_logger_writes_into_the_run_directory(train, logger):
     assert (done.run_dir / "metrics.csv").is_file() == ("csv" in logger)
 
 
+# the doctor warns of it too
+@pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 @pytest.mark.parametrize(("mode", "worst"), [("min", math.inf), ("max", -math.inf)])
 def test_a_sweeper_is_told_the_worst_value_of_a_run_that_diverged(composed, monkeypatch, tmp_path, mode, worst):
     for module in ("train_job", "conclude"):
