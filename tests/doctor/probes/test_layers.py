@@ -14,6 +14,9 @@ from stablelit.doctor.probes.layers_graph import read_graph
 from stablelit.doctor.rules.layers import LAYER_RULES
 from tests.doctor.probes.loops import BATCH, CLASSES, FEATURES, batches, loop, mlp
 
+# trainings, of seconds each
+pytestmark = pytest.mark.slow
+
 
 def found(evidence: Evidence) -> list[str]:
     told = [rule.check(evidence) for rule in LAYER_RULES if rule.can_check(evidence)]

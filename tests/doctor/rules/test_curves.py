@@ -22,6 +22,9 @@ from stablelit.doctor.rules.overfitting import overfitting
 from stablelit.doctor.rules.schedules import SCHEDULE_RULES
 from tests.doctor.rules.trainings import told, train, with_loss
 
+# trainings, of seconds each
+pytestmark = pytest.mark.slow
+
 SEEDS = [0, 1, 2]
 SEED_NAMES = ["seed-0", "seed-1", "seed-2"]
 

@@ -18,6 +18,9 @@ from stablelit.doctor.rules.rows import ROW_RULES, differences, log_chance_of_ru
 from stablelit.findings import Finding
 from tests.doctor.probes.traced import seeded
 
+# trainings, of seconds each
+pytestmark = pytest.mark.slow
+
 
 def found(evidence: Evidence) -> dict[str, Finding]:
     findings = [rule.check(evidence) for rule in ROW_RULES if rule.can_check(evidence)]

@@ -18,6 +18,9 @@ from stablelit.doctor.rules.step_size import (
 )
 from tests.doctor.rules.trainings import told, train, with_loss
 
+# trainings, of seconds each
+pytestmark = pytest.mark.slow
+
 HEALTHY: dict[str, dict[str, Any]] = {
     "adam": {},
     "adam-fast": {"rate": 2e-2},
