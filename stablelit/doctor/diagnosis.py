@@ -54,16 +54,12 @@ def diagnose(evidence: Evidence, rules: Iterable[Rule] = RULES, mute: Iterable[s
     unchecked: dict[str, tuple[str, ...]] = {}
     rules = [rule for rule in rules if rule.name not in silent]
     for rule in rules:
-        if not rule.can_check(evidence):
-            unchecked[rule.name] = tuple(need for need in rule.needs if not evidence.has(need))
-            continue
-        try:
-            finding = rule.check(evidence)
-        except Exception as error:
-            unchecked[rule.name] = (f"an answer: {type(error).__name__}: {error}",)
-            continue
-        if finding is not None:
-            found.append(finding)
+        if missing := rule.missing(evidence):
+            unchecked[rule.name] = missing
+        elif isinstance(answer := rule.answer(evidence), str):
+            unchecked[rule.name] = (answer,)
+        elif answer is not None:
+            found.append(answer)
         else:
             passed.append(rule.name)
     told, consequences, notes = rank(found, rules)

@@ -69,12 +69,12 @@ class TrainingLosses:
         self._close_passes()
         passes, self._passes = self._passes, []
         returned = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        own = returned.detach() if isinstance(returned, Tensor) and returned.numel() == 1 else None
+        own = returned.detach() if _is_plain(returned) else None
         if automatic:
             # none where training_step returned None: no backward pass, no loss
-            losses = [] if own is None else [((0, 0), own * accumulated if accumulated > 1 else own)]
+            losses = [] if own is None else [(_FIRST, own * accumulated if accumulated > 1 else own)]
         elif own is not None and (optimizers <= 1 or not passes):
-            losses = [((0, 0), own)]
+            losses = [(_FIRST, own)]
         else:
             losses = passes
         for key, _ in losses:
@@ -101,7 +101,8 @@ class TrainingLosses:
         flat = [loss for _, losses in waiting for _, loss in losses]
         if any(_on_device(loss) for loss in flat):
             flat = torch.stack([torch.as_tensor(v).reshape(()).float().to(_device(flat)) for v in flat]).tolist()
-        self.is_finite = all(map(math.isfinite, numbers := [float(value) for value in flat]))
+        numbers = [float(value) for value in flat]
+        self.is_finite = all(map(math.isfinite, numbers))
         left = iter(numbers)
         several = len(self._slots) > 1
         if several and "loss" in curves:

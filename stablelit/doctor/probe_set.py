@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.probes import Probe
 
 
@@ -26,8 +27,29 @@ class ProbeSet:
         self._probes = list(probes)
         self.seconds = 0.0
 
-    def each(self, pl_module: Any, call: Callable[[Probe], None]) -> None:
-        """Lets every probe look."""
+    def call(self, hook: str, trainer: Any, pl_module: Any, *args: Any) -> None:
+        """Hands a hook on to every probe."""
+        self._each(pl_module, lambda probe: getattr(probe, hook)(trainer, pl_module, *args))
+
+    def tell(self, pl_module: Any, evidence: Evidence) -> None:
+        """Lets every probe write down what it has seen."""
+        self._each(pl_module, lambda probe: probe.tell(evidence))
+
+    def leave(self, pl_module: Any) -> None:
+        """Lets every probe take its hooks away."""
+        self._each(pl_module, lambda probe: probe.leave(pl_module))
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """Of each, by its class."""
+        states: dict[str, dict[str, Any]] = {}
+        self._each(None, lambda probe: states.update({type(probe).__name__: probe.state_dict()}))
+        return states
+
+    def load_state_dict(self, states: dict[str, dict[str, Any]]) -> None:
+        """Takes it up; a probe that a checkpoint does not know begins anew."""
+        self._each(None, lambda probe: probe.load_state_dict(states.get(type(probe).__name__, {})))
+
+    def _each(self, pl_module: Any, call: Callable[[Probe], None]) -> None:
         began = time.perf_counter()
         for probe in list(self._probes):
             try:
@@ -39,17 +61,3 @@ class ProbeSet:
                 name = type(probe).__name__
                 rank_zero_info(f"TrainingDoctor: {name} cannot look at this module and is left out: {error}")
         self.seconds += time.perf_counter() - began
-
-    def leave(self, pl_module: Any) -> None:
-        """Lets every probe take its hooks away."""
-        self.each(pl_module, lambda probe: probe.leave(pl_module))
-
-    def state_dict(self) -> dict[str, dict[str, Any]]:
-        """Of each, by its class."""
-        states: dict[str, dict[str, Any]] = {}
-        self.each(None, lambda probe: states.update({type(probe).__name__: probe.state_dict()}))
-        return states
-
-    def load_state_dict(self, states: dict[str, dict[str, Any]]) -> None:
-        """Takes it up; a probe that a checkpoint does not know begins anew."""
-        self.each(None, lambda probe: probe.load_state_dict(states.get(type(probe).__name__, {})))

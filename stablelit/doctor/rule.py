@@ -52,3 +52,14 @@ class Rule:
     def can_check(self, evidence: Evidence) -> bool:
         """Whether the evidence has what this rule needs."""
         return all(evidence.has(need) for need in self.needs)
+
+    def missing(self, evidence: Evidence) -> tuple[str, ...]:
+        """What it needs and is not there."""
+        return tuple(need for need in self.needs if not evidence.has(need))
+
+    def answer(self, evidence: Evidence) -> Finding | str | None:
+        """What the check says; a text where it raises: a rule must not end what it has not understood."""
+        try:
+            return self.check(evidence)
+        except Exception as error:
+            return f"an answer: {type(error).__name__}: {error}"

@@ -70,11 +70,7 @@ class RuleBook:
         told, consequences, notes = rank([*self.found.values(), *heard], self.rules)
         found = {f.name for f in (*told, *consequences, *notes)}
         quiet = [rule for rule in self.rules if rule.name not in self.mute and rule.name not in found]
-        unchecked = {
-            rule.name: tuple(need for need in rule.needs if not evidence.has(need))
-            for rule in quiet
-            if not rule.can_check(evidence)
-        }
+        unchecked = {rule.name: missing for rule in quiet if (missing := rule.missing(evidence))}
         unchecked |= {rule.name: (self.failed[rule.name],) for rule in quiet if rule.name in self.failed}
         passed = tuple(rule.name for rule in quiet if rule.name not in unchecked)
         return Diagnosis(told, consequences, notes, passed, unchecked)
@@ -90,9 +86,8 @@ class RuleBook:
 
     def _ask(self, rule: Rule, evidence: Evidence) -> Finding | None:
         self.failed.pop(rule.name, None)
-        try:
-            return rule.check(evidence) if rule.can_check(evidence) else None
-        except Exception as error:
-            # a rule must not end a training that it has not understood
-            self.failed[rule.name] = f"an answer: {type(error).__name__}: {error}"
+        answer = rule.answer(evidence) if rule.can_check(evidence) else None
+        if isinstance(answer, str):
+            self.failed[rule.name] = answer
             return None
+        return answer

@@ -156,7 +156,7 @@ class TrainingDoctor(pl.Callback):
         together = self._verdicts.meet(trainer)
         self._clock.begin((self._every or _SHARED_EVERY) if together else self._every)
         self._monitors.begin(trainer, pl_module)
-        self._probes.each(pl_module, lambda probe: probe.begin(trainer, pl_module, self.evidence))
+        self._probes.call("begin", trainer, pl_module, self.evidence)
         self._verdicts.judge(trainer, self.evidence, structural=True)
 
     def on_train_batch_start(
@@ -165,11 +165,10 @@ class TrainingDoctor(pl.Callback):
         """Begins a look, where it is time."""
         self._leave_open_look(pl_module)
         self._began = time.perf_counter()
-        step = self.evidence.step
-        self._looks = self._clock.wants_look(step)
+        self._looks = self._clock.wants_look(self.evidence.step)
         self._monitors.call("on_train_batch_start", trainer, pl_module, batch, batch_idx)
         if self._looks:
-            self._probes.each(pl_module, lambda probe: probe.batch_start(trainer, pl_module, batch, step))
+            self._probes.call("batch_start", trainer, pl_module, batch, self.evidence.step)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Keeps the loss; in a look the graph is looked at."""
@@ -177,22 +176,20 @@ class TrainingDoctor(pl.Callback):
             self._losses.backward(loss, getattr(getattr(trainer.precision_plugin, "scaler", None), "_scale", None))
         self._monitors.call("on_before_backward", trainer, pl_module, loss)
         if self._looks:
-            step = self.evidence.step
-            self._probes.each(pl_module, lambda probe: probe.before_backward(trainer, pl_module, loss, step))
+            self._probes.call("before_backward", trainer, pl_module, loss, self.evidence.step)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """In a look, gradients are looked at."""
         if self._looks:
-            self._probes.each(pl_module, lambda probe: probe.after_backward(trainer, pl_module, self.evidence.step))
+            self._probes.call("after_backward", trainer, pl_module, self.evidence.step)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         """Keeps the rate, which a schedule changes before the batch is over; in a look, norms are taken."""
-        step = self.evidence.step
         if self.evidence.settings.automatic is False:
             self._losses.optimizer_steps(_index(trainer, optimizer))
         self._rates.optimizer_steps(optimizer)
         if self._looks:
-            self._probes.each(pl_module, lambda probe: probe.before_step(trainer, pl_module, optimizer, step))
+            self._probes.call("before_step", trainer, pl_module, optimizer, self.evidence.step)
         self._monitors.call("on_before_optimizer_step", trainer, pl_module, optimizer)
 
     def on_train_batch_end(
@@ -205,7 +202,7 @@ class TrainingDoctor(pl.Callback):
         accumulated = int(trainer.accumulate_grad_batches)
         self._losses.batch(outputs, automatic, accumulated, stepped, step, len(trainer.optimizers))
         if self._looks:
-            self._probes.each(pl_module, lambda probe: probe.batch_end(trainer, pl_module, outputs, batch, step))
+            self._probes.call("batch_end", trainer, pl_module, outputs, batch, step)
         self._monitors.meet(trainer, pl_module, outputs)
         self._monitors.call("on_train_batch_end", trainer, pl_module, outputs, batch, batch_idx)
         looked, self._looks = self._looks, False
@@ -219,7 +216,7 @@ class TrainingDoctor(pl.Callback):
         if looked or wanted or self._losses.is_cheap:
             self._losses.flush(self.evidence.curves)
         if looked:
-            self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
+            self._probes.tell(pl_module, self.evidence)
             self._clock.looked(step, self._step_seconds, self._probes.seconds)
         else:
             self._clock.add_step(self._step_seconds)
@@ -244,8 +241,7 @@ class TrainingDoctor(pl.Callback):
     ) -> None:
         """Begins a look into validation."""
         if self._validation_looks > 0:
-            step = self.evidence.step
-            self._probes.each(pl_module, lambda probe: probe.validation_batch_start(trainer, pl_module, batch, step))
+            self._probes.call("validation_batch_start", trainer, pl_module, batch, self.evidence.step)
 
     def on_validation_batch_end(
         self,
@@ -264,10 +260,7 @@ class TrainingDoctor(pl.Callback):
         self._monitors.call("on_validation_batch_end", trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if self._validation_looks > 0:
             self._validation_looks -= 1
-            step = self.evidence.step
-            self._probes.each(
-                pl_module, lambda probe: probe.validation_batch_end(trainer, pl_module, outputs, batch, step)
-            )
+            self._probes.call("validation_batch_end", trainer, pl_module, outputs, batch, self.evidence.step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes what validation has logged."""
@@ -279,7 +272,7 @@ class TrainingDoctor(pl.Callback):
             return
         self._logged.validated(trainer, self.evidence.curves, self.evidence.step)
         self._roles.add_to(self.evidence.curves, self.evidence.settings)
-        self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
+        self._probes.tell(pl_module, self.evidence)
         self._verdicts.judge(trainer, self.evidence, structural=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -313,7 +306,7 @@ class TrainingDoctor(pl.Callback):
         # a finding that raises would come in its place
         self._verdicts.only_warn()
         with suppress(Exception):
-            self._probes.each(pl_module, lambda probe: probe.tell(self.evidence))
+            self._probes.tell(pl_module, self.evidence)
             self._losses.flush(self.evidence.curves)
             self._verdicts.judge(trainer, self.evidence, structural=True)
 

@@ -36,6 +36,7 @@ def test_a_run_of_a_sweep_goes_on_alone(train, swept):
 
 @pytest.mark.parametrize("how", ["infinity", "nan_error", "memory"])
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 def test_a_run_that_diverges_does_not_end_the_sweep(train, how):
     done = train("-m", f"model.fail_with={how},null", "trainer.max_epochs=2")
     assert done.code == 0, done.err

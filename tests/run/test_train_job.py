@@ -218,6 +218,7 @@ def test_a_finding_that_stops_a_run_is_told_without_a_traceback(train):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 def test_a_verdict_is_given_on_a_run_that_diverged_too(train):
     done = train("debug=quick", "model.fail_with=infinity")
     assert done.code == 1
