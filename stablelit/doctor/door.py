@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from stablelit.doctor.arguments import Arguments, check_mute, parse
+from stablelit.doctor.log_verdict import CRITICAL, HEALTHY, UNREADABLE, WARNING, LogVerdict, judge
+from stablelit.doctor.log_verdict_json import write_json
+from stablelit.doctor.log_verdict_table import table, total_line
+from stablelit.doctor.log_verdict_text import count_line, describe
 from stablelit.doctor.readers import Unreadable, find_runs
 from stablelit.doctor.rules import RULES
-from stablelit.doctor.text import count_line, describe
-from stablelit.doctor.verdict import CRITICAL, HEALTHY, UNREADABLE, WARNING, Verdict, judge
-from stablelit.doctor.verdict_json import write_json
-from stablelit.doctor.verdict_table import table, total_line
 from stablelit.errors import StablelitError
 
 USAGE = 64
@@ -52,13 +52,13 @@ def _answer(asked: Arguments) -> int:
     return code
 
 
-def exit_code(verdicts: Iterable[Verdict], fail_on: str = "warning") -> int:
+def exit_code(verdicts: Iterable[LogVerdict], fail_on: str = "warning") -> int:
     """Of the worst run; a severity below `fail_on` counts as healthy."""
     worst = max(verdict.code for verdict in verdicts)
     return HEALTHY if worst == WARNING and fail_on == "critical" else worst
 
 
-def _verdicts(asked: Arguments) -> Iterable[Verdict]:
+def _verdicts(asked: Arguments) -> Iterable[LogVerdict]:
     seen = set()
     for place in asked.places:
         try:
@@ -68,7 +68,7 @@ def _verdicts(asked: Arguments) -> Iterable[Verdict]:
                     seen.add(where)
                     yield judge(run, asked.tags, asked.mute)
         except Unreadable as error:
-            yield Verdict(place, problem=str(error))
+            yield LogVerdict(place, problem=str(error))
 
 
 __all__ = ["CRITICAL", "HEALTHY", "UNREADABLE", "USAGE", "WARNING", "exit_code", "main"]

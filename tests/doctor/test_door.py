@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from stablelit.doctor.door import USAGE, exit_code, main
+from stablelit.doctor.log_verdict import CRITICAL, HEALTHY, UNREADABLE, WARNING, LogVerdict
 from stablelit.doctor.rules import RULES
-from stablelit.doctor.verdict import CRITICAL, HEALTHY, UNREADABLE, WARNING, Verdict
 from stablelit.findings import Finding, append_finding
 from tests.doctor.log_files import make_old, write_csv, write_events, write_lines
 
@@ -205,10 +205,10 @@ def test_a_directory_named_twice_is_judged_once(tmp_path, capsys):
 )
 def test_of_several_the_worst_counts(codes, fail_on, expected):
     made = {
-        0: Verdict(Path("a")),
-        1: Verdict(Path("a"), findings=(Finding("x", "warning", "."),)),
-        2: Verdict(Path("a"), findings=(Finding("x", "warning", "."), Finding("y", "critical", "."))),
-        3: Verdict(Path("a"), problem="unreadable"),
+        0: LogVerdict(Path("a")),
+        1: LogVerdict(Path("a"), findings=(Finding("x", "warning", "."),)),
+        2: LogVerdict(Path("a"), findings=(Finding("x", "warning", "."), Finding("y", "critical", "."))),
+        3: LogVerdict(Path("a"), problem="unreadable"),
     }
     assert exit_code([made[code] for code in codes], fail_on) == expected
 

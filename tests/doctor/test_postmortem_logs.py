@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stablelit.doctor.verdict import Verdict, judge
+from stablelit.doctor.log_verdict import LogVerdict, judge
 from stablelit.findings import Finding
 from tests.doctor.log_files import write_csv, write_lines
 
 RISE_OF_THE_LOSS = {"loss-diverges", "learning-rate-too-high", "loss-spike", "loss-oscillates", "curriculum-too-fast"}
 
 
-def told(verdict: Verdict) -> set[str]:
+def told(verdict: LogVerdict) -> set[str]:
     return {finding.name for finding in verdict.findings}
 
 
-def noted(verdict: Verdict, name: str) -> Finding:
+def noted(verdict: LogVerdict, name: str) -> Finding:
     return next(finding for finding in (*verdict.findings, *verdict.notes) if finding.name == name)
 
 
@@ -35,7 +35,7 @@ def between(points: dict[int, float], at: np.ndarray, noise: float, seed: int = 
 # 000: jets
 
 
-def jets(directory: Path, loss: dict[int, float], kl: dict[int, float], weight: dict[int, float]) -> Verdict:
+def jets(directory: Path, loss: dict[int, float], kl: dict[int, float], weight: dict[int, float]) -> LogVerdict:
     epochs = np.arange(1, max(loss) + 1)
     columns = [between(loss, epochs, 0.01, 1), between(kl, epochs, 0.01, 2), between(weight, epochs, 0.0)]
     rows = [
@@ -88,7 +88,7 @@ BEFORE = {0: 0.2584, 500: 0.7816, 1000: 1.1741, 2500: 2.0618, 5000: 2.3268}
 STABLE = {0: 0.3, 5000: 0.8, 10_000: 1.2, 15_000: 1.5, 20_000: 1.8, 25_000: 1.6, 50_000: 1.2}
 
 
-def proteins(directory: Path, loss: dict[int, float], ramp: int, validation: dict[int, float]) -> Verdict:
+def proteins(directory: Path, loss: dict[int, float], ramp: int, validation: dict[int, float]) -> LogVerdict:
     last, every = max(loss), max(loss) // 200
     steps = np.arange(0, last + 1, every)
     values = between(loss, steps, 0.02)
@@ -119,7 +119,7 @@ def test_the_slow_curriculum_is_healthy(tmp_path):
 # 002: causal graphs
 
 
-def causal(directory: Path, edges: int = 0, shd: float = 27.0, truth: int = 13, threshold: float = 0.0) -> Verdict:
+def causal(directory: Path, edges: int = 0, shd: float = 27.0, truth: int = 13, threshold: float = 0.0) -> LogVerdict:
     loss = {1: 0.11, 2: 0.06, 5: 0.006, 20: 0.003}
     clip = {1: 0.964, 2: 0.388, 3: 0.04, 4: 0.007, 5: 0.002, 20: 0.001}
     epochs = np.arange(1, 21)
@@ -174,7 +174,7 @@ def test_the_best_threshold_at_the_end_of_its_grid_is_named(tmp_path):
 # 003: contrastive sketches
 
 
-def sketches(directory: Path, loss: dict[int, float], batch: int, noise: float = 0.0005, **more: object) -> Verdict:
+def sketches(directory: Path, loss: dict[int, float], batch: int, noise: float = 0.0005, **more: object) -> LogVerdict:
     epochs = np.arange(1, max(loss) + 1)
     rows = [
         {"epoch": e, "train_loss": v}

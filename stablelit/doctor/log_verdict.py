@@ -17,7 +17,7 @@ NAMES = {HEALTHY: "healthy", WARNING: "warning", CRITICAL: "critical", UNREADABL
 
 
 @dataclass
-class Verdict:
+class LogVerdict:
     """One run, without its curves.
 
     Args:
@@ -71,7 +71,7 @@ class Verdict:
         return sum(finding.severity == severity for finding in self.findings)
 
 
-def judge(place: Path, tags: Mapping[str, str] | None = None, mute: Iterable[str] = ()) -> Verdict:
+def judge(place: Path, tags: Mapping[str, str] | None = None, mute: Iterable[str] = ()) -> LogVerdict:
     """Reads one run and checks every rule that logs allow.
 
     Raises:
@@ -80,11 +80,11 @@ def judge(place: Path, tags: Mapping[str, str] | None = None, mute: Iterable[str
     try:
         run = open_log_run(place, tags)
     except Unreadable as error:
-        return Verdict(place, problem=str(error))
+        return LogVerdict(place, problem=str(error))
     return verdict_of(run, frozenset(mute))
 
 
-def verdict_of(run: LogRun, mute: frozenset[str] = frozenset()) -> Verdict:
+def verdict_of(run: LogRun, mute: frozenset[str] = frozenset()) -> LogVerdict:
     """Of a run that has been read."""
     evidence, log = run.evidence, run.log
     diagnosis = diagnose(evidence, mute=mute)
@@ -92,7 +92,7 @@ def verdict_of(run: LogRun, mute: frozenset[str] = frozenset()) -> Verdict:
     names = {finding.name for finding in said}
     found = [*diagnosis.findings, *diagnosis.consequences, *diagnosis.notes]
     told, consequences, notes = rank([*said, *(f for f in found if f.name not in names)], RULES)
-    return Verdict(
+    return LogVerdict(
         place=run.place,
         findings=told,
         consequences=consequences,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from stablelit.doctor.log_verdict import UNREADABLE, LogVerdict
 from stablelit.doctor.rules.family import FAMILY_RULES
-from stablelit.doctor.verdict import UNREADABLE, Verdict
 from stablelit.findings import Finding
 
 WIDTH = 118
@@ -21,7 +21,7 @@ _OF_FAMILIES = frozenset(rule.name for rule in FAMILY_RULES)
 _SPARSE = 1.5
 
 
-def describe(verdict: Verdict) -> str:
+def describe(verdict: LogVerdict) -> str:
     """All that is known of one run."""
     if verdict.code == UNREADABLE:
         return f"{verdict.place}\n{_block('  UNREADABLE ', verdict.problem)}"
@@ -47,7 +47,7 @@ def describe(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def count_line(verdict: Verdict) -> str:
+def count_line(verdict: LogVerdict) -> str:
     """``1 critical, 0 warnings, 14 rules ok, 9 not checkable``."""
     if verdict.code == UNREADABLE:
         return "unreadable"
@@ -89,7 +89,7 @@ def unchecked_lines(unchecked: Mapping[str, Sequence[str]]) -> list[str]:
     return lines
 
 
-def _header(verdict: Verdict) -> str:
+def _header(verdict: LogVerdict) -> str:
     steps = f"{verdict.steps} {verdict.axis}s"
     if verdict.planned_steps is not None and verdict.planned_steps > verdict.steps:
         steps += f" of {verdict.planned_steps}"

@@ -14,14 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stablelit.doctor.verdict import NAMES, Verdict
+from stablelit.doctor.log_verdict import NAMES, LogVerdict
 from stablelit.errors import ConfigurationError
 from stablelit.findings import Finding
 
 SCHEMA = "stablelit.doctor/1"
 
 
-def write_json(where: str, verdicts: Sequence[Verdict], code: int) -> None:
+def write_json(where: str, verdicts: Sequence[LogVerdict], code: int) -> None:
     """Writes the document; ``-`` is the standard output.
 
     Raises:
@@ -41,12 +41,12 @@ def write_json(where: str, verdicts: Sequence[Verdict], code: int) -> None:
         raise ConfigurationError(f"--json {where}: cannot be written: {error.strerror or error}.") from error
 
 
-def document(verdicts: Sequence[Verdict], code: int) -> dict[str, Any]:
+def document(verdicts: Sequence[LogVerdict], code: int) -> dict[str, Any]:
     """All runs, in the order in which they were read."""
     return {"schema": SCHEMA, "exit_code": code, "runs": [_run(verdict) for verdict in verdicts]}
 
 
-def _run(verdict: Verdict) -> dict[str, Any]:
+def _run(verdict: LogVerdict) -> dict[str, Any]:
     told = [
         *((finding, "primary" if place == 0 else "also") for place, finding in enumerate(verdict.findings)),
         *((finding, "consequence") for finding in verdict.consequences),
@@ -72,7 +72,7 @@ def _run(verdict: Verdict) -> dict[str, Any]:
     return {key: _plain(value) for key, value in held.items()}
 
 
-def _finding(finding: Finding, part: str, verdict: Verdict) -> dict[str, Any]:
+def _finding(finding: Finding, part: str, verdict: LogVerdict) -> dict[str, Any]:
     return {**asdict(finding), "part": part, "said_by_the_run": finding.name in verdict.said}
 
 

@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from stablelit.doctor.text import unchecked_lines
-from stablelit.doctor.verdict import CRITICAL, HEALTHY, NAMES, UNREADABLE, WARNING, Verdict
+from stablelit.doctor.log_verdict import CRITICAL, HEALTHY, NAMES, UNREADABLE, WARNING, LogVerdict
+from stablelit.doctor.log_verdict_text import unchecked_lines
 
 _MOST_HEALTHY = 30
 _ORDER = {CRITICAL: 0, WARNING: 1, UNREADABLE: 2, HEALTHY: 3}
 
 
-def table(verdicts: Sequence[Verdict]) -> str:
+def table(verdicts: Sequence[LogVerdict]) -> str:
     """The table, and below it what was checked in none of them; of many healthy runs the first thirty have a line."""
     root = _common(verdicts)
     rows = [("verdict", "cause", "steps", "last loss", "run")]
@@ -30,14 +30,14 @@ def table(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def total_line(verdicts: Sequence[Verdict]) -> str:
+def total_line(verdicts: Sequence[LogVerdict]) -> str:
     """``12 runs: 1 critical, 2 warning, 9 healthy``."""
     counts = [(NAMES[code], sum(verdict.code == code for verdict in verdicts)) for code in _ORDER]
     held = ", ".join(f"{count} {name}" for name, count in counts if count or name in ("critical", "warning"))
     return f"{len(verdicts)} runs: {held}"
 
 
-def _row(verdict: Verdict, root: Path) -> tuple[str, str, str, str, str]:
+def _row(verdict: LogVerdict, root: Path) -> tuple[str, str, str, str, str]:
     try:
         shown = str(verdict.place.relative_to(root))
     except ValueError:
@@ -56,14 +56,14 @@ def _row(verdict: Verdict, root: Path) -> tuple[str, str, str, str, str]:
     )
 
 
-def _common(verdicts: Sequence[Verdict]) -> Path:
+def _common(verdicts: Sequence[LogVerdict]) -> Path:
     try:
         return Path(os.path.commonpath([verdict.place for verdict in verdicts]))
     except ValueError:
         return Path()
 
 
-def _never_checked(verdicts: Sequence[Verdict]) -> dict[str, tuple[str, ...]]:
+def _never_checked(verdicts: Sequence[LogVerdict]) -> dict[str, tuple[str, ...]]:
     read = [verdict for verdict in verdicts if verdict.code != UNREADABLE]
     if not read:
         return {}
