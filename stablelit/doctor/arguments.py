@@ -71,19 +71,6 @@ def parse(arguments: Sequence[str]) -> Arguments:
     )
 
 
-def check_mute(mute: Iterable[str], known: Iterable[str]) -> None:
-    """Refuses a name that nothing has.
-
-    Raises:
-        ConfigurationError: with near names.
-    """
-    names = sorted(set(known))
-    for name in mute:
-        if name not in names:
-            near = did_you_mean(name, names) or f"Rules: {', '.join(names)}."
-            raise ConfigurationError(f"--mute {name}: there is no such rule. {near}")
-
-
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 

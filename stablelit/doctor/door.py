@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from stablelit.doctor.arguments import Arguments, check_mute, parse
+from stablelit.doctor.arguments import Arguments, parse
+from stablelit.doctor.diagnosis import check_mute
 from stablelit.doctor.log_verdict import CRITICAL, HEALTHY, UNREADABLE, WARNING, LogVerdict, judge
 from stablelit.doctor.log_verdict_json import write_json
 from stablelit.doctor.log_verdict_table import table, total_line
 from stablelit.doctor.log_verdict_text import count_line, describe
 from stablelit.doctor.readers import Unreadable, find_runs
-from stablelit.doctor.rules import RULES
 from stablelit.errors import StablelitError
 
 USAGE = 64
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _answer(asked: Arguments) -> int:
-    check_mute(asked.mute, (rule.name for rule in RULES))
+    check_mute("python -m stablelit.doctor", asked.mute)
     verdicts = list(_verdicts(asked))
     code = exit_code(verdicts, asked.fail_on)
     if asked.json == "-":
