@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from stablelit.doctor.arguments import Arguments, parse
 from stablelit.doctor.diagnosis import check_mute
-from stablelit.doctor.log_verdict import CRITICAL, HEALTHY, UNREADABLE, WARNING, LogVerdict, judge
+from stablelit.doctor.log_verdict import HEALTHY, WARNING, LogVerdict, judge
 from stablelit.doctor.log_verdict_json import write_json
 from stablelit.doctor.log_verdict_table import table, total_line
 from stablelit.doctor.log_verdict_text import count_line, describe
@@ -69,6 +69,3 @@ def _verdicts(asked: Arguments) -> Iterable[LogVerdict]:
                     yield judge(run, asked.tags, asked.mute)
         except Unreadable as error:
             yield LogVerdict(place, problem=str(error))
-
-
-__all__ = ["CRITICAL", "HEALTHY", "UNREADABLE", "USAGE", "WARNING", "exit_code", "main"]

@@ -15,7 +15,7 @@ from stablelit.doctor.evidence import Curve, Evidence, OptimizerSettings, Settin
 from stablelit.doctor.evidence.hyperparameters import number_named
 from stablelit.doctor.readers import RunLog, Unreadable, read_run
 from stablelit.doctor.readers.tag_guess import candidates
-from stablelit.doctor.roles import LOGGED, name_roles
+from stablelit.doctor.roles import CONSTANTS, LOGGED, name_roles
 from stablelit.errors import ConfigurationError, did_you_mean
 
 NAMES = {
@@ -28,8 +28,9 @@ NAMES = {
     "max_steps": ("max_steps", "total_steps", "n_iters", "num_steps", "num_training_steps", "train_steps"),
     "kl_weight": ("kl_weight", "beta", "kl_beta", "kld_weight", "kl_divergence"),
     "sparsity": ("lambda_sparse", "lambda_sparsity", "lambda1", "sparsity_weight", "l1", "lambda_l1"),
-    "ema_decay": ("ema_decay", "ema"),
+    "ema_decay": CONSTANTS["ema_decay"],
 }
+_OPTIMIZERS = ("optimizer", "optimizer._target_", "optim", "optimizer.name", "optimizer_name")
 _NOT_CURVES = ("step", "global_step", "epoch", "hp_metric", "created_at", "Wall time", "seconds")
 # of the most, from which on a difficulty counts as reached
 _FULL = 0.99
@@ -168,10 +169,8 @@ def _settings(log: RunLog, curves: Mapping[str, Curve]) -> Settings:
 
 def _optimizer_kind(log: RunLog) -> str:
     for key, value in log.hyperparameters.items():
-        if isinstance(value, str) and "." not in value[:1]:
-            name = value.rpartition(".")[2]
-            if key in ("optimizer", "optimizer._target_", "optim", "optimizer.name", "optimizer_name"):
-                return name
+        if key in _OPTIMIZERS and isinstance(value, str) and not value.startswith("."):
+            return value.rpartition(".")[2]
     return ""
 
 

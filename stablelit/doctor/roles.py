@@ -16,8 +16,6 @@ CONSTANTS = {
     "nodes": ("n_nodes", "num_nodes", "n_vars", "num_vars", "n_variables", "num_variables"),
     "ema_decay": ("ema_decay", "ema"),
 }
-
-
 _MEASURED_INSIDE = ("loss", "val_loss", "lr", "grad_norm")
 
 

@@ -74,17 +74,9 @@ def _number(value: Any) -> float | None:
     which = value.WhichOneof("value")
     if which == "simple_value":
         return float(value.simple_value)
-    if (
-        which != "tensor"
-        or value.tensor.tensor_shape.dim
-        or value.metadata.plugin_data.plugin_name
-        not in (
-            "",
-            "scalars",
-        )
-    ):
+    tensor, plugin = value.tensor, value.metadata.plugin_data.plugin_name
+    if which != "tensor" or tensor.tensor_shape.dim or plugin not in ("", "scalars"):
         return None
-    tensor = value.tensor
     for held in (tensor.float_val, tensor.double_val, tensor.int_val, tensor.int64_val):
         if len(held):
             return float(held[0])

@@ -12,7 +12,7 @@ from stablelit.doctor.readers.run_log import RunLog, Unreadable
 
 HISTORY_FILE = "history.jsonl"
 SUMMARY_FILE = "summary.json"
-_NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "infinity": float("inf")}
+_NOT_FINITE = frozenset(["nan", "inf", "-inf", "infinity"])
 
 
 def read_json_lines(path: Path, log: RunLog) -> None:
@@ -48,7 +48,10 @@ def read_summary(path: Path, log: RunLog) -> None:
     """Takes from ``summary.json`` how the run ended; one that cannot be read is said so."""
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
+    except OSError as error:
+        log.remarks.append(f"{path.name}: cannot be read: {error.strerror or error}.")
+        return
+    except ValueError:
         log.remarks.append(f"{path.name}: not JSON, left out.")
         return
     if isinstance(summary, dict):
@@ -73,7 +76,5 @@ def _numbers(held: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, f
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{name}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif not isinstance(value, bool) and (isinstance(value, int | float) or str(value).lower() in _NOT_FINITE):
             yield name, float(value)
-        elif isinstance(value, str) and value.lower() in _NOT_FINITE:
-            yield name, _NOT_FINITE[value.lower()]

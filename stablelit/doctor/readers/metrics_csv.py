@@ -6,6 +6,7 @@ Rows of training and of validation are mixed, and a cell is empty where its row 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def _read_rows(header: list[str], rows: Iterable[list[str]], log: RunLog) -> int
         if row[: len(header)] == header:  # a restart that wrote its header again
             continue
         step = float(number) if axis_at is None else _number(row[axis_at]) if axis_at < len(row) else None
-        if step is None or step != step or step in (float("inf"), float("-inf")):
+        if step is None or not math.isfinite(step):
             no_step += 1
             continue
         for place, name in columns:
@@ -64,8 +65,6 @@ def _read_rows(header: list[str], rows: Iterable[list[str]], log: RunLog) -> int
                 else:
                     log.add(name, step, value)
                     found += 1
-        if step_at is not None and epoch_at is not None and step_at == axis_at:
-            continue
     if no_step and found:
         log.remarks.append(f"{no_step} rows without a step were left out.")
     if no_number and found:

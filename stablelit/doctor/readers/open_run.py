@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stablelit.doctor.readers.event_files import EVENT_FILES, read_event_file
 from stablelit.doctor.readers.json_lines import HISTORY_FILE, SUMMARY_FILE, read_json_lines, read_summary
-from stablelit.doctor.readers.metrics_csv import CSV_FILE, read_metrics_csv
+from stablelit.doctor.readers.metrics_csv import read_metrics_csv
 from stablelit.doctor.readers.run_directories import is_log_file
 from stablelit.doctor.readers.run_log import RunLog, Unreadable
 from stablelit.doctor.readers.yaml_settings import CONFIG_FILE, HPARAMS_FILE, read_yaml_settings
@@ -31,11 +31,13 @@ def read_run(place: Path) -> RunLog:
             if (problem := _tried(_reader_of(path), path, log)) is not None:
                 problems.append(problem)
         _merge(whole, log)
-    for name, read in ((HPARAMS_FILE, read_yaml_settings), (CONFIG_FILE, read_yaml_settings)):
+    for name, read in (
+        (HPARAMS_FILE, read_yaml_settings),
+        (CONFIG_FILE, read_yaml_settings),
+        (SUMMARY_FILE, read_summary),
+    ):
         if (directory / name).is_file():
             read(directory / name, whole)
-    if (directory / SUMMARY_FILE).is_file():
-        _tried(read_summary, directory / SUMMARY_FILE, whole)
     _read_findings(directory, whole)
     if not whole.points:
         raise Unreadable("; ".join(problems) or f"{place}: no number was logged.")
@@ -68,7 +70,7 @@ def _reader_of(path: Path) -> Callable[[Path, RunLog], None]:
 
 def _tried(read: Callable[[Path, RunLog], None], path: Path, log: RunLog) -> str | None:
     try:
-        if path.name != CSV_FILE and not path.stat().st_size:
+        if not path.stat().st_size:
             return f"{path}: an empty file."
         read(path, log)
     except Unreadable as error:

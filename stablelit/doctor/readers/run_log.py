@@ -80,7 +80,6 @@ class RunLog:
         remarks: what was odd about them, one sentence each.
         axis: what the steps are: ``step`` or ``epoch``.
         status: of ``summary.json``: ``finished``, ``interrupted``, ``failed``, ``diverged``; empty where unknown.
-        planned_steps: of ``summary.json`` or the Trainer's ``max_steps``.
     """
 
     directory: Path
@@ -92,7 +91,6 @@ class RunLog:
     remarks: list[str] = field(default_factory=list)
     axis: str = "step"
     status: str = ""
-    planned_steps: int | None = None
 
     def begin_file(self, path: Path) -> None:
         """Another file is about to add points."""

@@ -46,8 +46,7 @@ def read_yaml_settings(path: Path, log: RunLog) -> None:
     if not isinstance(held, dict):
         return
     flat = dict(_flatten(held))
-    for key, value in flat.items():
-        log.hyperparameters[key] = _resolved(value, flat)
+    log.hyperparameters.update({key: _resolved(value, flat) for key, value in flat.items()})
     log.sources.append(path.name)
     log.keys_are_overrides = log.keys_are_overrides or path.name == CONFIG_FILE
 
