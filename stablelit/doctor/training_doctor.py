@@ -20,7 +20,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
@@ -28,17 +27,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from stablelit.doctor.diagnosis import Diagnosis
-from stablelit.doctor.evidence import Curve, Evidence
-from stablelit.doctor.logged import LoggedValues
-from stablelit.doctor.looks import LookClock
-from stablelit.doctor.losses import TrainingLosses
-from stablelit.doctor.monitors import CarriedMonitors
-from stablelit.doctor.probe_set import ProbeSet
-from stablelit.doctor.probes import all_probes
-from stablelit.doctor.rates import LearningRates
-from stablelit.doctor.roles import RoleNamer
+from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.examination import Examination
 from stablelit.doctor.rule import Rule
-from stablelit.doctor.trainer_settings import planned_steps, read_settings
 from stablelit.doctor.verdicts import Verdicts
 from stablelit.errors import bad_argument
 from stablelit.findings import Action, Finding
@@ -46,7 +37,6 @@ from stablelit.functional.schedules import check_count, check_number
 
 Mode = Literal["observe", "advise"]
 _OWNER = "TrainingDoctor"
-_VALIDATION_LOOKS = 2
 # where ranks decide together, they must do it at the same steps
 _SHARED_EVERY = 25
 
@@ -107,9 +97,7 @@ class TrainingDoctor(pl.Callback):
         self._verdicts = Verdicts(_OWNER, self.state_key, action, mode == "observe", rules, mute)
         self._every = every_n_steps if every_n_steps is None else check_count(_OWNER, "every_n_steps", every_n_steps, 1)
         self._budget = check_number(_OWNER, "budget", budget, above=0.0)
-        self._looks = self._keeps_verdict = False
-        self._began = self._step_seconds = 0.0
-        self._validation_looks = 0
+        self._keeps_verdict = False
         self._begin_anew()
 
     def __repr__(self) -> str:
@@ -119,6 +107,11 @@ class TrainingDoctor(pl.Callback):
     def state_key(self) -> str:
         """The key of this callback's state in a checkpoint."""
         return f"{_OWNER}[{self.name or ''}]"
+
+    @property
+    def evidence(self) -> Evidence:
+        """All that was seen."""
+        return self._examination.evidence
 
     @property
     def diagnosis(self) -> Diagnosis:
@@ -149,99 +142,49 @@ class TrainingDoctor(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reads the settings; the probes find what they look at."""
         self._has_trained = True
-        self.evidence.settings = read_settings(trainer, pl_module)
-        self.evidence.planned_steps = planned_steps(trainer, pl_module)
-        # the loop counts a step after its checkpoint may have been written, so what that holds of ours is right
-        self.evidence.step = self.evidence.step or trainer.fit_loop.epoch_loop._batches_that_stepped
         together = self._verdicts.meet(trainer)
-        self._clock.begin((self._every or _SHARED_EVERY) if together else self._every)
-        self._monitors.begin(trainer, pl_module)
-        self._probes.call("begin", trainer, pl_module, self.evidence)
+        self._examination.begin(trainer, pl_module, (self._every or _SHARED_EVERY) if together else self._every)
         self._verdicts.judge(trainer, self.evidence, structural=True)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Begins a look, where it is time."""
-        self._leave_open_look(pl_module)
-        self._began = time.perf_counter()
-        self._looks = self._clock.wants_look(self.evidence.step)
-        self._monitors.call("on_train_batch_start", trainer, pl_module, batch, batch_idx)
-        if self._looks:
-            self._probes.call("batch_start", trainer, pl_module, batch, self.evidence.step)
+        self._examination.batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Keeps the loss; in a look the graph is looked at."""
-        if self.evidence.settings.automatic is False:
-            self._losses.backward(loss, getattr(getattr(trainer.precision_plugin, "scaler", None), "_scale", None))
-        self._monitors.call("on_before_backward", trainer, pl_module, loss)
-        if self._looks:
-            self._probes.call("before_backward", trainer, pl_module, loss, self.evidence.step)
+        self._examination.before_backward(trainer, pl_module, loss)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """In a look, gradients are looked at."""
-        if self._looks:
-            self._probes.call("after_backward", trainer, pl_module, self.evidence.step)
+        self._examination.after_backward(trainer, pl_module)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        """Keeps the rate, which a schedule changes before the batch is over; in a look, norms are taken."""
-        if self.evidence.settings.automatic is False:
-            self._losses.optimizer_steps(_index(trainer, optimizer))
-        self._rates.optimizer_steps(optimizer)
-        if self._looks:
-            self._probes.call("before_step", trainer, pl_module, optimizer, self.evidence.step)
-        self._monitors.call("on_before_optimizer_step", trainer, pl_module, optimizer)
+        """Keeps the rate; in a look, norms are taken."""
+        self._examination.before_step(trainer, pl_module, optimizer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps loss and rate; ends a look; judges, where it is time."""
-        step = self.evidence.step
-        stepped = not trainer.fit_loop._should_accumulate()
-        automatic = self.evidence.settings.automatic is not False
-        accumulated = int(trainer.accumulate_grad_batches)
-        self._losses.batch(outputs, automatic, accumulated, stepped, step, len(trainer.optimizers))
-        if self._looks:
-            self._probes.call("batch_end", trainer, pl_module, outputs, batch, step)
-        self._monitors.meet(trainer, pl_module, outputs)
-        self._monitors.call("on_train_batch_end", trainer, pl_module, outputs, batch, batch_idx)
-        looked, self._looks = self._looks, False
-        self._step_seconds += time.perf_counter() - self._began
-        if not stepped:
-            return
-        self.evidence.step = step + 1
-        self.evidence.settings.accumulated = accumulated
-        self._rates.flush(self.evidence.curves, step)
-        wanted = self._clock.wants_judgement(step)
-        if looked or wanted or self._losses.is_cheap:
-            self._losses.flush(self.evidence.curves)
-        if looked:
-            self._probes.tell(pl_module, self.evidence)
-            self._clock.looked(step, self._step_seconds, self._probes.seconds)
-        else:
-            self._clock.add_step(self._step_seconds)
-        self._step_seconds = self._probes.seconds = 0.0
-        if looked or wanted or not self._losses.is_finite:
+        """Keeps the loss; ends a look; judges, where it is time."""
+        something, everything = self._examination.batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if something:
             began = time.perf_counter()
-            self._verdicts.judge(trainer, self.evidence, structural=not wanted)
-            if wanted:
-                self._clock.judged(step, time.perf_counter() - began)
+            self._verdicts.judge(trainer, self.evidence, structural=not everything)
+            if everything:
+                self._examination.judged(time.perf_counter() - began)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A few batches of it are looked at."""
-        if trainer.state.fn != "fit":
-            return
-        self._leave_open_look(pl_module)
-        self._logged.validation_begins()
-        self._monitors.call("on_validation_start", trainer, pl_module)
-        self._validation_looks = _VALIDATION_LOOKS
+        if trainer.state.fn == "fit":
+            self._examination.validation_start(trainer, pl_module)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Begins a look into validation."""
-        if self._validation_looks > 0:
-            self._probes.call("validation_batch_start", trainer, pl_module, batch, self.evidence.step)
+        self._examination.validation_batch_start(trainer, pl_module, batch)
 
     def on_validation_batch_end(
         self,
@@ -253,61 +196,42 @@ class TrainingDoctor(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Ends it."""
-        if trainer.state.fn != "fit":
-            return
-        if dataloader_idx == 0:
-            self._logged.validation_batch(outputs)
-        self._monitors.call("on_validation_batch_end", trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        if self._validation_looks > 0:
-            self._validation_looks -= 1
-            self._probes.call("validation_batch_end", trainer, pl_module, outputs, batch, self.evidence.step)
+        if trainer.state.fn == "fit":
+            self._examination.validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes what validation has logged."""
-        if trainer.state.fn != "fit":
-            return
-        self._validation_looks = 0
-        self._monitors.call("on_validation_end", trainer, pl_module)
-        if trainer.sanity_checking:
-            return
-        self._logged.validated(trainer, self.evidence.curves, self.evidence.step)
-        self._roles.add_to(self.evidence.curves, self.evidence.settings)
-        self._probes.tell(pl_module, self.evidence)
-        self._verdicts.judge(trainer, self.evidence, structural=True)
+        if trainer.state.fn == "fit":
+            self._examination.validation_end(trainer, pl_module)
+            if not trainer.sanity_checking:
+                self._verdicts.judge(trainer, self.evidence, structural=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What the epoch has logged is there a hook later."""
-        self._leave_open_look(pl_module)
-        self._monitors.call("on_train_epoch_end", trainer, pl_module)
-        self._logged.epoch_ends(trainer, self.evidence.step)
+        self._examination.epoch_end(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes what the epoch before has logged."""
-        self._logged.epoch_is_over(self.evidence.curves)
-        self._roles.add_to(self.evidence.curves, self.evidence.settings)
+        self._examination.epoch_start()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judges once more, and says in a line how it stands."""
-        self._losses.flush(self.evidence.curves)
-        self._logged.epoch_is_over(self.evidence.curves)
-        self.evidence.ended = True
+        self._examination.end()
         self._verdicts.judge(trainer, self.evidence, structural=False)
-        self._leave(trainer, pl_module)
+        self._examination.leave(trainer, pl_module)
         if trainer.is_global_zero:
             rank_zero_info(self.summary())
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """What ended the run may have a cause that is known."""
-        self._leave(trainer, pl_module)
-        self._logged.forget()
+        self._examination.leave(trainer, pl_module)
         if isinstance(exception, KeyboardInterrupt | SystemExit) or trainer.state.fn != "fit":
             return
         # nothing of ours may stand between a person and what has happened: a device that failed does not answer, and
         # a finding that raises would come in its place
         self._verdicts.only_warn()
         with suppress(Exception):
-            self._probes.tell(pl_module, self.evidence)
-            self._losses.flush(self.evidence.curves)
+            self._examination.break_off(pl_module)
             self._verdicts.judge(trainer, self.evidence, structural=True)
 
     def summary(self) -> str:
@@ -315,56 +239,18 @@ class TrainingDoctor(pl.Callback):
         return self._verdicts.summary(self.evidence)
 
     def state_dict(self) -> dict[str, Any]:
-        """Curves, what was found and told, and what the probes keep, as plain data and tensors."""
-        self._logged.epoch_is_over(self.evidence.curves)
-        return {
-            "step": self.evidence.step,
-            "curves": {name: curve.state_dict() for name, curve in self.evidence.own_curves().items()},
-            "verdicts": self._verdicts.state_dict(),
-            "clock": self._clock.state_dict(),
-            "raised": [asdict(finding) for finding in self.evidence.raised],
-            "monitors": self._monitors.state_dict(),
-            "losses": self._losses.state_dict(),
-            "probes": self._probes.state_dict(),
-        }
+        """What was seen, found and told, as plain data and tensors."""
+        return {"examination": self._examination.state_dict(), "verdicts": self._verdicts.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes them up; a test of the best checkpoint leaves the verdict of the whole run as it is."""
+        """Takes it up; a test of the best checkpoint leaves the verdict of the whole run as it is."""
         if self._keeps_verdict:
             return
         self._begin_anew()
-        self.evidence.step = state_dict["step"]
-        self.evidence.curves = {name: Curve.of_state(curve) for name, curve in state_dict["curves"].items()}
-        self.evidence.raised = [Finding(**data) for data in state_dict["raised"]]
+        self._examination.load_state_dict(state_dict["examination"])
         self._verdicts.load_state_dict(state_dict["verdicts"])
-        self._clock.load_state_dict(state_dict["clock"])
-        self._monitors.load_state_dict(state_dict["monitors"])
-        self._losses.load_state_dict(state_dict["losses"])
-        self._probes.load_state_dict(state_dict["probes"])
 
     def _begin_anew(self) -> None:
-        self.evidence = Evidence()
-        self._probes = ProbeSet(all_probes())
-        self._losses, self._rates, self._logged = TrainingLosses(), LearningRates(), LoggedValues()
-        self._roles = RoleNamer()
+        self._examination = Examination(self._budget, self.hear_finding)
         self._verdicts.begin()
-        self._monitors = CarriedMonitors(self.hear_finding)
-        self._clock = LookClock(self._budget)
-        self._looks = False
-        self._began = self._step_seconds = 0.0
         self._has_trained = False
-
-    def _leave_open_look(self, pl_module: pl.LightningModule) -> None:
-        """Ends a look that no end of a batch has ended: a hook has skipped the batch."""
-        if self._looks:
-            self._looks = False
-            self._probes.leave(pl_module)
-
-    def _leave(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._looks, self._validation_looks = False, 0
-        self._probes.leave(pl_module)
-        self._monitors.call("on_train_end", trainer, pl_module)
-
-
-def _index(trainer: Any, optimizer: Any) -> int:
-    return next((i for i, own in enumerate(trainer.optimizers) if own is optimizer), 0)

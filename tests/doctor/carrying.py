@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from stablelit.doctor import Rank, Rule, TrainingDoctor, training_doctor, verdicts
+from stablelit.doctor import Rank, Rule, TrainingDoctor, examination, verdicts
 from stablelit.doctor.probes import Probe
 from stablelit.findings import Finding
 
@@ -176,12 +176,12 @@ def says(name: str, kind: Any = "structural", rank: Rank = Rank.SETTINGS, since:
 def alone(monkeypatch: Any, *probes: type[Probe]) -> None:
     """The doctor has no rules but those it is given, and only these probes."""
     monkeypatch.setattr(verdicts, "RULES", ())
-    monkeypatch.setattr(training_doctor, "all_probes", lambda: [kind() for kind in probes])
+    monkeypatch.setattr(examination, "all_probes", lambda: [kind() for kind in probes])
 
 
 def probe_of(doctor: TrainingDoctor, kind: type[Probe] = Recorder) -> Any:
     """The doctor's probe of this class."""
-    return next(probe for probe in doctor._probes._probes if type(probe) is kind)
+    return next(probe for probe in doctor._examination._probes._probes if type(probe) is kind)
 
 
 def make_trainer(callbacks: list[Any], **kwargs: Any) -> pl.Trainer:

@@ -162,4 +162,4 @@ def test_after_an_exception_no_trainer_is_held():
     doctor = TrainingDoctor()
     with pytest.raises(ValueError, match="broken on purpose"):
         fit([doctor, Breaks()], Little())
-    assert doctor._logged._epoch is None
+    assert doctor._examination._logged._epoch is None

@@ -213,7 +213,7 @@ def test_a_probe_that_raises_is_left_out_and_the_others_look_on(monkeypatch, cap
     trainer = fit(doctor, module, validation=DataLoader(Rows(4), 2), num_sanity_val_steps=2)
     trainer.save_checkpoint("a.ckpt")
     assert trainer.global_step == 6
-    assert [type(probe) for probe in doctor._probes._probes] == [Recorder]
+    assert [type(probe) for probe in doctor._examination._probes._probes] == [Recorder]
     assert not module.layer._forward_hooks
     assert probe_of(doctor).steps("batch_end") == [0, 1, 2, 3, 4]
 
@@ -376,7 +376,7 @@ def test_it_resumes_exactly(cut, tmp_path):
     assert names(resumed.findings) == ["slow", "exact"]
     mine, theirs = resumed.state_dict(), whole.state_dict()
     # of a validation's loss only the weights before it know, which begin at random here
-    for state in (mine, theirs):
+    for state in (mine["examination"], theirs["examination"]):
         kept = {name: state["curves"][name] for name in ("loss", "lr", "val_loss")}
         state["curves"] = {name: {k: v.tolist() for k, v in curve.items()} for name, curve in kept.items()}
     assert mine == theirs
