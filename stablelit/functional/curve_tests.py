@@ -2,7 +2,7 @@
 
 They look at block medians (a dozen numbers), so that a judgement costs microseconds whatever the length of the run, and
 at one estimate of the noise, so that nothing depends on the scale of the loss. The Mann-Kendall test of direction and
-the noise of a series are in `functional.trends`.
+the noise of a series are those of `functional.trends`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from stablelit.functional.trends import mann_kendall_z, noise_of
+
 Floats = NDArray[np.float64]
 
 _SIGMA_PER_MAD = 1.4826
@@ -21,20 +23,6 @@ _SIGMA_PER_MAD = 1.4826
 _MEDIAN_VARIANCE = math.pi / 2
 _LONGEST_LAG = 32
 _LONGEST_BLOCK = 128
-
-
-def robust_noise(values: Floats) -> float:
-    r"""The standard deviation of a series about its trend, :math:`1.4826\,\mathrm{MAD}(\Delta x) / \sqrt 2`.
-
-    `functional.trends.noise_of` for arrays. Two outliers in five change nothing.
-
-    Args:
-        values: (n,), finite.
-    """
-    if len(values) < 3:
-        return 0.0
-    steps = np.diff(values)
-    return float(_SIGMA_PER_MAD / math.sqrt(2) * np.median(np.abs(steps - np.median(steps))))
 
 
 def autocorrelation_time(values: Floats) -> float:
@@ -94,16 +82,6 @@ def theil_sen(values: Floats, confidence_z: float = 1.96) -> tuple[float, float,
     # as many slopes below the lower end as above the upper one
     outside = max(0, math.floor((len(slopes) - spread) / 2) - 1)
     return float(np.median(slopes)), float(slopes[outside]), float(slopes[-1 - outside])
-
-
-def mann_kendall(values: Floats) -> float:
-    """`functional.trends.mann_kendall_z` for arrays: above 3 rises, below -3 falls."""
-    n = len(values)
-    if n < 3:
-        return 0.0
-    later, earlier = _pairs(n)
-    s = float(np.sign(values[later] - values[earlier]).sum())
-    return (s - math.copysign(min(1.0, abs(s)), s)) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
 
 
 @lru_cache(maxsize=64)
@@ -175,12 +153,9 @@ def spike_z(values: Floats, at: int, window: int = 64) -> float:
         at: t, counted from the start.
         window: values looked back on.
     """
-    before = values[max(0, at - window) : at]
-    if len(before) < 16:
+    if min(at, window) < 16:
         return 0.0
-    middle = float(np.median(before))
-    deviation = _SIGMA_PER_MAD * float(np.median(np.abs(before - middle)))
-    unit = max(deviation, 1e-3 * abs(middle), float(np.finfo(np.float64).tiny))
+    middle, unit = _usual(values, at, window)
     return (float(values[at]) - middle) / unit
 
 
@@ -194,12 +169,18 @@ def comes_back(values: Floats, at: int, window: int = 64, patience: int = 16) ->
         patience: steps that may pass.
     """
     after = values[at + 1 : at + 1 + patience]
-    before = values[max(0, at - window) : at]
-    middle = float(np.median(before))
-    unit = max(_SIGMA_PER_MAD * float(np.median(np.abs(before - middle))), 1e-3 * abs(middle))
+    middle, unit = _usual(values, at, window)
     if len(after) and bool((after <= middle + 4.0 * unit).any()):
         return True
     return False if len(after) == patience else None
+
+
+def _usual(values: Floats, at: int, window: int) -> tuple[float, float]:
+    """The median of those before a value, and the unit in which it is said how far off the value is."""
+    before = values[max(0, at - window) : at]
+    middle = float(np.median(before))
+    deviation = _SIGMA_PER_MAD * float(np.median(np.abs(before - middle)))
+    return middle, max(deviation, 1e-3 * abs(middle), float(np.finfo(np.float64).tiny))
 
 
 @dataclass(frozen=True)
@@ -247,7 +228,7 @@ class Course:
     @cached_property
     def trend(self) -> float:
         """Mann-Kendall's z of the blocks: below -3 it falls."""
-        return mann_kendall(self.blocks)
+        return mann_kendall_z(self.blocks.tolist())
 
     @property
     def best(self) -> float:
@@ -268,7 +249,7 @@ def course_of(steps: Floats, values: Floats, blocks: int = 12) -> Course:
     n = len(values)
     # noise and correlation are those of now: at most the last 512, so that a long run costs what a short one does
     recent = values[-min(n, max(64, min(512, n // 2))) :]
-    noise, tau = robust_noise(recent), autocorrelation_time(recent)
+    noise, tau = noise_of(recent.tolist()), autocorrelation_time(recent)
     count = min(blocks, n)
     while count > 6 and n // count < 2.0 * tau:
         count -= 1
@@ -282,7 +263,7 @@ def course_of(steps: Floats, values: Floats, blocks: int = 12) -> Course:
     return Course(
         points=n,
         start=float(values[0]),
-        start_noise=robust_noise(values[: min(n, 64)]),
+        start_noise=noise_of(values[:64].tolist()),
         late=float(np.median(medians[-max(1, count // 4) :])) if tail > 4096 else float(np.median(values[-tail:])),
         late_noise=_error_of_median(noise, tau, tail),
         blocks=medians,

@@ -7,7 +7,8 @@ import math
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.hyperparameters import number_named
 from stablelit.doctor.levels import chance_level, chance_of_other_rows, loss_scale
-from stablelit.functional.curve_tests import Course, mann_kendall
+from stablelit.functional.curve_tests import Course
+from stablelit.functional.trends import mann_kendall_z
 
 _CLASSES = ("num_classes", "n_classes", "classes", "num_labels", "vocab_size", "n_vocab")
 
@@ -73,4 +74,5 @@ def no_better_than_chance(evidence: Evidence, of: Course, planned: float) -> boo
     rising = evidence.curve("lr").finite().values
     if len(rising) > 2 and rising[-1] > 1.01 * rising[len(rising) // 2]:
         return False
-    return float(validation.min()) >= 0.99 * chance * scale and mann_kendall(of.blocks[len(of.blocks) // 2 :]) > -2.0
+    falling = mann_kendall_z(of.blocks[len(of.blocks) // 2 :].tolist())
+    return float(validation.min()) >= 0.99 * chance * scale and falling > -2.0

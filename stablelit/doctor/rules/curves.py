@@ -12,7 +12,8 @@ from stablelit.doctor.rules.clipping import CLIP_RULES
 from stablelit.doctor.rules.overfitting import OVERFITTING_RULES
 from stablelit.doctor.rules.step_size import STEP_SIZE_RULES, growth_before_failure
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, comes_back, cusum, is_flat, mann_kendall, sign_change_rate, spike_z
+from stablelit.functional.curve_tests import Course, comes_back, cusum, is_flat, sign_change_rate, spike_z
+from stablelit.functional.trends import mann_kendall_z
 
 _SPIKE_Z = 8.0
 _LOOKED_BACK = 256
@@ -116,7 +117,7 @@ def loss_diverges(evidence: Evidence) -> Finding | None:
 
 
 def _falls_in_the_end(of: Course) -> bool:
-    return mann_kendall(of.blocks[len(of.blocks) // 3 :]) < -2.0
+    return mann_kendall_z(of.blocks[len(of.blocks) // 3 :].tolist()) < -2.0
 
 
 def _is_lost(of: Course) -> bool:
@@ -215,7 +216,7 @@ def loss_oscillates(evidence: Evidence) -> Finding | None:
     middle = float(np.median(half))
     swing = float(np.median(np.abs(half - middle)))
     gained = max(abs(of.drop), 0.1 * abs(of.start))
-    if swing < 6.0 * expected or swing < 0.3 * gained or abs(mann_kendall(half)) > 2.0:
+    if swing < 6.0 * expected or swing < 0.3 * gained or abs(mann_kendall_z(half.tolist())) > 2.0:
         return None
     turns = sign_change_rate(np.sign(half - middle))
     severity = "warning" if swing > gained else "info"

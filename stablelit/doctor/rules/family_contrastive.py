@@ -16,6 +16,7 @@ import numpy as np
 from stablelit.doctor.evidence import Evidence
 from stablelit.findings import Finding
 from stablelit.functional.contrastive_health import AT_CHANCE
+from stablelit.functional.contrastive_levels import chance_clip, chance_nt_xent
 from stablelit.functional.trends import mann_kendall_z, noise_of
 
 _CONTRASTIVE = re.compile(r"simclr|contrast|nt_?xent|info_?nce|clip_loss|moco|supcon|(^|[/_.-])ssl([/_.-]|$)", re.I)
@@ -97,7 +98,7 @@ def _level(evidence: Evidence, loss: float) -> Level | None:
     n = evidence.settings.batch_size
     if n is None or n < 4:
         return None
-    pairs, half = math.log(2 * n - 1), math.log(n)
+    pairs, half = chance_nt_xent(n), chance_clip(n)
     if min(abs(loss - pairs) / pairs, abs(loss - half) / half) > _NEAR:
         return None
     worded = _says_contrastive(evidence)

@@ -8,7 +8,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._loss_course import begins_at_start, course, is_long_enough, objective_changes, shown
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import mann_kendall, robust_noise
+from stablelit.functional.trends import mann_kendall_z, noise_of
 
 _LEAST_SINCE = 6
 # what is lost after the minimum, as a share of what was gained before it
@@ -31,7 +31,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
     since = values[lowest:]
     if len(since) <= _LEAST_SINCE:
         return None
-    noise = max(robust_noise(since), robust_noise(values[: lowest + 1]) if lowest >= 6 else 0.0)
+    noise = max(noise_of(since.tolist()), noise_of(values[: lowest + 1].tolist()) if lowest >= 6 else 0.0)
     now = float(np.median(since[-3:]))
     # the minimum of many is low by luck: the level about it counts
     around = values[max(0, lowest - 1) : lowest + 2]
@@ -42,7 +42,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
         return None
     # it rises still, or it has risen for good
     stays = float(since[2:].min()) > best + max(3.0 * noise, 0.2 * size) and rise > 6.0 * noise
-    if not stays and mann_kendall(_thinned(since)) < 2.5:
+    if not stays and mann_kendall_z(curve.tail(len(since)).blocks(12).tolist()) < 2.5:
         return None
     gained = max(0.0, _untrained(evidence, float(values[0])) - best)
     lost = rise / max(gained, 0.1 * size, 1e-12)
@@ -68,14 +68,6 @@ def _untrained(evidence: Evidence, first: float) -> float:
     return max(first, training.start) if training is not None and begins_at_start(training) else first
 
 
-def _thinned(values: np.ndarray) -> np.ndarray:
-    """At most twelve block medians, so that a long series costs no more than a short one."""
-    if len(values) <= 12:
-        return values
-    length = len(values) // 12
-    return np.asarray(np.median(values[-12 * length :].reshape(12, length), axis=1))
-
-
 def _training_falls(evidence: Evidence, step: float) -> bool:
     """Whether the training loss has fallen since the step of validation's minimum."""
     whole = course(evidence.curve("loss"))
@@ -85,7 +77,7 @@ def _training_falls(evidence: Evidence, step: float) -> bool:
     first = int(np.searchsorted(values.steps, step))
     since = values.values[first:]
     before = values.values[max(0, first - len(since)) : first + 1]
-    if len(since) < 4 or len(before) < 1:
+    if len(since) < 4:
         return False
     third = max(1, len(since) // 3)
     around = np.concatenate([before[-third:], since[:third]])

@@ -14,7 +14,8 @@ from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._loss_course import course, planned, shown
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Floats, course_of, mann_kendall
+from stablelit.functional.curve_tests import Floats, course_of
+from stablelit.functional.trends import mann_kendall_z
 
 _GONE = 0.01
 _EARLY_SHARE, _LATE_SHARE = 0.25, 0.7
@@ -157,7 +158,7 @@ def _when_it_went(evidence: Evidence, gone: float) -> tuple[bool, float] | None:
     of = course_of(curve.steps[:count], curve.values[:count])
     half = of.blocks[len(of.blocks) // 3 :]
     fallen = float(np.median(half[:2]) - np.median(half[-2:]))
-    falling = mann_kendall(half) < -2.0 and fallen > max(3.0 * of.block_noise, 0.05 * abs(of.start))
+    falling = mann_kendall_z(half.tolist()) < -2.0 and fallen > max(3.0 * of.block_noise, 0.05 * abs(of.start))
     return falling, _learned(of.start, of.late)
 
 

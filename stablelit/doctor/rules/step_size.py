@@ -26,7 +26,8 @@ from stablelit.doctor.rules._loss_course import (
     update_ratios,
 )
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, mann_kendall, theil_sen
+from stablelit.functional.curve_tests import Course, theil_sen
+from stablelit.functional.trends import mann_kendall_z
 
 HEALTHY_RATIO = 1e-3
 # of the first step, at rates that learn well: 0.005 to 0.1 with SGD and with Adam
@@ -169,7 +170,7 @@ def _early_jump(curve: Curve, of: Course) -> float:
 
 def _falls_late(of: Course) -> bool:
     half = of.blocks[len(of.blocks) // 2 :]
-    return len(half) >= 4 and mann_kendall(half) < -2.0
+    return len(half) >= 4 and mann_kendall_z(half.tolist()) < -2.0
 
 
 def _too_high(evidence: Evidence, said: str, facts: dict[str, float | int | str], severity: str) -> Finding:
