@@ -11,7 +11,6 @@ Limits  rank zero only; nothing under fast_dev_run; an epoch that was broken off
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ import lightning.pytorch as pl
 
 from stablelit.errors import DataError
 from stablelit.findings import findings_directory
-
-HISTORY_FILE = "history.jsonl"
+from stablelit.run_files import HISTORY_FILE, plain
 
 
 class HistoryWriter(pl.Callback):
@@ -122,8 +120,8 @@ class HistoryWriter(pl.Callback):
         if self._path is None:
             return
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        line.update({"lr" if i == 0 else f"lr/{i}": _plain(rate) for i, rate in enumerate(rates)})
-        line.update({name: _plain(value) for name, value in sorted(metrics.items())})
+        line.update({"lr" if i == 0 else f"lr/{i}": plain(float(rate)) for i, rate in enumerate(rates)})
+        line.update({name: plain(float(value)) for name, value in sorted(metrics.items())})
         if line["epoch"] <= self._last_epoch:
             self._rewrite([old for old in self._lines() if old["epoch"] < line["epoch"]])
         self._last_epoch = line["epoch"]
@@ -168,8 +166,3 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
             raise DataError(f"{file}:{number}: not a line of JSON: {error}") from error
         lines.append({k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in line.items()})
     return lines
-
-
-def _plain(value: Any) -> float | str:
-    number = float(value)
-    return number if math.isfinite(number) else str(number)

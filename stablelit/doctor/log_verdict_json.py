@@ -7,16 +7,17 @@ finite is the string ``"nan"``, ``"inf"`` or ``"-inf"``, as in history.jsonl.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from stablelit.data.files import replacing
 from stablelit.doctor.log_verdict import NAMES, LogVerdict
 from stablelit.errors import ConfigurationError
 from stablelit.findings import Finding
+from stablelit.run_files import plain
 
 SCHEMA = "stablelit.doctor/1"
 
@@ -27,16 +28,14 @@ def write_json(where: str, verdicts: Sequence[LogVerdict], code: int) -> None:
     Raises:
         ConfigurationError: the file cannot be written.
     """
-    text = json.dumps(document(verdicts, code), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(plain(document(verdicts, code)), indent=2, allow_nan=False) + "\n"
     if where == "-":
         sys.stdout.write(text)
         return
     path = Path(where).expanduser()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        with replacing(path) as fresh:
+            fresh.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"--json {where}: cannot be written: {error.strerror or error}.") from error
 
@@ -52,7 +51,7 @@ def _run(verdict: LogVerdict) -> dict[str, Any]:
         *((finding, "consequence") for finding in verdict.consequences),
         *((finding, "note") for finding in verdict.notes),
     ]
-    held: dict[str, Any] = {
+    return {
         "run": str(verdict.place),
         "verdict": NAMES[verdict.code],
         "problem": verdict.problem or None,
@@ -66,21 +65,10 @@ def _run(verdict: LogVerdict) -> dict[str, Any]:
         "sources": verdict.sources,
         "remarks": verdict.remarks,
         "findings": [_finding(finding, part, verdict) for finding, part in told],
-        "passed": list(verdict.passed),
-        "unchecked": {name: list(needs) for name, needs in verdict.unchecked.items()},
+        "passed": verdict.passed,
+        "unchecked": verdict.unchecked,
     }
-    return {key: _plain(value) for key, value in held.items()}
 
 
 def _finding(finding: Finding, part: str, verdict: LogVerdict) -> dict[str, Any]:
     return {**asdict(finding), "part": part, "said_by_the_run": finding.name in verdict.said}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(held) for key, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
-    return value

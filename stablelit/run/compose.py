@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from stablelit.errors import ConfigurationError
-from stablelit.run.directory import CONFIG_FILE, OVERRIDES_FILE
+from stablelit.run.directory import OVERRIDES_FILE
 from stablelit.run.misspelt import forced, telling_misspelt_keys
+from stablelit.run_files import CONFIG_FILE
 
 _HEADER = """\
 # What this run was, complete. To run it again:

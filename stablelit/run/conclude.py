@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from stablelit.callbacks.history_writer import HISTORY_FILE, read_history
+from stablelit.callbacks.history_writer import read_history
 from stablelit.doctor import TrainingDoctor
 from stablelit.errors import ConfigurationError, StablelitError
 from stablelit.findings import FindingError
@@ -20,6 +20,7 @@ from stablelit.run.summary import data_identity, write_summary
 from stablelit.run.sweep import sweep_job_directory
 from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
 from stablelit.run.weights import read_weights_record
+from stablelit.run_files import HISTORY_FILE, SUMMARY_FILE
 
 _NOT_METRICS = ("epoch", "step", "seconds")
 
@@ -146,7 +147,7 @@ def _print(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, ke
         print_results(rows, {}, [*parts.notes, "fast_dev_run: everything ran once; nothing was kept."], title)
         return
     place = shown_path(run_dir)
-    places = {"run": place, "metrics": f"{place}/summary.json, {place}/{HISTORY_FILE}"}
+    places = {"run": place, "metrics": f"{place}/{SUMMARY_FILE}, {place}/{HISTORY_FILE}"}
     if outcome.best_checkpoint:
         places["best"] = shown_path(outcome.best_checkpoint)
     print_results(rows, places, [*parts.notes, *verdicts], title)

@@ -9,13 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.run_files import CONFIG_FILE
 
 RUN_DIR_VARIABLE = "STABLELIT_RUN_DIR"
 """Tells the processes that Lightning starts for a data-parallel run where their run lives."""
 
-CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
-SUMMARY_FILE = "summary.json"
 SPLITS_FILE = "splits.json"
 BEST_CHECKPOINT = "checkpoints/best.ckpt"
 LAST_CHECKPOINT = "checkpoints/last.ckpt"

@@ -17,8 +17,9 @@ from stablelit.run.command_line import CommandLine, key_of
 from stablelit.run.environment import quiet_libraries
 from stablelit.run.record import numbers
 from stablelit.run.saved_run import loading, open_run, parts_beside
-from stablelit.run.summary import code_identity, data_identity, plain, versions
+from stablelit.run.summary import code_identity, data_identity, versions
 from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
+from stablelit.run_files import plain
 
 
 def evaluate(argv: Sequence[str]) -> dict[str, float]:

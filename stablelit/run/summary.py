@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import stablelit
-from stablelit.run.directory import SUMMARY_FILE
+from stablelit.run_files import SUMMARY_FILE, plain
 
 Status = Literal["finished", "interrupted", "failed", "diverged"]
 _VERSIONS_OF = ("torch", "lightning", "hydra-core", "numpy")
@@ -31,21 +29,6 @@ def write_summary(run_dir: Path, **entries: Any) -> Path:
     fresh.write_text(json.dumps(plain(whole), indent=2) + "\n", encoding="utf-8")
     fresh.replace(path)
     return path
-
-
-def plain(value: Any) -> Any:
-    """Plain data for JSON: a number that is not finite becomes its name, as in history.jsonl."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(v) for v in value]
-    if isinstance(value, bool | int | str) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return str(value)
 
 
 def data_identity(datamodule: Any) -> Any:

@@ -10,8 +10,6 @@ from typing import Any
 from stablelit.doctor.readers.metrics_csv import EPOCH_NAMES, STEP_NAMES
 from stablelit.doctor.readers.run_log import RunLog, Unreadable
 
-HISTORY_FILE = "history.jsonl"
-SUMMARY_FILE = "summary.json"
 _NOT_FINITE = frozenset(["nan", "inf", "-inf", "infinity"])
 
 

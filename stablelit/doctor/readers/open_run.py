@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stablelit.doctor.readers.event_files import EVENT_FILES, read_event_file
-from stablelit.doctor.readers.json_lines import HISTORY_FILE, SUMMARY_FILE, read_json_lines, read_summary
+from stablelit.doctor.readers.json_lines import read_json_lines, read_summary
 from stablelit.doctor.readers.metrics_csv import read_metrics_csv
 from stablelit.doctor.readers.run_directories import is_log_file
 from stablelit.doctor.readers.run_log import RunLog, Unreadable
-from stablelit.doctor.readers.yaml_settings import CONFIG_FILE, HPARAMS_FILE, read_yaml_settings
+from stablelit.doctor.readers.yaml_settings import HPARAMS_FILE, read_yaml_settings
 from stablelit.findings import FINDINGS_FILE, read_findings
+from stablelit.run_files import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE
 
 
 def read_run(place: Path) -> RunLog:

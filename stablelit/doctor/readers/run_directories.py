@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stablelit.doctor.readers.event_files import EVENT_FILES
-from stablelit.doctor.readers.json_lines import HISTORY_FILE
 from stablelit.doctor.readers.metrics_csv import CSV_FILE
 from stablelit.doctor.readers.run_log import Unreadable
+from stablelit.run_files import HISTORY_FILE
 
 _DEEPEST = 24
 

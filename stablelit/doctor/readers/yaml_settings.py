@@ -11,8 +11,9 @@ import yaml  # type: ignore[import-untyped]
 
 from stablelit.doctor.evidence.settings import Plain
 from stablelit.doctor.readers.run_log import RunLog
+from stablelit.run_files import CONFIG_FILE
 
-HPARAMS_FILE, CONFIG_FILE = "hparams.yaml", "config.yaml"
+HPARAMS_FILE = "hparams.yaml"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 _LARGEST = 4 << 20
 
