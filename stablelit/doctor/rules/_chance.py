@@ -1,16 +1,43 @@
-"""Whether a loss stands where nothing has been learned but how often each target comes."""
+"""What several rules ask of a loss's terms, and whether it stands where nothing is known but how often targets come."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.hyperparameters import number_named
-from stablelit.doctor.levels import chance_level, chance_of_other_rows, loss_scale
+from stablelit.doctor.evidence.operations import LossTerm
+from stablelit.doctor.levels import Level, chance_level, chance_of_other_rows, loss_scale
 from stablelit.functional.curve_tests import Course
 from stablelit.functional.trends import mann_kendall_z
 
 _CLASSES = ("num_classes", "n_classes", "classes", "num_labels", "vocab_size", "n_vocab")
+
+
+def loss_terms(evidence: Evidence) -> list[LossTerm]:
+    """The comparisons with a target that the loss is made of; none where nobody saw it being made."""
+    return evidence.operations.terms if evidence.operations else []
+
+
+def whole_term(evidence: Evidence) -> tuple[LossTerm, Level] | None:
+    """The one term that is the loss, with its chance level."""
+    whole = evidence.operations.whole if evidence.operations else None
+    level = chance_level(whole, evidence.batches) if whole is not None else None
+    return (whole, level) if whole is not None and level is not None else None
+
+
+def loss_now(evidence: Evidence) -> float | None:
+    """The median of the last sixth of the loss (8 points or more) in units of its one term; None: it has others too."""
+    operations, loss = evidence.operations, evidence.curve("loss")
+    if operations is None or len(loss) < 8:
+        return None
+    scale = loss_scale(operations)
+    if not math.isfinite(scale) or scale == 0:
+        return None
+    values = loss.values[-max(8, len(loss) // 6) :]
+    return float(np.median(values)) / scale if bool(np.isfinite(values).all()) else math.inf
 
 
 def chance_levels(evidence: Evidence) -> tuple[float, ...]:
@@ -21,11 +48,10 @@ def chance_levels(evidence: Evidence) -> tuple[float, ...]:
     """
     operations = evidence.operations
     if operations is not None:
-        whole = operations.whole
-        level = chance_level(whole, evidence.batches) if whole is not None else None
-        scale = loss_scale(operations)
-        if level is None or not math.isfinite(scale):
+        found, scale = whole_term(evidence), loss_scale(operations)
+        if found is None or not math.isfinite(scale):
             return ()
+        _, level = found
         return tuple(value * scale for value in (level.value, level.uniform) if value * scale > 0.0)
     named = number_named(evidence.settings, _CLASSES)
     return (math.log(named[1]),) if named is not None and named[1] >= 2 else ()
@@ -53,13 +79,16 @@ def no_better_than_chance(evidence: Evidence, of: Course, planned: float) -> boo
 
     That a loss has fallen to this level from above it is no learning. How often classes come has to be known well.
     """
-    whole = evidence.operations.whole if evidence.operations else None
+    found = whole_term(evidence)
     labels = evidence.batches.labels if evidence.batches else None
-    if whole is None or whole.weighted or whole.kind not in ("cross_entropy", "nll") or len(of.blocks) < 6:
+    if evidence.operations is None or found is None or len(of.blocks) < 6:
         return False
-    level, scale = chance_level(whole, evidence.batches), loss_scale(evidence.operations) if evidence.operations else 0
+    whole, level = found
+    scale = loss_scale(evidence.operations)
     validation = evidence.curve("val_loss").finite().since(1).values
-    if level is None or not math.isfinite(scale) or scale <= 0 or len(validation) < 4:
+    if whole.weighted or whole.kind not in ("cross_entropy", "nll"):
+        return False
+    if not math.isfinite(scale) or scale <= 0 or len(validation) < 4:
         return False
     if labels is not None and labels.leaf == whole.target_leaf and sum(labels.counts.values()) >= 200:
         known = level.value

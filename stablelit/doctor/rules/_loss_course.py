@@ -59,6 +59,11 @@ def is_long_enough(evidence: Evidence, of: Course, points: int = 8) -> bool:
     return of.points >= points and done >= max(_LEAST_STEPS, _LEAST_SHARE * (evidence.planned_steps or 0))
 
 
+def after_run_in(evidence: Evidence, steps: int) -> bool:
+    """Whether so many steps, and two in a hundred of the run, have been made."""
+    return evidence.step >= max(steps, _LEAST_SHARE * (evidence.planned_steps or 0))
+
+
 def begins_at_start(of: Course) -> bool:
     """Whether the first point is of the run's beginning, and not of where it was taken up again."""
     spacing = (of.last_step - of.first_step) / max(1, of.points - 1)

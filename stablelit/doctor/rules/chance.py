@@ -7,42 +7,18 @@ import math
 import numpy as np
 
 from stablelit.doctor.evidence import Evidence
-from stablelit.doctor.evidence.operations import LossTerm, OperationFacts
-from stablelit.doctor.levels import Level, chance_level, chance_of_other_rows, initial_loss_over_chance, loss_scale
+from stablelit.doctor.evidence.operations import OperationFacts
+from stablelit.doctor.levels import chance_of_other_rows, initial_loss_over_chance, loss_scale
 from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules._chance import loss_now, whole_term
+from stablelit.doctor.rules._loss_course import after_run_in
 from stablelit.findings import Finding
 
 _FAR_ABOVE = 5.0
 _FAR_ABOVE_SQUARES = 300.0
-_RUN_IN = 30
 _MEMORY_STEPS = 100
 # share of the chance level by which a validation loss may be off by chance
 _OF_NOISE = 0.005
-_NONE = OperationFacts()
-
-
-def after_run_in(evidence: Evidence, steps: int = _RUN_IN) -> bool:
-    """Whether so many steps, and two in a hundred of the run, have been made."""
-    return evidence.step >= max(steps, 0.02 * (evidence.planned_steps or 0))
-
-
-def loss_now(evidence: Evidence) -> float | None:
-    """The median of the last sixth of the loss (8 points or more) in units of its one term; None: it has others too."""
-    operations, loss = evidence.operations, evidence.curve("loss")
-    if operations is None or len(loss) < 8:
-        return None
-    scale = loss_scale(operations)
-    if not math.isfinite(scale) or scale == 0:
-        return None
-    values = loss.values[-max(8, len(loss) // 6) :]
-    return float(np.median(values)) / scale if bool(np.isfinite(values).all()) else math.inf
-
-
-def whole_term(evidence: Evidence) -> tuple[LossTerm, Level] | None:
-    """The one term that is the loss, with its chance level."""
-    whole = evidence.operations.whole if evidence.operations else None
-    level = chance_level(whole, evidence.batches) if whole is not None else None
-    return (whole, level) if whole is not None and level is not None else None
 
 
 def _initial_loss(evidence: Evidence) -> Finding | None:
@@ -59,7 +35,7 @@ def _initial_loss(evidence: Evidence) -> Finding | None:
     if ratio is None or now is None or ratio < (_FAR_ABOVE_SQUARES if squares else _FAR_ABOVE):
         return None
     goal = level.uniform * (10.0 if squares else 1.0)
-    if now < goal or _will_soon_be_at(evidence, now, goal):
+    if now < goal or _will_soon_be_at(evidence, operations, now, goal):
         return None
     return Finding(
         "initial-loss-far-from-chance",
@@ -72,14 +48,14 @@ def _initial_loss(evidence: Evidence) -> Finding | None:
     )
 
 
-def _will_soon_be_at(evidence: Evidence, now: float, goal: float) -> bool:
+def _will_soon_be_at(evidence: Evidence, operations: OperationFacts, now: float, goal: float) -> bool:
     """Whether the loss, falling by the same factor in each step as in the second half, is there in half of the rest.
 
     ``t = ln(L / goal) / r`` with ``r = ln(L_half / L) / (n / 2)``.
     """
     values = evidence.curve("loss").values
     n = len(values)
-    half = float(np.median(values[n // 2 - n // 12 : n // 2 + n // 12 + 1])) / loss_scale(evidence.operations or _NONE)
+    half = float(np.median(values[n // 2 - n // 12 : n // 2 + n // 12 + 1])) / loss_scale(operations)
     if not 0 < now < half < math.inf:
         return False
     rate = math.log(half / now) / (0.5 * n)

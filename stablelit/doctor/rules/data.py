@@ -8,7 +8,8 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.operations import FirstUse, LossTerm
 from stablelit.doctor.levels import initial_loss_over_chance
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules.chance import after_run_in, loss_now, whole_term
+from stablelit.doctor.rules._chance import loss_now, loss_terms, whole_term
+from stablelit.doctor.rules._loss_course import after_run_in
 from stablelit.doctor.rules.rows import ROW_RULES
 from stablelit.findings import Finding
 
@@ -113,8 +114,7 @@ def _suffers(evidence: Evidence) -> str | None:
     loss = evidence.curve("loss")
     if len(loss) >= 2 and not math.isfinite(loss.last) and bool(math.isfinite(loss.values[0])):
         return "the loss is not finite any more"
-    terms = evidence.operations.terms if evidence.operations else []
-    for term in [found[0]] if found else terms:
+    for term in [found[0]] if found else loss_terms(evidence):
         ratio = initial_loss_over_chance(term, evidence.batches)
         if ratio is not None and ratio > _SUFFERS_ABOVE and (evidence.operations and evidence.operations.step <= 1):
             return f"the loss begins at {ratio:.3g} times its chance level"

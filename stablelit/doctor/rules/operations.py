@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 
 from stablelit.doctor.evidence import Evidence
-from stablelit.doctor.evidence.operations import LossTerm
 from stablelit.doctor.levels import double_softmax_floor
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules.chance import CHANCE_RULES, after_run_in, loss_now, whole_term
+from stablelit.doctor.rules._chance import loss_now, loss_terms, whole_term
+from stablelit.doctor.rules._loss_course import after_run_in
+from stablelit.doctor.rules.chance import CHANCE_RULES
 from stablelit.findings import Finding
 
 _UNREACHABLE = 0.1
 _BOUNDED = frozenset({"relu", "relu6", "sigmoid", "tanh", "hardtanh", "softplus"})
 
 
-def _terms(evidence: Evidence) -> list[LossTerm]:
-    return evidence.operations.terms if evidence.operations else []
-
-
 def _softmax_twice(evidence: Evidence) -> Finding | None:
     """A softmax in front of a loss that applies one itself."""
-    for term in _terms(evidence):
+    for term in loss_terms(evidence):
         if term.kind == "cross_entropy" and term.made_by == "softmax":
             wrong = "cross_entropy is given the output of a softmax, and applies one itself"
         elif term.kind == "nll" and term.made_by == "log_softmax" and term.made_from == "softmax":
@@ -47,7 +44,7 @@ def _softmax_twice(evidence: Evidence) -> Finding | None:
 
 def _sigmoid_twice(evidence: Evidence) -> Finding | None:
     """A sigmoid in front of a loss that applies one itself, or behind another."""
-    for term in _terms(evidence):
+    for term in loss_terms(evidence):
         into_logits = term.kind == "bce_with_logits" and term.made_by in ("sigmoid", "softmax")
         behind_another = term.kind == "bce" and term.made_by == "sigmoid" and term.made_from in ("sigmoid", "softmax")
         if into_logits or behind_another:
@@ -66,7 +63,7 @@ def _sigmoid_twice(evidence: Evidence) -> Finding | None:
 
 def _activation_before_loss(evidence: Evidence) -> Finding | None:
     """The last layer's range leaves out what it should say."""
-    for term in _terms(evidence):
+    for term in loss_terms(evidence):
         if term.kind in ("cross_entropy", "bce_with_logits") and term.made_by in _BOUNDED:
             if term.kind == "bce_with_logits" and term.made_by == "sigmoid":
                 continue

@@ -10,7 +10,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.batches import LeafFacts
 from stablelit.doctor.levels import chance_of_other_rows, loss_scale
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules.chance import whole_term
+from stablelit.doctor.rules._chance import whole_term
 from stablelit.doctor.rules.overfitting import overfitting
 from stablelit.findings import Finding
 

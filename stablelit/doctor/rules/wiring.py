@@ -7,6 +7,7 @@ import math
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.wiring import WiringFacts
 from stablelit.doctor.rule import Rank, Rule
+from stablelit.doctor.rules._chance import loss_terms
 from stablelit.findings import Finding
 
 _NO_FACTS = WiringFacts()
@@ -59,7 +60,7 @@ def _wrong_softmax(evidence: Evidence) -> Finding | None:
 
 def _of_one_class(evidence: Evidence) -> Finding | None:
     """A cross entropy whose softmax goes over one class."""
-    for term in evidence.operations.terms if evidence.operations else []:
+    for term in loss_terms(evidence):
         if term.kind == "cross_entropy" and term.classes == 1 and len(term.prediction_shape) > 1:
             return Finding(
                 "softmax-over-wrong-axis",
@@ -110,7 +111,7 @@ def _visible_target(evidence: Evidence) -> Finding | None:
 
 def _no_log_softmax(evidence: Evidence) -> Finding | None:
     """A negative log likelihood of what is no log probability: it falls without end, whatever is predicted."""
-    for term in evidence.operations.terms if evidence.operations else []:
+    for term in loss_terms(evidence):
         if term.kind != "nll" or not math.isfinite(term.log_mass) or term.log_mass < _LOG_MASS:
             continue
         if term.made_by in ("softmax", "log_softmax"):
@@ -128,7 +129,7 @@ def _no_log_softmax(evidence: Evidence) -> Finding | None:
 
 def _target_out_of_range(evidence: Evidence) -> Finding | None:
     """A binary target outside of 0..1, where :math:`y^2 > y`: the loss has no lower end there."""
-    for term in evidence.operations.terms if evidence.operations else []:
+    for term in loss_terms(evidence):
         square = term.target_rms**2
         if term.kind != "bce_with_logits" or not square > term.target_mean + 0.01 * max(1.0, abs(term.target_mean)):
             continue
@@ -146,7 +147,7 @@ def _target_out_of_range(evidence: Evidence) -> Finding | None:
 def _weights_too_uneven(evidence: Evidence) -> Finding | None:
     """Weights of classes far more uneven than the classes are."""
     labels = evidence.batches.labels if evidence.batches else None
-    for term in evidence.operations.terms if evidence.operations else []:
+    for term in loss_terms(evidence):
         if term.weight_ratio <= _UNEVEN_WEIGHTS or not math.isfinite(term.weight_ratio):
             continue
         if term.kind == "bce_with_logits" and 0.0 < term.target_mean < 1.0:
