@@ -14,77 +14,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_TRAIN = frozenset({"train", "training", "tr", "fit", "trn"})
-_VALIDATION = frozenset({"val", "valid", "validation", "eval", "evaluation", "dev", "vali"})
-_TEST = frozenset({"test", "testing"})
-_SAYS_NOTHING = frozenset(
-    [
-        "step",
-        "steps",
-        "epoch",
-        "epochs",
-        "batch",
-        "total",
-        "mean",
-        "avg",
-        "average",
-        "all",
-        "overall",
-        "global",
-        "full",
-        "sum",
-        "iter",
-        "iteration",
-        "log",
-        "logs",
-        "metric",
-        "metrics",
-        "per",
-        "dataloader",
-        "idx",
-        "scalar",
-        "scalars",
-        "running",
-        "cur",
-        "current",
-        "monitor",
-        "raw",
-        "value",
-    ]
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_TRAIN, _TEST = _set("train training tr fit trn"), _set("test testing")
+_VALIDATION = _set("val valid validation eval evaluation dev vali")
+_SAYS_NOTHING = _set(
+    "step steps epoch epochs batch total mean avg average all overall global full sum iter iteration log logs "
+    "metric metrics per dataloader idx scalar scalars running cur current monitor raw value"
 )
-_NOT_A_LOSS = frozenset(
-    [
-        "weight",
-        "weights",
-        "lr",
-        "rate",
-        "scale",
-        "scaler",
-        "ratio",
-        "spike",
-        "best",
-        "min",
-        "max",
-        "excess",
-        "chance",
-        "floor",
-        "baseline",
-        "norm",
-        "empty",
-        "std",
-        "var",
-        "accuracy",
-        "acc",
-        "grad",
-        "gradient",
-        "time",
-        "lambda",
-        "coef",
-        "coeff",
-        "target",
-        "null",
-        "test",
-    ]
+_NOT_A_LOSS = _set(
+    "weight weights lr rate scale scaler ratio spike best min max excess chance floor baseline norm empty std var "
+    "accuracy acc grad gradient time lambda coef coeff target null test"
 )
 
 
@@ -123,10 +67,6 @@ class Role:
         known = _SAYS_NOTHING.union(self.passes, *self.needs)
         unknown = tuple(sorted(word for word in held - known if not word.isdigit()))
         return unknown if len(unknown) <= self.most_unknown else None
-
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
 
 
 _LOSS, _LIKE_A_LOSS = _set("loss losses"), _set("nll objective cost criterion mse bce xent crossentropy mae rmse")
