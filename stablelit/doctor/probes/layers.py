@@ -14,10 +14,11 @@ from torch import Tensor
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.layers import LayerFacts, WeightFact
+from stablelit.doctor.probes.hooks import has_compiled_parts
 from stablelit.doctor.probes.layers_activations import Activations
 from stablelit.doctor.probes.layers_graph import Weight, read_graph
 from stablelit.doctor.probes.layers_output import OutputSpread
-from stablelit.doctor.probes.parameters_census import dense_gradient, has_compiled_parts
+from stablelit.doctor.probes.parameters_census import dense_gradient
 from stablelit.doctor.probes.probe import Probe
 
 _WEIGHTS = 12

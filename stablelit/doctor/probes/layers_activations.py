@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stablelit.doctor.evidence.layers import ActivationFact
+from stablelit.doctor.probes.hooks import harmless
 from stablelit.doctor.probes.layers_graph import Activation
 
 _MOST = 16
@@ -64,7 +65,7 @@ class Activations:
                 name = names.get(key[0], "").rpartition(".")[0]
                 self._records[key] = _Record(name, activation.kind, int(activation.node._sequence_nr()), 0)
             self._records[key].place = int(activation.node._sequence_nr())
-            self._handles.append(activation.node.register_hook(self._hook(key, activation)))
+            self._handles.append(activation.node.register_hook(harmless(self._hook(key, activation))))
 
     def forget(self) -> None:
         """Takes the hooks away."""
@@ -107,7 +108,7 @@ class Activations:
     def _hook(self, key: tuple[int, str], activation: Activation) -> Callable[[Any, Any], None]:
         def note(grad_inputs: Any, grad_outputs: Any) -> None:
             inward, outward = grad_inputs[0], grad_outputs[0]
-            if inward is None or outward is None or inward.shape != outward.shape or inward.ndim < 2:
+            if inward is None or outward is None or inward.shape != outward.shape or inward.ndim < 2 or not len(inward):
                 return
             self._fresh[key] = _measure(inward, outward, activation)
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from stablelit.doctor.probes.hooks import harmless
+
 _ROWS = 1024
 _COLUMNS = 256
 _LEAST_ROWS = 4
@@ -51,7 +53,7 @@ class OutputSpread:
             flat = rows.detach()[:_ROWS].reshape(min(len(rows), _ROWS), -1)
             flat = flat[:, :: max(1, flat.shape[1] // _COLUMNS)]
             self._varies = (flat != flat[:1]).any()
-        self._handle = self._module.register_forward_hook(self._note)
+        self._handle = self._module.register_forward_hook(harmless(self._note))
 
     def unwatch(self) -> None:
         """Takes it away."""

@@ -17,8 +17,8 @@ from torch.utils.hooks import RemovableHandle
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.modes import ModeFacts
+from stablelit.doctor.probes.hooks import harmless, has_compiled_parts
 from stablelit.doctor.probes.modes_batch_norm import BatchNormMemory, batch_norms_of
-from stablelit.doctor.probes.parameters_census import has_compiled_parts
 from stablelit.doctor.probes.probe import Probe
 
 _MOST = 64
@@ -68,10 +68,10 @@ class ModeProbe(Probe):
         chosen = list(self._sensitive.values())
         kept = {id(part): part for part in chosen[:: max(1, -(-len(chosen) // _MOST))]}
         kept |= {id(part): part for part in chosen if id(part) in self._memory.modules}
-        self._handles = [part.register_forward_pre_hook(self._note) for part in kept.values()]
+        self._handles = [part.register_forward_pre_hook(harmless(self._note)) for part in kept.values()]
         if self._asking:
             leaves = [part for part in self._owners.values() if id(part) not in kept and _is_trainable(part)]
-            self._handles += [part.register_forward_pre_hook(self._note_leaf) for part in leaves]
+            self._handles += [part.register_forward_pre_hook(harmless(self._note_leaf)) for part in leaves]
 
     def before_backward(self, trainer: Any, pl_module: Any, loss: Tensor, step: int) -> None:
         """The forward pass is over."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.operations import OperationFacts
 from stablelit.doctor.probes.batches_leaves import leaves_of
+from stablelit.doctor.probes.hooks import has_compiled_parts
 from stablelit.doctor.probes.operations_measure import measure
 from stablelit.doctor.probes.operations_reading import active_dropout, read
 from stablelit.doctor.probes.operations_record import OperationRecord
@@ -102,10 +103,6 @@ class OperationProbe(Probe):
         """Takes the tap away."""
         self._close()
 
-    def state_dict(self) -> dict[str, Any]:
-        """A resumed run reads its first steps anew; only that validation was read is kept."""
-        return {}
-
     def _after_training_step(self, outputs: Any) -> None:
         record = self._record
         if record is None:
@@ -129,10 +126,7 @@ class OperationProbe(Probe):
 
 def _can_trace(pl_module: Any) -> bool:
     """Not where a module is compiled: what runs then is not what Python calls."""
-    if getattr(pl_module, "_compiler_ctx", None) is not None:
+    if getattr(pl_module, "_compiler_ctx", None) is not None or has_compiled_parts(pl_module):
         return False
-    for module in pl_module.modules():
-        if getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod"):
-            return False
     # a graph of CUDA is being recorded: nothing may wait for the device
     return not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())

@@ -118,11 +118,3 @@ def dense_gradient(tensor: Tensor) -> Tensor | None:
     """The gradient, detached; None where there is none, or a sparse one."""
     gradient = tensor.grad
     return None if gradient is None or gradient.layout != torch.strided else gradient.detach()
-
-
-def has_compiled_parts(module: nn.Module) -> bool:
-    """Whether some part is compiled: a hook on a module in it would have it compiled anew."""
-    return any(
-        type(part).__name__ == "OptimizedModule" or getattr(part, "_compiled_call_impl", None) is not None
-        for part in module.modules()
-    )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from stablelit.doctor.probes.hooks import harmless
 from stablelit.doctor.probes.parameters_census import sample
 
 _NUMBERS = 4096
@@ -57,7 +58,7 @@ class CallOrder:
         """Hangs a hook on each; they stay until `unwatch`."""
         self.unwatch()
         self._calls = []
-        self._handles = [module.register_forward_hook(self._note) for module in modules]
+        self._handles = [module.register_forward_hook(harmless(self._note)) for module in modules]
 
     def unwatch(self) -> None:
         """Takes the hooks away."""
@@ -102,7 +103,9 @@ class CallOrder:
 
 def _addresses(value: Any) -> set[int]:
     tensors = value if isinstance(value, tuple | list) else (value,)
-    return {t.data_ptr() for t in tensors if isinstance(t, Tensor) and t.is_floating_point()}
+    return {
+        t.data_ptr() for t in tensors if isinstance(t, Tensor) and t.layout is torch.strided and t.is_floating_point()
+    }
 
 
 @torch.no_grad()

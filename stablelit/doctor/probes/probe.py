@@ -14,8 +14,8 @@ class Probe:
 
     A look is one batch of training from its start to its end, or one batch of validation. A probe changes nothing of
     the run: no random number is drawn, no gradient touched, no mode switched. Hooks that it registers on modules in
-    `batch_start` are removed in `batch_end` at the latest, and in `leave`. It never raises: what it cannot see it does
-    not say. On an accelerator it may wait for the device in a look, and at no other time.
+    `batch_start` are `harmless`, and removed in `batch_end` at the latest, and in `leave`. It never raises: what it
+    cannot see it does not say. On an accelerator it may wait for the device in a look, and at no other time.
     """
 
     def begin(self, trainer: Any, pl_module: Any, evidence: Evidence) -> None:
