@@ -17,6 +17,10 @@ _MOVES_THE_OBJECTIVE = re.compile(
     r"(weight|beta|lambda|alpha|gamma|coef|anneal|temperature|difficulty|curriculum|mask_rate|sigma|margin|free_bits)"
 )
 _NO_OBJECTIVE = re.compile(r"norm|decay|lr|rate_of|grad|loss|acc|f1|std")
+# of the first step, at rates that learn well: 0.005 to 0.1 with SGD and with Adam
+GOOD_RATIO = 0.02
+# how far weights can move in a whole run, relative to their size: with more than this, steps are not too small
+MODEST_MOVEMENT = 0.15
 ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "lion", "lamb", "adafactor", "novograd", "prodigy", "sophia")
 
 
@@ -145,6 +149,12 @@ def is_warming_up(evidence: Evidence) -> bool:
     return now >= float(rates.values.max()) and float(rates.values[len(rates) * 3 // 4]) < 0.95 * now
 
 
+def rate_rises(evidence: Evidence) -> bool:
+    """Whether a warm-up goes on: what does not move yet may do so soon."""
+    rates = evidence.curve("lr").values
+    return len(rates) > 1 and bool(rates[-1] > 1.01 * np.median(rates))
+
+
 def is_adaptive(evidence: Evidence) -> bool:
     """Whether every optimizer takes steps that do not depend on the scale of the gradient."""
     kinds = [group.kind.lower() for group in evidence.settings.optimizers]
@@ -166,8 +176,3 @@ def objective_changes(evidence: Evidence) -> bool:
         if len(values) > 1 and np.ptp(values) > 0.01 * np.abs(values).max():
             return True
     return False
-
-
-def shown(value: float) -> str:
-    """Three digits."""
-    return f"{value:.3g}"

@@ -8,12 +8,22 @@ import numpy as np
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules._loss_course import hardly_falls, is_adaptive, loss_course, planned, shown, update_ratios
-from stablelit.doctor.rules.step_size import HARDLY_MOVES, HEALTHY_RATIO, MODEST_MOVEMENT, drop_at_end
+from stablelit.doctor.rules._loss_course import (
+    MODEST_MOVEMENT,
+    hardly_falls,
+    is_adaptive,
+    loss_course,
+    planned,
+    update_ratios,
+)
+from stablelit.doctor.rules._words import shown
+from stablelit.doctor.rules.rate_too_low import drop_at_end
+from stablelit.doctor.rules.step_size import HARDLY_MOVES
 from stablelit.findings import Finding
 from stablelit.functional.curve_tests import Course, Floats
 
 _CLIPPED_AWAY = 100.0
+_HEALTHY_RATIO = 1e-3
 # the share of numbers that do not change where rounding takes the steps away
 _STAND = 0.3
 
@@ -36,7 +46,7 @@ def clip_too_tight(evidence: Evidence) -> Finding | None:
     ratios = update_ratios(evidence)
     if len(ratios) >= 5:
         ratio = float(np.median(ratios))
-        if ratio * total > MODEST_MOVEMENT or ratio * typical < 0.1 * HEALTHY_RATIO:
+        if ratio * total > MODEST_MOVEMENT or ratio * typical < 0.1 * _HEALTHY_RATIO:
             return None
     elif is_adaptive(evidence) or not hardly_falls(of, 0.1):
         return None

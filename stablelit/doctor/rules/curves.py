@@ -7,10 +7,12 @@ import numpy as np
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._chance import no_better_than_chance, stands_at_chance
-from stablelit.doctor.rules._loss_course import falls, is_every_step, loss_course, objective_changes, planned, shown
+from stablelit.doctor.rules._loss_course import falls, is_every_step, loss_course, objective_changes, planned
+from stablelit.doctor.rules._words import shown
 from stablelit.doctor.rules.clipping import CLIP_RULES
 from stablelit.doctor.rules.overfitting import OVERFITTING_RULES
-from stablelit.doctor.rules.step_size import STEP_SIZE_RULES, growth_before_failure
+from stablelit.doctor.rules.rate_too_high import growth_before_failure
+from stablelit.doctor.rules.step_size import STEP_SIZE_RULES
 from stablelit.findings import Finding
 from stablelit.functional.curve_tests import Course, comes_back, cusum, is_flat, sign_change_rate, spike_z
 from stablelit.functional.trends import mann_kendall_z

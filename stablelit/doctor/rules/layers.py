@@ -5,7 +5,7 @@ from __future__ import annotations
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.layers import ActivationFact, LayerFacts
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules.step_size import rate_too_high
+from stablelit.doctor.rules.rate_too_high import rate_too_high
 from stablelit.findings import Finding
 
 # the least live layer of a healthy net of twelve layers keeps 0.39 of its units, a dead one less than 0.02 (measured)

@@ -6,7 +6,8 @@ import numpy as np
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules._loss_course import begins_at_start, course, is_long_enough, objective_changes, shown
+from stablelit.doctor.rules._loss_course import begins_at_start, course, is_long_enough, objective_changes
+from stablelit.doctor.rules._words import shown
 from stablelit.findings import Finding
 from stablelit.functional.trends import mann_kendall_z, noise_of
 

@@ -1,18 +1,16 @@
-"""Rules about parameters: in an optimizer, with gradients, moving, downhill, one by one."""
+"""Rules about parameters: in an optimizer, once, moving, and each its own."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.parameters import ParameterFacts
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules.ascent import ASCENT_RULES
+from stablelit.doctor.rules._loss_course import rate_rises
+from stablelit.doctor.rules._words import first_of
 from stablelit.doctor.rules.clipping import weights_stand_still_for_the_clip
+from stablelit.doctor.rules.gradients import GRADIENT_RULES, WEIGHTY
 from stablelit.findings import Finding, Severity
 
-# of the numbers concerned, above which nothing else that is seen means much
-_WEIGHTY = 0.05
 # healthy 0.06 at most (SGD on bfloat16 weights), Adam at 1e-4 on them 0.78 (measured)
 _STILL = 0.6
 _LOW_PRECISION = ("bfloat16", "float16")
@@ -26,7 +24,7 @@ def missing_from_optimizer(evidence: Evidence) -> Finding | None:
     facts = _facts(evidence)
     if not facts.missing:
         return None
-    severity: Severity = "critical" if facts.missing_share >= _WEIGHTY else "warning"
+    severity: Severity = "critical" if facts.missing_share >= WEIGHTY else "warning"
     elsewhere = f"; optimizers hold {facts.foreign} tensors that the module does not have" if facts.foreign else ""
     why = (
         "build the optimizers in configure_optimizers from the parameters that the module has then, after layers were "
@@ -37,8 +35,8 @@ def missing_from_optimizer(evidence: Evidence) -> Finding | None:
     return Finding(
         "parameters-missing-from-optimizer",
         severity,
-        f"{_named(facts.missing)} get gradients and are in no optimizer: {facts.missing_share:.1%} of the numbers with "
-        f"a gradient, expected 0{elsewhere}.",
+        f"{first_of(facts.missing)} get gradients and are in no optimizer: {facts.missing_share:.1%} of the numbers "
+        f"with a gradient, expected 0{elsewhere}.",
         {"share": facts.missing_share, "expected": 0.0, "first": facts.missing[0], "foreign_tensors": facts.foreign},
         f"{why}: {', '.join(facts.missing[:3])}.",
     )
@@ -59,15 +57,15 @@ def do_not_move(evidence: Evidence) -> Finding | None:
             "call zero_grad() before the backward pass or after step(), and not between the two.",
         )
     # a clip that takes gradients away is told by its own rule, as soon as that can be judged
-    if _rate_rises(evidence) or weights_stand_still_for_the_clip(evidence):
+    if rate_rises(evidence) or weights_stand_still_for_the_clip(evidence):
         return None
     # in a low precision small tensors stand still by chance: there only single numbers, all together, tell
     if facts.still and facts.still_steps >= 3 and facts.still_dtype not in _LOW_PRECISION:
-        severity: Severity = "critical" if facts.still_share >= _WEIGHTY else "warning"
+        severity: Severity = "critical" if facts.still_share >= WEIGHTY else "warning"
         return Finding(
             "parameters-do-not-move",
             severity,
-            f"{_named(facts.still)} have not changed in {facts.still_steps} steps, though they have gradients and a "
+            f"{first_of(facts.still)} have not changed in {facts.still_steps} steps, though they have gradients and a "
             f"learning rate: {facts.still_share:.1%} of the numbers that should move, expected 0.",
             {"share": facts.still_share, "steps": facts.still_steps, "expected": 0.0, "dtype": facts.still_dtype},
             _why_still(evidence, facts),
@@ -84,48 +82,6 @@ def do_not_move(evidence: Evidence) -> Finding | None:
     return None
 
 
-def without_gradient(evidence: Evidence) -> Finding | None:
-    """Used by the forward pass, and cut off from the loss."""
-    facts = _facts(evidence)
-    nothing = _nothing_arrives(evidence, facts)
-    if nothing is not None or not facts.cut or facts.cut_looks < 2:
-        return nothing
-    severity: Severity = "critical" if facts.cut_share >= _WEIGHTY and not facts.cut_without_graph else "warning"
-    how = "they run under no_grad" if facts.cut_without_graph else "a detach, argmax or new tensor lies between them"
-    return Finding(
-        "parameters-without-gradient",
-        severity,
-        f"No gradient reaches {_named(facts.cut)} ({facts.cut_share:.1%} of the numbers in optimizers, expected 0): it "
-        f"reaches {facts.cut_next} and not {facts.cut_last}, which runs before it; {how}.",
-        {"share": facts.cut_share, "expected": 0.0, "last_without": facts.cut_last, "first_with": facts.cut_next},
-        f"look between {facts.cut_last} and {facts.cut_next} for detach(), no_grad(), .data, argmax or "
-        "torch.tensor(...); if it is meant, call requires_grad_(False).",
-    )
-
-
-def _nothing_arrives(evidence: Evidence, facts: ParameterFacts) -> Finding | None:
-    """A loss that no parameter hears: it was detached as a whole, or its derivative is zero."""
-    loss = evidence.curve("loss")
-    # an optimizer that nobody steps tells more of that
-    dark = facts.dark_looks >= 3 and facts.steps >= 3 and facts.foreign == 0
-    norms = evidence.curve("grad_norm").values
-    zero = facts.zero_gradient_share > 0.999 and facts.steps >= 5 and len(norms) >= 5 and not norms.any()
-    if not (dark or zero) or len(loss) < 5 or _rate_rises(evidence):
-        return None
-    if not bool(np.isfinite(loss.values).all()) or not bool((loss.values[:5] != 0).all()):
-        return None
-    how = "got no gradient at all" if dark else "got a gradient of exactly 0"
-    return Finding(
-        "parameters-without-gradient",
-        "critical",
-        f"All parameters in optimizers {how} in {facts.looks} backward passes, at a loss of {loss.last:.3g} (expected: "
-        "gradients that are not 0): the loss does not depend on them.",
-        {"share": 1.0, "expected": 0.0, "looks": facts.looks, "loss": loss.last},
-        "look in training_step for what cuts the loss off: loss.detach(), .item(), requires_grad_(), no_grad(), a new "
-        "tensor made of the loss, a factor of 0, a comparison, argmax or round.",
-    )
-
-
 def in_two_optimizers(evidence: Evidence) -> Finding | None:
     """Stepped by two optimizers in one batch, one of which holds everything that the other holds."""
     facts = _facts(evidence)
@@ -134,26 +90,10 @@ def in_two_optimizers(evidence: Evidence) -> Finding | None:
     return Finding(
         "parameter-in-two-optimizers",
         "warning",
-        f"{_named(facts.shared)} are stepped by two optimizers in the same batch, one of which holds all that the "
+        f"{first_of(facts.shared)} are stepped by two optimizers in the same batch, one of which holds all that the "
         "other holds (expected: each parameter in one).",
         {"first": facts.shared[0], "optimizers": 2, "expected": 1},
         "give each optimizer its own part's parameters in configure_optimizers.",
-    )
-
-
-def not_zeroed(evidence: Evidence) -> Finding | None:
-    """Gradients of the last step are still there when the next ones are added."""
-    facts = _facts(evidence)
-    if facts.left_over < 2 or facts.cleared:
-        return None
-    return Finding(
-        "gradients-not-zeroed",
-        "critical",
-        f"Gradients of the step before were still there in {facts.left_over} looks (expected 0): "
-        "each step goes along the sum of all gradients since the first.",
-        {"looks_with_old_gradients": facts.left_over, "expected": 0},
-        "call optimizer.zero_grad() before each backward pass; under automatic optimisation do not override "
-        "optimizer_zero_grad with one that does not.",
     )
 
 
@@ -185,7 +125,7 @@ def interchangeable(evidence: Evidence) -> Finding | None:
     return Finding(
         "units-interchangeable",
         "critical",
-        f"{_named(facts.interchangeable)} {'are' if len(facts.interchangeable) > 1 else 'is'} {how} after "
+        f"{first_of(facts.interchangeable)} {'are' if len(facts.interchangeable) > 1 else 'is'} {how} after "
         f"{facts.interchangeable_steps} steps (expected: every unit its own weights): units that begin equal get equal "
         "gradients, and the layer is worth one unit.",
         {"matrices": len(facts.interchangeable), "first": facts.interchangeable[0], "expected": 0},
@@ -219,16 +159,6 @@ def decay_too_strong(evidence: Evidence) -> Finding | None:
 def _facts(evidence: Evidence) -> ParameterFacts:
     assert evidence.parameters is not None
     return evidence.parameters
-
-
-def _named(names: list[str]) -> str:
-    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
-
-
-def _rate_rises(evidence: Evidence) -> bool:
-    """Whether a warm-up goes on: what does not move yet may do so soon."""
-    rates = evidence.curve("lr").values
-    return len(rates) > 1 and bool(rates[-1] > 1.01 * np.median(rates))
 
 
 def _never_stepped(evidence: Evidence, facts: ParameterFacts) -> Finding | None:
@@ -283,23 +213,7 @@ PARAMETER_RULES: tuple[Rule, ...] = (
         explains=("*", "gradients-not-zeroed", "units-interchangeable"),
         about="in an optimizer, with a gradient, and unchanged",
     ),
-    Rule(
-        "parameters-without-gradient",
-        Rank.STRUCTURE,
-        _NEEDS,
-        without_gradient,
-        explains=("*",),
-        about="in an optimizer, and never a gradient",
-    ),
-    *ASCENT_RULES,
-    Rule(
-        "gradients-not-zeroed",
-        Rank.STRUCTURE,
-        _NEEDS,
-        not_zeroed,
-        explains=("*",),
-        about="gradients of the step before are still there",
-    ),
+    *GRADIENT_RULES,
     Rule(
         "units-interchangeable",
         Rank.STRUCTURE,

@@ -6,24 +6,23 @@ A rate is no measurement: it has no noise, so these rules are exact, but for whe
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules._loss_course import course, planned, shown
+from stablelit.doctor.rules._loss_course import course, planned
+from stablelit.doctor.rules._rate_course import returns, vanishes, warmup_end
+from stablelit.doctor.rules._words import shown
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Floats, course_of
+from stablelit.functional.curve_tests import course_of
 from stablelit.functional.trends import mann_kendall_z
 
-_GONE = 0.01
 _EARLY_SHARE, _LATE_SHARE = 0.25, 0.7
 _LEAST_STEPS = 50
-_LOOKED_BACK = 4096
 # of the run; cycles of a tenth of it and longer are in use
 _SHORT_CYCLE = 0.07
-_MEANT_TO_RETURN = ("restart", "cyclic", "onecycle")
+_MEANT_TO_RETURN = ("restart", "cyclic")
 
 
 def steps_wrong(evidence: Evidence) -> Finding | None:
@@ -183,71 +182,6 @@ def warmup_too_long(evidence: Evidence) -> Finding | None:
     )
 
 
-def warmup_end(evidence: Evidence) -> float | None:
-    """The step at which a rate that rises in a straight line from near 0 is what the optimizer was asked for."""
-    rates = evidence.curve("lr")
-    asked = evidence.settings.learning_rate
-    if len(rates) < 8 or not asked or rates.steps[-1] < 20:
-        return None
-    steps, values = _changes(rates, len(rates))
-    if len(steps) < 3 or values[-1] >= 0.9 * asked or values[0] > 0.5 * asked or bool((np.diff(values) <= 0).any()):
-        return None
-    slope = (values[-1] - values[0]) / (steps[-1] - steps[0])
-    line = values[0] + slope * (steps - steps[0])
-    if float(np.abs(values - line).max()) > 0.02 * float(values[-1] - values[0]) + 1e-9 * asked:
-        return None
-    return float(steps[-1] + (asked - values[-1]) / slope)
-
-
-@lru_cache(maxsize=8)
-def _changes(rates: Curve, length: int) -> tuple[Floats, Floats]:
-    """Where the rate has changed, and to what; the first point too."""
-    values = rates.values[:length]
-    new = np.concatenate([[True], values[1:] != values[:-1]])
-    return rates.steps[:length][new], values[new]
-
-
-def returns(rates: Curve) -> tuple[int, float] | None:
-    """How often the rate has come back from below a fifth of its peak to above four fifths, and the mean period.
-
-    None where that was fewer than twice: a warm-up is no return.
-    """
-    return _returns(rates, len(rates))
-
-
-@lru_cache(maxsize=8)
-def _returns(rates: Curve, length: int) -> tuple[int, float] | None:
-    peak = float(rates.values[:length].max()) if length else 0.0
-    # of a long run only the end: what comes back often has done so there too
-    values, steps = rates.values[:length][-_LOOKED_BACK:], rates.steps[:length][-_LOOKED_BACK:]
-    if length < 8 or not 0.0 < peak < math.inf or not np.isfinite(values).all():
-        return None
-    level = np.where(values > 0.8 * peak, 1, np.where(values < 0.2 * peak, -1, 0))
-    told = np.flatnonzero(level)
-    if not len(told):
-        return None
-    ups = told[1:][(level[told[1:]] == 1) & (level[told[:-1]] == -1)]
-    if level[told[0]] == 1:
-        ups = np.concatenate([told[:1], ups])
-    if len(ups) < 3:
-        return None
-    return len(ups) - 1, float(np.diff(steps[ups]).mean())
-
-
-def vanishes(rates: Curve) -> float | None:
-    """The step since which the rate has been below 1 % of its peak; None where it is not."""
-    return _vanishes(rates, len(rates))
-
-
-@lru_cache(maxsize=8)
-def _vanishes(rates: Curve, length: int) -> float | None:
-    values = rates.values[:length]
-    if length < 8 or not np.isfinite(values).all() or values.max() <= 0.0:
-        return None
-    present = np.flatnonzero(values >= _GONE * values.max())
-    return None if present[-1] == length - 1 else float(rates.steps[present[-1] + 1])
-
-
 def _kind(evidence: Evidence) -> str:
     return evidence.settings.schedules[0].partition("/")[0].lower() if evidence.settings.schedules else ""
 
@@ -257,7 +191,7 @@ def _interval(evidence: Evidence) -> str:
 
 
 def _is_returning(evidence: Evidence) -> bool:
-    return any(name in _kind(evidence) for name in _MEANT_TO_RETURN[:2])
+    return any(name in _kind(evidence) for name in _MEANT_TO_RETURN)
 
 
 _SLOW = ("learning-rate-too-low", "not-learning", "plateau", "parameters-do-not-move", "loss-oscillates")

@@ -6,7 +6,8 @@ import numpy as np
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
-from stablelit.doctor.rules._loss_course import loss_course, objective_changes, shown
+from stablelit.doctor.rules._loss_course import loss_course, objective_changes
+from stablelit.doctor.rules._words import shown
 from stablelit.findings import Finding
 
 # the last third falls by so many times what both before it have together; a loss with a lower end slows down

@@ -8,6 +8,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.wiring import WiringFacts
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._chance import loss_terms
+from stablelit.doctor.rules._words import first_of
 from stablelit.findings import Finding
 
 _NO_FACTS = WiringFacts()
@@ -177,7 +178,7 @@ def _zero_derivative(evidence: Evidence) -> Finding | None:
     facts, flat = evidence.parameters, _facts(evidence).flat
     if facts is None or flat is None or facts.looks < 5 or facts.zero_gradient_share < 0.05:
         return None
-    names = ", ".join(facts.zero_gradient[:2]) + (", ..." if len(facts.zero_gradient) > 2 else "")
+    names = first_of(facts.zero_gradient)
     return Finding(
         "zero-derivative",
         "critical",

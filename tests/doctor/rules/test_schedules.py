@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from stablelit.doctor.evidence import Curve, Evidence, OptimizerSettings, Settings
-from stablelit.doctor.rules.schedules import SCHEDULE_RULES, ends_early, returns, steps_wrong, vanishes, warmup_end
+from stablelit.doctor.rules._rate_course import returns, vanishes, warmup_end
+from stablelit.doctor.rules.schedules import SCHEDULE_RULES, ends_early, steps_wrong
 from tests.doctor.rules.trainings import told, train
 
 PER_EPOCH, EPOCHS = 50, 20

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 
 from stablelit.doctor.evidence import Curve, Evidence
+from stablelit.doctor.rules._words import one_digit
 from stablelit.doctor.rules.clipping import clip_never_active, clip_too_tight
-from stablelit.doctor.rules.step_size import (
-    growth_before_failure,
-    one_digit,
-    rate_too_high,
-    rate_too_low,
-)
+from stablelit.doctor.rules.rate_too_high import growth_before_failure, rate_too_high
+from stablelit.doctor.rules.rate_too_low import rate_too_low
 from tests.doctor.rules.trainings import told, train, with_loss
 
 # trainings, of seconds each
