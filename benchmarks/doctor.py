@@ -26,9 +26,9 @@ from typing import Any
 from benchmarks import doctor_cost
 from benchmarks.doctor_faults import FAULTS
 from benchmarks.doctor_healthy import HEALTHY
-from benchmarks.doctor_runs import FaultRun, HealthyRun, Outcome, quiet, reference, run_fault, run_healthy
+from benchmarks.doctor_runs import FaultRun, HealthyRun, Outcome, reference, run_fault, run_healthy
 from benchmarks.doctor_table import error_of, fault_line, fault_rows, healthy_line, healthy_rows, margins
-from benchmarks.rows import Row
+from benchmarks.rows import line, quiet
 from stablelit.errors import did_you_mean
 
 HELD_OUT_SEED = 100
@@ -118,13 +118,6 @@ def print_runs(options: argparse.Namespace) -> tuple[list[FaultRun], list[Health
     return faulty_runs, healthy_runs
 
 
-def show(row: Row) -> None:
-    floor = "" if row.floor is None else f"{'<=' if row.better == 'lower' else '>='} {row.floor:g}"
-    verdict = "" if row.floor is None else "ok" if row.ok else "MISS"
-    value = f"{row.value:.4g}{' ' + row.unit if row.unit else ''}"
-    print(f"{row.row:<66}{value:>16}  {floor:>10}  {verdict:4}  n={row.repeats}", flush=True)
-
-
 def main() -> int:
     options = arguments()
     quiet()
@@ -141,7 +134,7 @@ def main() -> int:
         rows += doctor_cost.rows()
     print()
     for row in rows:
-        show(row)
+        print(line(row))
     if len(faulty) + len(healthy) > MESSAGES * options.seeds:
         print(f"\n{'finding':<34}{'evidence':<30}{'with the fault':>26}{'healthy (notes too)':>26}")
         print("\n".join(margins(faulty, healthy)))

@@ -10,11 +10,13 @@ between the largest dose of the healthy kind and the smallest at which something
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.doctor_healthy import HEALTHY
-from benchmarks.doctor_runs import harm, new_doctor, quiet, reference, train
+from benchmarks.doctor_runs import harm, new_doctor, reference, train
+from benchmarks.doctor_settings import Config
+from benchmarks.rows import quiet
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Ladder:
         key: the setting.
         doses: its values.
         usual: how many of the first ones somebody would use on purpose.
+        also: what else a dose sets.
     """
 
     base: str
     key: str
     doses: Sequence[float]
     usual: int
+    also: Callable[[float], Config] = lambda dose: {}
 
 
 LADDERS: dict[str, Ladder] = {
@@ -48,14 +52,15 @@ LADDERS: dict[str, Ladder] = {
     "rate-down-sgd": Ladder("numbers-sgd", "lr", (0.02, 6e-3, 2e-3, 6e-4, 2e-4, 6e-5), 2),
     "weight-decay": Ladder("table-mlp", "weight_decay", (0, 1e-4, 1e-2, 0.1, 1.0, 10.0), 2),
     "clip-sgd": Ladder("table-sgd", "clip", (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4), 3),
-    "weights-up": Ladder("table-mlp", "init_scale", (1, 2, 4, 8, 16), 2),
+    "weights-up": Ladder("table-mlp", "init_scale", (1, 2, 4, 8, 16), 2, lambda dose: {"init": "scaled"}),
     "dropout": Ladder("numbers", "dropout", (0, 0.2, 0.5, 0.8, 0.9, 0.97), 3),
     "label-noise": Ladder("table-mlp", "label_noise", (0, 0.2, 0.4, 0.6, 0.9), 4),
     "kl-weight": Ladder("vae", "kl_weight", (0.5, 1, 4, 10, 30, 100), 3),
     "overlap": Ladder("table-close", "validation_overlap", (0, 0.01, 0.03, 0.1, 0.5), 2),
     "validation-offset": Ladder("table-mlp", "validation_offset", (0, 0.1, 0.5, 1, 3, 10), 3),
     "norm-momentum": Ladder("table-batch-norm", "momentum_of_norm", (0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5), 3),
-    "few-rows": Ladder("table-close", "n_train", (960, 480, 192, 64), 2),
+    # as many steps, whatever the number of rows
+    "few-rows": Ladder("table-close", "n_train", (960, 480, 192, 64), 2, lambda rows: {"epochs": int(16 * 960 / rows)}),
     "sparsity": Ladder("dag", "lambda_sparse", (0.02, 0.05, 0.1, 1.0, 10.0), 3),
 }
 
@@ -65,12 +70,7 @@ def climb(name: str, seed: int) -> None:
     healthy = reference(ladder.base, seed)
     print(f"{name}: {ladder.key} in {ladder.base}, seed {seed}, healthy score {healthy.true:.2f}", flush=True)
     for place, dose in enumerate(ladder.doses):
-        config = HEALTHY[ladder.base].config | {ladder.key: dose}
-        if ladder.key == "init_scale":
-            config["init"] = "scaled"
-        if ladder.key == "n_train":
-            # as many steps
-            config["epochs"] = int(16 * 960 / dose)
+        config = HEALTHY[ladder.base].config | {ladder.key: dose} | ladder.also(dose)
         run = train(config, seed, new_doctor())
         usual = "usual" if place < ladder.usual else ""
         sign = "ALARM?" if usual and run.findings else ""

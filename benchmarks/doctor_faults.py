@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.doctor_healthy import HEALTHY
-from benchmarks.doctor_projects import Config
+from benchmarks.doctor_settings import Config
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.doctor_projects import (
-    Config,
     Project,
     Stranger,
     batches_of,
     initialise,
     layers,
     loaders_of,
-    optimizer_of,
     project,
-    steps_of,
 )
+from benchmarks.doctor_settings import Config, optimizer_of, steps_of
 
 
 def curved_rows(c: Config, n: int, inner: int = 4) -> Tensor:
@@ -257,10 +254,6 @@ def by_hand(c: Config) -> Project:
     module.encoder = layers([16] + [c["width"]] * c["depth"], c)
     module.head = nn.Linear(c["width"], 4)
     initialise(module, c)
-    train, val = TensorDataset(x[: c["n_train"]], y[: c["n_train"]]), (x[c["n_train"] :], y[c["n_train"] :])
-    return Project(
-        module,
-        DataLoader(train, c["batch_size"], shuffle=True),
-        DataLoader(TensorDataset(*val), 256),
-        batches_of(val),
-    )
+    k = c["n_train"]
+    val = (x[k:], y[k:])
+    return Project(module, *loaders_of((x[:k], y[:k]), val, c), batches_of(val))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.doctor_projects import Config, Project, Stranger, batches_of, initialise, loaders_of, project
+from benchmarks.doctor_projects import Project, Stranger, batches_of, initialise, loaders_of, project
+from benchmarks.doctor_settings import Config
 
 NODES = 12
 
@@ -51,12 +52,7 @@ class NodeClassifier(Stranger):
 
     def logits(self, batch: Any) -> Tensor:
         x, edge_index, _ = self.parts(batch)
-        if self.c["encoder"] == "no_grad":
-            with torch.no_grad():
-                h = self.encoder(x, edge_index)
-        else:
-            h = self.encoder(x, edge_index)
-        return self.head(h.detach() if self.c["encoder"] == "detached" else h)
+        return self.head(self.encode(x, edge_index))
 
     def loss(self, batch: Any) -> Tensor:
         return F.cross_entropy(self.logits(batch), self.parts(batch)[2])

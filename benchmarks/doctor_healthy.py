@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.doctor_projects import Config
+from benchmarks.doctor_settings import Config
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from benchmarks.doctor_healthy import HEALTHY
-from benchmarks.doctor_projects import Config, full_config
+from benchmarks.doctor_projects import full_config
+from benchmarks.doctor_settings import Config
 from stablelit.findings import Finding
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=([-+]?[\d.]+(?:e[-+]?\d+)?)\b")

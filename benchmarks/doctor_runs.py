@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 
 from benchmarks.doctor_faults import FAULTS, Variant
 from benchmarks.doctor_healthy import HEALTHY
-from benchmarks.doctor_projects import Config, build, steps_of
+from benchmarks.doctor_projects import build
 from benchmarks.doctor_repairs import repaired
+from benchmarks.doctor_settings import Config
 from stablelit.findings import Finding
 
 # what two runs that differ by their seed alone may differ by
@@ -54,13 +52,6 @@ class Outcome:
     @property
     def names(self) -> list[str]:
         return [finding.name for finding in self.findings]
-
-
-def quiet() -> None:
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for library in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def train(config: Config, seed: int, doctor: pl.Callback | None = None) -> Outcome:
@@ -174,9 +165,3 @@ class HealthyRun:
 
 def run_healthy(name: str, seed: int) -> HealthyRun:
     return HealthyRun(name, seed, HEALTHY[name].learns, train(HEALTHY[name].config, seed, new_doctor()))
-
-
-def planned(config: Config) -> int:
-    from benchmarks.doctor_projects import full_config
-
-    return steps_of(full_config(config))

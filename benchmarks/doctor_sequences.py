@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.doctor_projects import Config, Project, Stranger, batches_of, initialise, loaders_of, project
+from benchmarks.doctor_projects import Project, Stranger, batches_of, initialise, loaders_of, project
+from benchmarks.doctor_settings import Config
 
 
 class Recurrent(nn.Module):
@@ -123,8 +124,8 @@ class Remembering(Stranger):
     def predict(self, x: Tensor) -> Tensor:
         return self.head(self.encode(x)).squeeze(-1)
 
-    def encode(self, x: Tensor) -> Tensor:
-        return self.encoder(x)[0][:, -1]
+    def encode(self, *inputs: Tensor) -> Tensor:
+        return self.encoder(*inputs)[0][:, -1]
 
     def loss(self, batch: Any) -> Tensor:
         x, y = batch

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.doctor_projects import (
-    Config,
     Project,
     Stranger,
     batches_of,
@@ -19,6 +18,7 @@ from benchmarks.doctor_projects import (
     loaders_of,
     project,
 )
+from benchmarks.doctor_settings import Config
 
 FAULTS_OF_ROWS: Config = {
     "input_scale": 1.0,

@@ -47,6 +47,24 @@ class Row:
         return self.value <= self.floor if self.better == "lower" else self.value >= self.floor
 
 
+def line(row: Row) -> str:
+    """A row as it is printed."""
+    sign = "" if row.floor is None else ("<=" if row.better == "lower" else ">=") + f" {row.floor:g}"
+    verdict = "" if row.floor is None else ("ok" if row.ok else "MISS")
+    beside = "" if row.peer_value is None else f"{row.peer_value:.4g} ({row.peer})"
+    unit = f" {row.unit}" if row.unit else ""
+    value = f"{row.value:.4g}{unit}"
+    return f"{row.row:<66}{value:>12}  {sign:>10}  {verdict:4}{beside:>12}  n={row.repeats}"
+
+
+def quiet() -> None:
+    """One thread, and libraries silent."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
 def report(name: str, rows: Iterator[Row]) -> int:
     """Prints rows as they come, writes them with `--json FILE`, and returns 1 if a floor was missed."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
@@ -55,12 +73,7 @@ def report(name: str, rows: Iterator[Row]) -> int:
     print(f"{'row':<66}{'value':>12}  {'floor':>10}  {'':4}{'beside':>12}", flush=True)
     done = []
     for row in rows:
-        sign = "" if row.floor is None else ("<=" if row.better == "lower" else ">=") + f" {row.floor:g}"
-        verdict = "" if row.floor is None else ("ok" if row.ok else "MISS")
-        beside = "" if row.peer_value is None else f"{row.peer_value:.4g} ({row.peer})"
-        unit = f" {row.unit}" if row.unit else ""
-        value = f"{row.value:.4g}{unit}"
-        print(f"{row.row:<66}{value:>12}  {sign:>10}  {verdict:4}{beside:>12}  n={row.repeats}", flush=True)
+        print(line(row), flush=True)
         done.append({**asdict(row), "ok": row.ok})
     if path:
         Path(path).write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
@@ -69,10 +82,7 @@ def report(name: str, rows: Iterator[Row]) -> int:
 
 def run(name: str, rows: Iterator[Row]) -> int:
     """Runs a benchmark as a command: one thread, libraries silent, Ctrl-C is exit code 130."""
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for library in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    quiet()
     with contextlib.suppress(KeyboardInterrupt):
         return report(name, rows)
     return 130

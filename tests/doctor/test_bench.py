@@ -6,10 +6,12 @@ import pytest
 
 from benchmarks.doctor_faults import FAULTS
 from benchmarks.doctor_healthy import HEALTHY
-from benchmarks.doctor_projects import Config, build, full_config
+from benchmarks.doctor_projects import build, full_config
 from benchmarks.doctor_repairs import LINES, repaired
-from benchmarks.doctor_runs import FaultRun, HealthyRun, Outcome, harm, quiet, run_fault, run_healthy
+from benchmarks.doctor_runs import FaultRun, HealthyRun, Outcome, harm, run_fault, run_healthy
+from benchmarks.doctor_settings import Config
 from benchmarks.doctor_table import fault_rows, healthy_rows
+from benchmarks.rows import quiet
 from stablelit.findings import Finding
 
 VARIANTS = [
