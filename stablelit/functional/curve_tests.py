@@ -197,7 +197,6 @@ class Course:
         block_noise: standard error of one of them.
         noise: standard deviation of one value.
         tau: the autocorrelation time in points.
-        highest: of all values.
         first_step: of the curve.
         last_step: of the curve.
     """
@@ -211,7 +210,6 @@ class Course:
     block_noise: float
     noise: float
     tau: float
-    highest: float
     first_step: float
     last_step: float
 
@@ -270,7 +268,6 @@ def course_of(steps: Floats, values: Floats, blocks: int = 12) -> Course:
         block_noise=_error_of_median(noise, tau, length),
         noise=noise,
         tau=tau,
-        highest=float(values.max()),
         first_step=float(steps[0]),
         last_step=float(steps[-1]),
     )

@@ -21,7 +21,7 @@ _NO_OBJECTIVE = re.compile(r"norm|decay|lr|rate_of|grad|loss|acc|f1|std")
 GOOD_RATIO = 0.02
 # how far weights can move in a whole run, relative to their size: with more than this, steps are not too small
 MODEST_MOVEMENT = 0.15
-ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "lion", "lamb", "adafactor", "novograd", "prodigy", "sophia")
+_ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "lion", "lamb", "adafactor", "novograd", "prodigy", "sophia")
 
 
 def course(curve: Curve, points: int | None = None) -> Course | None:
@@ -100,15 +100,16 @@ def hardly_falls(of: Course, share: float) -> bool:
 
 def update_ratios(evidence: Evidence) -> Floats:
     """The relative sizes of steps that are finite and not nil."""
-    values = evidence.curve("update_ratio").values
-    return values[np.isfinite(values) & (values > 0.0)]
+    return _above_nil(evidence.curve("update_ratio"))
 
 
 def step_sizes(evidence: Evidence) -> Floats:
     """Relative sizes of steps as `update_ratios`, of which those of weights that began next to nil are not large."""
     curve = evidence.curve("relative_step")
-    if not len(curve):
-        return update_ratios(evidence)
+    return _above_nil(curve) if len(curve) else update_ratios(evidence)
+
+
+def _above_nil(curve: Curve) -> Floats:
     values = curve.values
     return values[np.isfinite(values) & (values > 0.0)]
 
@@ -163,7 +164,7 @@ def is_adaptive(evidence: Evidence) -> bool:
         kinds = [
             str(v).lower() for k, v in held.items() if k.lower().rpartition(".")[2] in ("optimizer", "optim", "opt")
         ]
-    return bool(kinds) and all(any(name in kind for name in ADAPTIVE) for kind in kinds)
+    return bool(kinds) and all(any(name in kind for name in _ADAPTIVE) for kind in kinds)
 
 
 def objective_changes(evidence: Evidence) -> bool:

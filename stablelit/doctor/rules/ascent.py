@@ -26,11 +26,13 @@ def gradient_ascent(evidence: Evidence) -> Finding | None:
             f"return the {turned} term without the minus.",
         )
     uphill = facts.maximized_share > 0.5 and (facts.ascent is None or facts.ascent > 0)
-    if not uphill and (facts.ascent is None or facts.ascent < 0.2 or facts.steps < 5):
-        return None
     loss = evidence.curve("loss").finite().values
-    if not uphill or len(loss) == 0 or loss[0] <= 0:
-        return None if uphill or not _rises(loss) else _ascends(facts, "the optimizer steps along its gradient")
+    if not uphill:
+        if facts.ascent is None or facts.ascent < 0.2 or facts.steps < 5 or not _rises(loss):
+            return None
+        return _ascends(facts, "the optimizer steps along its gradient")
+    if len(loss) == 0 or loss[0] <= 0:
+        return None
     known = evidence.operations is not None and evidence.operations.whole is not None
     if not known and (not _rises(loss) or _is_named_otherwise(evidence)):
         return None

@@ -221,10 +221,9 @@ def loss_oscillates(evidence: Evidence) -> Finding | None:
     if swing < 6.0 * expected or swing < 0.3 * gained or abs(mann_kendall_z(half.tolist())) > 2.0:
         return None
     turns = sign_change_rate(np.sign(half - middle))
-    severity = "warning" if swing > gained else "info"
     return Finding(
         "loss-oscillates",
-        "warning" if severity == "warning" else "info",
+        "warning" if swing > gained else "info",
         f"The training loss swings by {shown(swing)} about {shown(middle)} (its noise explains {shown(expected)}).",
         {"swing": swing, "expected": float(expected), "level": middle, "turns": turns},
         "lower the learning rate; look whether batches are sorted, or the rate is periodic",

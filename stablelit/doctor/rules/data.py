@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from stablelit.doctor.evidence import Evidence
+from stablelit.doctor.evidence.batches import LeafFacts
 from stablelit.doctor.evidence.operations import FirstUse, LossTerm
 from stablelit.doctor.levels import initial_loss_over_chance
 from stablelit.doctor.rule import Rank, Rule
@@ -32,22 +33,22 @@ def _not_finite(evidence: Evidence, role: str) -> Finding | None:
     facts = evidence.batches
     if facts is None:
         return None
-    other = {"input": "target", "target": "input"}[role]
     for name in facts.reached:
         leaf = facts.leaves.get(name)
-        if leaf is not None and (leaf.role == role or (leaf.role != other and role == "input")):
+        if leaf is not None and _passes_for(leaf) == role:
             return _not_finite_finding(role, f"{name} holds values that are not finite", name, leaf.non_finite)
     loss = evidence.curve("loss")
-    if len(loss) and math.isfinite(loss.last):
-        return None
-    if not len(loss):
+    if not len(loss) or math.isfinite(loss.last):
         return None
     for name, rows in facts.stored_non_finite.items():
-        leaf = facts.leaves.get(name.rsplit(".", 1)[-1])
-        is_target = leaf is not None and leaf.role == "target"
-        if is_target == (role == "target"):
+        if _passes_for(facts.leaves.get(name.rsplit(".", 1)[-1])) == role:
             return _not_finite_finding(role, f"{rows} rows of {name} in the training data are not finite", name, rows)
     return None
+
+
+def _passes_for(leaf: LeafFacts | None) -> str:
+    """What the loss does not compare with is taken for an input."""
+    return "target" if leaf is not None and leaf.role == "target" else "input"
 
 
 def _not_finite_finding(role: str, what: str, name: str, count: int) -> Finding:
@@ -205,7 +206,7 @@ DATA_RULES: tuple[Rule, ...] = (
         Rank.DATA,
         ("batches", "curves.loss"),
         _input_not_finite,
-        explains=("*", "loss-not-finite", "non-finite"),
+        explains=("*", "loss-not-finite"),
         about="a NaN or an infinity of the input reaches the loss",
     ),
     Rule(
@@ -213,7 +214,7 @@ DATA_RULES: tuple[Rule, ...] = (
         Rank.DATA,
         ("batches", "curves.loss"),
         _target_not_finite,
-        explains=("*", "loss-not-finite", "non-finite"),
+        explains=("*", "loss-not-finite"),
         about="a NaN or an infinity of the target reaches the loss",
     ),
     Rule(

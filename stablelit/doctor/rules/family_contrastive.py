@@ -121,7 +121,7 @@ def _flat_from_the_start(evidence: Evidence, level: Level) -> bool:
 
 
 def _says_contrastive(evidence: Evidence) -> bool:
-    held = getattr(evidence.settings, "hyperparameters", None) or {}
+    held = evidence.settings.hyperparameters
     words = [evidence.settings.module, *evidence.curves, *held, *(v for v in held.values() if isinstance(v, str))]
     if any(_CONTRASTIVE.search(word) for word in words):
         return True

@@ -126,6 +126,5 @@ def _trailing_zeros(curve: Curve) -> int:
 
 
 def _sparsity(evidence: Evidence) -> float | None:
-    held = getattr(evidence.settings, "hyperparameters", None) or {}
-    value = held.get(evidence.settings.keys.get("sparsity", ""))
+    value = evidence.settings.hyperparameters.get(evidence.settings.keys.get("sparsity", ""))
     return float(value) if isinstance(value, int | float) and value > 0 else None

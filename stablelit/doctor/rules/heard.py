@@ -1,6 +1,7 @@
 """Where the findings of other callbacks, and of the families, stand among causes.
 
-The doctor does not look for these itself: it hears them, and ranks them with its own.
+The doctor does not look for these itself: it hears them, and ranks them with its own. One that it hears by the name of
+a rule stands where the rule does.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class Place:
 
 
 _NO_ORDER = ("nothing-predicted", "nearly-all-predicted", "threshold-at-the-grids-end", "not-above-chance")
-_CONTRASTIVE = ("contrastive-at-chance", "embeddings-collapsed", "dimensional-collapse", "not-learning", "plateau")
+_CONTRASTIVE = ("contrastive-at-chance", "dimensional-collapse", "not-learning", "plateau")
 _AT_CHANCE = (*_CONTRASTIVE, "output-constant", "dead-units", "vanishing-gradients", "input-constant")
-_LOADING = ("not-shuffled", "labels-sorted", "same-batch-every-step", "order-repeats", "padding")
+_LOADING = ("labels-sorted", "same-batch-every-step", "order-repeats", "padding")
 
 HEARD: dict[str, Place] = {
     # data
@@ -61,11 +62,10 @@ HEARD: dict[str, Place] = {
     "curriculum-inside-warmup": Place(Rank.SETTINGS),
     "monitor-moves-with-difficulty": Place(Rank.SETTINGS),
     "warmup-never-finishes": Place(Rank.SETTINGS),
-    "average-remembers-the-start": Place(Rank.SETTINGS),
     "cap-ineffective": Place(Rank.SETTINGS, ("over-coding", "overfitting")),
     "kl-target-out-of-reach": Place(Rank.SETTINGS),
-    "cache-below-window": Place(Rank.SETTINGS, ("data-wait", "padding")),
-    "subset-read-at-random": Place(Rank.SETTINGS, ("data-wait", "padding")),
+    "cache-below-window": Place(Rank.SETTINGS, ("padding",)),
+    "subset-read-at-random": Place(Rank.SETTINGS, ("padding",)),
     # families
     "dead-encoder": Place(Rank.FAMILY, _AT_CHANCE),
     "collapsed-projector": Place(Rank.FAMILY, _AT_CHANCE),
@@ -73,12 +73,9 @@ HEARD: dict[str, Place] = {
     "worse-than-independent": Place(Rank.FAMILY, _CONTRASTIVE),
     "weak-augmentation": Place(Rank.FAMILY),
     "dimensional-collapse": Place(Rank.FAMILY, ("output-constant",)),
-    "posterior-collapse": Place(Rank.FAMILY),
-    "over-coding": Place(Rank.FAMILY, ("overfitting",)),
     "constant-scores": Place(Rank.FAMILY, _NO_ORDER),
     "nothing-predicted": Place(Rank.FAMILY, ("not-above-chance", "threshold-at-the-grids-end")),
     "nearly-all-predicted": Place(Rank.FAMILY, ("not-above-chance", "threshold-at-the-grids-end")),
-    "threshold-at-the-grids-end": Place(Rank.FAMILY, ("not-above-chance",)),
     "directions-collapsed": Place(Rank.FAMILY, ("no-better-than-constant",)),
     "directions-not-finite": Place(Rank.FAMILY, ("no-better-than-constant", "directions-collapsed")),
     "worse-than-unigram": Place(Rank.FAMILY),
@@ -87,5 +84,4 @@ HEARD: dict[str, Place] = {
     "non-finite-embeddings": Place(Rank.PROPAGATION, ("loss-not-finite",)),
     "kl-non-finite": Place(Rank.PROPAGATION, ("loss-not-finite",)),
     "gradient-vanished": Place(Rank.PROPAGATION, ("vanishing-gradients",)),
-    "overfitting": Place(Rank.FIT),
 }

@@ -9,7 +9,7 @@ from stablelit.doctor.rules.rate_too_high import rate_too_high
 from stablelit.findings import Finding
 
 # the least live layer of a healthy net of twelve layers keeps 0.39 of its units, a dead one less than 0.02 (measured)
-_DEAD, _ALIVE = 0.1, 0.5
+_DEAD = 0.1
 _SQUASHING = ("tanh", "sigmoid", "hardtanh")
 # healthy tanh nets have 0.02 at first, ones drawn ten times too large 0.73 and more (measured)
 _BORN_SATURATED, _SATURATED = 0.4, 0.95
@@ -167,13 +167,6 @@ def _is_dead(activation: ActivationFact) -> bool:
         and activation.looks >= _LEAST_LOOKS
         and activation.live < _DEAD
     )
-
-
-def killed_layers(evidence: Evidence) -> list[str]:
-    """Layers most of whose units were live at first, and of which nearly none is now: steps were too large."""
-    if evidence.layers is None:
-        return []
-    return [a.name for a in evidence.layers.activations if _is_dead(a) and a.born_live > _ALIVE]
 
 
 def _fading(facts: LayerFacts) -> float | None:

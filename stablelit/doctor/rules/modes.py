@@ -70,12 +70,11 @@ def statistics_off(evidence: Evidence) -> Finding | None:
     if not off or (max(left for _, left in off) < 0.5 and 2 * len(off) <= len(facts.batch_norms)):
         return None
     norm, left = max(off, key=lambda pair: _apart(pair[0]))
-    momentum = "None" if norm.momentum is None else f"{norm.momentum:g}"
     return Finding(
         "batch-norm-statistics-off",
         "warning",
         f"The running statistics of {norm.name} are not those of the batches after {norm.updates} updates with "
-        f"momentum {momentum}: variance {norm.variance_ratio:.2g} of theirs (expected 0.5 to 2), mean "
+        f"momentum {norm.momentum:g}: variance {norm.variance_ratio:.2g} of theirs (expected 0.5 to 2), mean "
         f"{norm.mean_gap:.2g} standard deviations off (expected below 0.5); {left:.0%} of the initial values is left. "
         "Validation uses them.",
         {"variance_ratio": norm.variance_ratio, "mean_gap": norm.mean_gap, "initial_left": left, "expected": 1.0},

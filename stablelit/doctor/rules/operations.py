@@ -228,7 +228,7 @@ OPERATION_RULES: tuple[Rule, ...] = (
         Rank.LOSS_MADE_WRONG,
         ("operations",),
         _infinite_derivative,
-        explains=("*", "loss-not-finite", "non-finite"),
+        explains=("*", "loss-not-finite"),
         about="acos, sqrt, log or a division at its edge",
     ),
     Rule(

@@ -39,26 +39,20 @@ def steps_wrong(evidence: Evidence) -> Finding | None:
 
 
 def _epochs_counted_in_steps(evidence: Evidence, rates: Curve, epochs: int, total: float) -> Finding | None:
-    near = 0.1 * epochs + 1.0
-    period = returns(rates)
-    # a cosine that is stepped beyond its end takes as long to come back as it took to fall
-    counts = period is not None and min(abs(period[1] - epochs), abs(0.5 * period[1] - epochs)) <= near
-    if period is not None and counts and epochs >= 2 and total > 4.0 * period[1]:
-        said = f"the rate comes back every {shown(period[1])} steps, and {epochs} epochs are planned"
-        return _wrong(evidence, said, "step", period[1])
+    found = returns(rates)
+    if found is not None:
+        _, period = found
+        # a cosine that is stepped beyond its end takes as long to come back as it took to fall
+        counts = min(abs(period - epochs), abs(0.5 * period - epochs)) <= 0.1 * epochs + 1.0
+        if not counts or epochs < 2 or total <= 4.0 * period:
+            return None
+        said = f"the rate comes back every {shown(period)} steps, and {epochs} epochs are planned"
+        return _wrong(evidence, said, "step", period)
     gone = vanishes(rates)
-    if (
-        gone is not None
-        and period is None
-        and gone <= 1.5 * epochs + 1.0
-        and total > 4.0 * gone
-        and not _is_returning(evidence)
-    ):
-        said = (
-            f"the rate has fallen to less than 1 % of its peak after {gone:.0f} steps, and {epochs} epochs are planned"
-        )
-        return _wrong(evidence, said, "step", gone)
-    return None
+    if gone is None or gone > 1.5 * epochs + 1.0 or total <= 4.0 * gone or _is_returning(evidence):
+        return None
+    said = f"the rate has fallen to less than 1 % of its peak after {gone:.0f} steps, and {epochs} epochs are planned"
+    return _wrong(evidence, said, "step", gone)
 
 
 def _steps_counted_in_epochs(

@@ -25,7 +25,6 @@ _BLOWS_UP = (
     "dead-units",
     "saturated-units",
     "output-constant",
-    "embeddings-collapsed",
     "parameters-do-not-move",
 )
 

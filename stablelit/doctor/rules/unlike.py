@@ -81,29 +81,34 @@ def _validation_is_another_task(evidence: Evidence) -> Finding | None:
         return None
     term, level = found
     rows = evidence.batches.rows
-    if term.weighted or not term.target_leaf or level.value <= 0 or evidence.settings.overfit_batches:
+    if term.weighted or not term.target_leaf or term.kind == "gaussian_nll" or level.value <= 0:
         return None
-    if rows.masked or rows.training_twins > 0.1 * max(rows.training, 1) or len(validation) < 4:
+    if (
+        evidence.settings.overfit_batches
+        or rows.masked
+        or rows.training_twins > 0.1 * max(rows.training, 1)
+        or len(validation) < 4
+    ):
         return None
     scale = loss_scale(evidence.operations)
-    loss = evidence.curve("loss")
-    steps = loss.steps[np.isfinite(loss.values)]
-    first = loss.values[np.isfinite(loss.values)][(steps < per_epoch) & (steps >= 0.6 * per_epoch)] / scale
+    loss = evidence.curve("loss").finite()
+    first = loss.values[(loss.steps < per_epoch) & (loss.steps >= 0.6 * per_epoch)] / scale
     if len(first) < 6 or not math.isfinite(scale):
         return None
-    fresh = float(np.median(first)) + 2.5 * float(first.std()) / math.sqrt(len(first))
+    middle = float(np.median(first))
+    fresh = middle + 2.5 * float(first.std()) / math.sqrt(len(first))
     best = float(validation.values.min()) / scale
-    allowed = 1.1 if term.kind in ("mse", "gaussian_nll") else _KNOWS_NOTHING
+    allowed = 1.1 if term.kind == "mse" else _KNOWS_NOTHING
     chance = chance_of_other_rows(term, evidence.batches) or level.value
-    if term.kind == "gaussian_nll" or fresh > _KNOWS * level.value or best < allowed * chance:
+    if fresh > _KNOWS * level.value or best < allowed * chance:
         return None
     return Finding(
         "validation-is-another-task",
         "critical",
-        f"Rows of training were predicted at a loss of {float(np.median(first)):.3g} in the first epoch, before they "
+        f"Rows of training were predicted at a loss of {middle:.3g} in the first epoch, before they "
         f"had been trained on; those of validation never below {best:.3g} (chance: {chance:.3g}): what is learnt "
         "holds for new rows, and not for those of validation.",
-        {"first_epoch": float(np.median(first)), "best_validation_loss": best, "chance": chance},
+        {"first_epoch": middle, "best_validation_loss": best, "chance": chance},
         "Compare a row of validation with one of training: the coding of its labels, the order of its columns or "
         "channels, its preprocessing, what training_step alone does to a batch.",
     )
