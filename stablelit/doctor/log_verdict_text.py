@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from stablelit.doctor.log_verdict import UNREADABLE, LogVerdict
@@ -10,14 +11,19 @@ from stablelit.doctor.rules.family import FAMILY_RULES
 from stablelit.findings import Finding
 
 WIDTH = 118
-_NEEDS_THE_CALLBACK = {
+NEEDS_THE_CALLBACK = {
     "parameters": "optimizer coverage, gradients and movement of weights",
     "layers": "dead and saturated units, gradients by layer",
     "modes": "train/eval mode",
     "batches": "inputs, labels and leakage",
     "operations": "what the loss is made of",
+    "settings.schedules": "schedulers",
 }
+"""What no log holds: parts of the evidence, in words."""
+
 _OF_FAMILIES = frozenset(rule.name for rule in FAMILY_RULES)
+# so begins what a rule that raised is said to need
+_RAISED = "an answer: "
 _SPARSE = 1.5
 
 
@@ -59,16 +65,19 @@ def count_line(verdict: LogVerdict) -> str:
 
 
 def unchecked_lines(unchecked: Mapping[str, Sequence[str]]) -> list[str]:
-    """What silence does not mean: rules that need the callback, and rules that need something to be logged."""
-    inside: dict[str, int] = {}
+    """What silence does not mean: rules that need the callback, or something that was not logged; and broken ones."""
+    inside: Counter[str] = Counter()
     missing: dict[str, list[str]] = {}
     families: dict[str, None] = {}
     of_families = 0
+    broken = []
     for name, needs in unchecked.items():
-        sections = [need.partition(".")[0] for need in needs]
-        section = next((section for section in sections if section in _NEEDS_THE_CALLBACK), None)
-        if section is not None:
-            inside[section] = inside.get(section, 0) + 1
+        if needs[0].startswith(_RAISED):
+            broken.append(f"{name} ({needs[0].removeprefix(_RAISED)})")
+            continue
+        parts = [part for need in needs for part in (need, need.partition(".")[0]) if part in NEEDS_THE_CALLBACK]
+        if parts:
+            inside[parts[0]] += 1
             continue
         words = [need.partition(".")[2].replace("_", " ") or need for need in needs]
         if name in _OF_FAMILIES:
@@ -78,7 +87,7 @@ def unchecked_lines(unchecked: Mapping[str, Sequence[str]]) -> list[str]:
             missing.setdefault(" and ".join(words), []).append(name)
     lines = []
     if inside:
-        held = ", ".join(f"{_NEEDS_THE_CALLBACK[section]} ({count})" for section, count in inside.items())
+        held = ", ".join(f"{NEEDS_THE_CALLBACK[part]} ({count})" for part, count in inside.items())
         lines.append(_block("  not checkable from logs: ", f"{held}: these need the callback, TrainingDoctor()."))
     if missing:
         held = "; ".join(f"{what} ({', '.join(names)})" for what, names in missing.items())
@@ -86,6 +95,8 @@ def unchecked_lines(unchecked: Mapping[str, Sequence[str]]) -> list[str]:
     if families:
         held = f"{', '.join(families)} ({of_families} rules of variational, graph and curriculum models)."
         lines.append(_block("  not logged here, where the model has them: ", held))
+    if broken:
+        lines.append(_block("  not checkable, because of an error in the rule: ", f"{'; '.join(broken)}."))
     return lines
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from stablelit.doctor.door import USAGE, exit_code, main
 from stablelit.doctor.log_verdict import CRITICAL, HEALTHY, UNREADABLE, WARNING, LogVerdict
+from stablelit.doctor.log_verdict_text import unchecked_lines
 from stablelit.doctor.rules import RULES
 from stablelit.findings import Finding, append_finding
 from tests.doctor.log_files import make_old, write_csv, write_events, write_lines
@@ -75,6 +76,17 @@ def test_what_logs_cannot_tell_is_always_listed(tmp_path, capsys):
             assert "not checkable from logs:" in shown
             assert "these need the callback, TrainingDoctor()" in shown
     assert "not logged here, where the model has them:" in shown
+
+
+def test_a_rule_that_raises_is_not_said_to_lack_a_log():
+    lines = unchecked_lines({"broken": ("an answer: ValueError: 1.5 of 2",), "graph-empty": ("curves.edges",)})
+    assert lines[1:] == ["  not checkable, because of an error in the rule: broken (ValueError: 1.5 of 2)."]
+    assert "not logged here" in lines[0]
+
+
+def test_schedules_are_not_said_to_be_missing_from_logs():
+    (line,) = unchecked_lines({"schedule-steps-wrong": ("settings.schedules", "settings.max_epochs")})
+    assert line == "  not checkable from logs: schedulers (1): these need the callback, TrainingDoctor()."
 
 
 def test_sparse_logging_is_said(tmp_path, capsys):

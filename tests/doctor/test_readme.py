@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 
 import stablelit.doctor
+from stablelit.doctor.log_verdict_text import NEEDS_THE_CALLBACK
 from stablelit.doctor.rules import RULES
 
 PAGE = Path(stablelit.doctor.__file__).with_name("README.md")
-INSIDE = {"parameters", "layers", "modes", "batches", "operations"}
 TABLE = re.compile(r"(?<=test_readme.py -->\n)(.*?)(?=\n<!-- end of rules -->)", re.S)
 TOLD_BY_MONITORS = {"unusual-temperature", "accumulation-adds-no-negatives", "embeddings-collapsed"}
 STALE = "the table of rules is not that of the registry: run python -m tests.doctor.test_readme"
@@ -31,7 +31,7 @@ def table_of_registry(old: dict[str, tuple[str, str, str]]) -> str:
     """A rule that says nothing of itself keeps the words that it has in the page."""
     lines = ["| rule | rank | from | says |", "|---|---|---|---|"]
     for rule in RULES:
-        inside = any(need.partition(".")[0] in INSIDE for need in rule.needs)
+        inside = any({need, need.partition(".")[0]} & NEEDS_THE_CALLBACK.keys() for need in rule.needs)
         says = rule.about.rstrip(".") or old.get(rule.name, ("", "", ""))[2]
         rank = rule.rank.name.lower().replace("_", " ")
         lines.append(f"| `{rule.name}` | {rank} | {'' if inside else 'logs'} | {says} |")

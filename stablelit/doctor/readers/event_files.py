@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stablelit.doctor.readers.run_log import RunLog
-from stablelit.errors import missing_extra
 
 EVENT_FILES = "events.out.tfevents."
 _HEAD = struct.Struct("<QI")
@@ -24,14 +23,12 @@ def read_event_file(path: Path, log: RunLog) -> None:
     """Adds the scalars of one file; one that is cut off is read up to there, and said so.
 
     Raises:
-        MissingDependencyError: the package tensorboard is not installed.
         OSError: no permission.
     """
-    try:
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise missing_extra("tensorboard", "dev", f"Reading {path.name}") from error
+    # a tenth of a second that other logs do not need
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+
     event = Event()
     log.begin_file(path)
     with path.open("rb") as file:
