@@ -1,7 +1,7 @@
 """``python -m stablelit.doctor``: reads, judges, prints, and leaves with a code that a script can act on.
 
-Exit codes: 0 healthy, 1 warnings, 2 critical, 3 unreadable or no numbers, 64 a mistake in what was asked for; of
-several runs the worst. Runs are read one at a time, and of each only its verdict is kept.
+Exit codes: 0 healthy, 1 warnings, 2 critical, 3 unreadable or no numbers, 64 a mistake in what was asked for,
+130 interrupted; of several runs the worst. Runs are read one at a time, and of each only its verdict is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stablelit.doctor.log_verdict_text import count_line, describe
 from stablelit.doctor.readers import Unreadable, find_runs
 from stablelit.errors import StablelitError
 
-USAGE = 64
+USAGE, INTERRUPTED = 64, 130
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     except StablelitError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("Interrupted: no verdict.", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return HEALTHY

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stablelit.doctor.door import USAGE, exit_code, main
+from stablelit.doctor.door import INTERRUPTED, USAGE, exit_code, main
 from stablelit.doctor.log_verdict import CRITICAL, HEALTHY, UNREADABLE, WARNING, LogVerdict
 from stablelit.doctor.log_verdict_text import unchecked_lines
 from stablelit.doctor.rules import RULES
@@ -136,6 +136,15 @@ def test_a_mistake_in_what_was_asked_is_told_in_one_line(tmp_path, capsys, case)
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_an_interrupt_is_told_in_one_line(tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stablelit.doctor.door.judge", interrupt)
+    assert main([str(healthy(tmp_path))]) == INTERRUPTED
+    assert capsys.readouterr().err == "Interrupted: no verdict.\n"
 
 
 def test_an_unknown_tag_lists_what_is_there(tmp_path, capsys):
