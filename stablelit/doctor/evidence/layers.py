@@ -36,9 +36,9 @@ class WeightFact:
 
     Args:
         name: of the parameter.
-        depth: weight matrices between it and the loss on the shortest way, counted in autograd.
+        depth: weight matrices from it on to the loss on the longest way, itself included.
         gradient_rms: root mean square of its gradient, median of the recent looks.
-        weight_rms: root mean square of its numbers.
+        weight_rms: root mean square of its numbers, of about 4,096 of them where there are more.
     """
 
     name: str

@@ -16,8 +16,8 @@ from stablelit.doctor.probes.batches_moments import LeafBook
 from stablelit.doctor.probes.batches_roles import input_leaves, target_leaf
 from stablelit.doctor.probes.batches_rows import RowBook, keys_of_batch, row_keys
 from stablelit.doctor.probes.batches_stored import (
+    attribute_tensors,
     comes_in_order,
-    held_tensors,
     loader_of,
     map_dataset,
     may_be_ordered,
@@ -107,7 +107,7 @@ class BatchProbe(Probe):
             if may_be_labels(leaf) and (name in self._labels or len(self._labels) < _MOST_LABEL_LEAVES):
                 labels = self._labels.setdefault(name, LabelBook(continuous=leaf.is_floating_point()))
                 labels.add_validation(leaf)
-        largest = _largest(leaves)
+        largest = None if self._rows.stored else _largest(leaves)
         if largest is not None:
             self._rows.add_validation(keys_of_batch(leaves[largest]))
 
@@ -130,10 +130,12 @@ class BatchProbe(Probe):
         if data is None:
             return
         self._in_training = len(data) if self.facts.collated else None
-        for name, tensor in held_tensors(data).items():
+        samples = sample_tensors(data)
+        for name, tensor in (samples or attribute_tensors(data)).items():
             if bad := rows_not_finite(tensor):
                 self.facts.stored_non_finite[name] = bad
-        samples = sample_tensors(data) if self.facts.collated and getattr(training, "collate_fn", None) else {}
+        if not self.facts.collated or not getattr(training, "collate_fn", None):
+            samples = {}
         others = sample_tensors(map_dataset(validation))
         in_order, batch_size = comes_in_order(training), getattr(training, "batch_size", None) or 1
         for name, tensor in samples.items():

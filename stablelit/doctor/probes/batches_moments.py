@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stablelit.doctor.evidence.batches import LeafFacts
+from stablelit.doctor.probes.tensors import rows_differ
 
 _MOST_FEATURES = 256
 _MOST_ROWS = 128
@@ -37,14 +38,14 @@ class LeafBook:
         facts.shape = tuple(leaf.shape)
         facts.rows += leaf.shape[0] if leaf.ndim else 1
         leaf = leaf.detach()
-        if facts.looks <= _MOST_LOOKS and leaf.ndim and len(leaf) > 1:
-            some = leaf[:_MOST_ROWS]
-            facts.varying_looks += bool((some != some[:1]).any())
+        if facts.looks <= _MOST_LOOKS and leaf.ndim:
+            facts.varying_looks += rows_differ(leaf[:_MOST_ROWS])
         if facts.kind != "float" or not leaf.numel():
             return True
         finite = bool(torch.isfinite(leaf.sum())) or bool(leaf.isfinite().all())
         facts.non_finite += not finite
-        if finite and facts.looks <= _MOST_LOOKS:
+        # one number for a whole batch has no features
+        if finite and facts.looks <= _MOST_LOOKS and leaf.ndim:
             self._add_moments(leaf)
         return finite
 
@@ -53,7 +54,7 @@ class LeafBook:
             leaf = leaf[:_MOST_ROWS]
             # channels of pictures come second, features of everything else last
             axis = 1 if leaf.ndim >= 4 else leaf.ndim - 1
-            by_feature = leaf.transpose(0, axis).reshape(leaf.shape[axis], -1)[:_MOST_FEATURES].double()
+            by_feature = leaf.transpose(0, axis)[:_MOST_FEATURES].flatten(1).double()
         else:
             by_feature = leaf.reshape(1, -1).double()
         self._add_drift(leaf)
@@ -80,14 +81,16 @@ class LeafBook:
     def _add_drift(self, leaf: Tensor) -> None:
         """A row counts once, however many places it has: those of a picture are no samples of their own."""
         rows = leaf.reshape(len(leaf), -1, leaf.shape[-1]) if leaf.ndim > 2 else leaf.reshape(len(leaf), 1, -1)
-        means = rows.double().mean(1)[:, :_MOST_FEATURES]
+        means = rows[..., :_MOST_FEATURES].double().mean(1)
         if self._looks and self._looks[-1][1].shape != means.shape[1:]:
             self._looks.clear()
         self._looks.append((len(means), means.mean(0), float(means.var(0, correction=0).sum()) * len(means)))
         if len(self._looks) < 3:
             return
-        total = sum(n for n, _, _ in self._looks)
-        mean = sum((n * m for n, m, _ in self._looks), torch.zeros_like(means[0])) / total
-        between = sum(n * float((m - mean).square().sum()) for n, m, _ in self._looks) / (len(self._looks) - 1)
+        counts = [n for n, _, _ in self._looks]
+        total = sum(counts)
+        of_looks, weights = torch.stack([mean for _, mean, _ in self._looks]), means.new_tensor(counts)[:, None]
+        mean = (weights * of_looks).sum(0) / total
+        between = float((weights * (of_looks - mean).square()).sum()) / (len(self._looks) - 1)
         within = sum(w for _, _, w in self._looks) / max(total - len(self._looks), 1)
         self.facts.drift = between / within if within > 0 else math.inf

@@ -29,7 +29,12 @@ def row_keys(rows: Tensor) -> Tensor:
 
     ``key = sum_j bits_j * w_j mod 2^64`` with fixed odd weights; at most 1,024 columns, evenly spread, are taken.
     """
-    flat = rows.detach().reshape(len(rows), -1)
+    # of many rows the products would take gigabytes, and ten times as long
+    return torch.cat([_keys(part) for part in torch.split(rows.detach(), _ROWS_OF_A_BATCH)])
+
+
+def _keys(rows: Tensor) -> Tensor:
+    flat = rows.reshape(len(rows), -1)
     every = max(1, -(-flat.shape[1] // _MOST_COLUMNS))
     flat = flat[:, ::every]
     if flat.dtype in (torch.float16, torch.bfloat16):
@@ -93,9 +98,9 @@ class RowBook:
             self._counted = False
 
     def add_validation(self, keys: list[int]) -> None:
-        """A batch of validation."""
+        """A batch of validation, of data that are not stored."""
         batch = hash(tuple(keys))
-        if not self.stored and batch not in self._batches and self._validation.total() < _MOST_ROWS:
+        if batch not in self._batches and self._validation.total() < _MOST_ROWS:
             self._batches.add(batch)
             self._validation.update(keys)
             self._counted = False

@@ -41,10 +41,8 @@ def sample_tensors(dataset: Any) -> dict[str, Tensor]:
     return {}
 
 
-def held_tensors(dataset: Any, depth: int = 0) -> dict[str, Tensor]:
-    """What `sample_tensors` gives, else tensors and arrays among its attributes that have as many rows as it."""
-    if found := sample_tensors(dataset):
-        return found
+def attribute_tensors(dataset: Any, depth: int = 0) -> dict[str, Tensor]:
+    """Tensors and arrays among its attributes, and theirs, that have as many rows as it."""
     held: dict[str, Tensor] = {}
     for name, value in getattr(dataset, "__dict__", {}).items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim:
@@ -52,7 +50,8 @@ def held_tensors(dataset: Any, depth: int = 0) -> dict[str, Tensor]:
         if isinstance(value, Tensor) and value.ndim and len(value) == len(dataset):
             held[name] = value
         elif depth < 2 and map_dataset(_Holder(value)) is not None and not isinstance(value, list | dict | str):
-            held |= {f"{name}.{inner}": tensor for inner, tensor in held_tensors(value, depth + 1).items()}
+            inside = sample_tensors(value) or attribute_tensors(value, depth + 1)
+            held |= {f"{name}.{inner}": tensor for inner, tensor in inside.items()}
     return held
 
 

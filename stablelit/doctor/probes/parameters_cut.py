@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stablelit.doctor.probes.hooks import harmless
-from stablelit.doctor.probes.parameters_census import sample
+from stablelit.doctor.probes.tensors import sample
 
 _NUMBERS = 4096
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stablelit.doctor.probes.parameters_census import dense_gradient, sample
+from stablelit.doctor.probes.tensors import dense_gradient, sample
 
 _NUMBERS = 256
 # a temperature that is clamped at its limit stands still on purpose; weights do not
@@ -33,7 +33,7 @@ class Motion:
         self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         self._owner = np.repeat(np.arange(len(tensors)), lengths)
         self._large = np.array([tensor.numel() >= _LEAST_NUMBERS for tensor in tensors], dtype=bool)
-        self._reference: list[Tensor] = []
+        self._reference: Tensor | None = None
         self._number_moved = np.zeros(sum(lengths), dtype=bool)
         self._number_graded = np.zeros(sum(lengths), dtype=bool)
         self._zero = np.zeros(sum(lengths), dtype=bool)
@@ -43,7 +43,7 @@ class Motion:
     @property
     def seen(self) -> bool:
         """Whether there is something to compare with."""
-        return bool(self._reference)
+        return self._reference is not None
 
     @property
     def still(self) -> list[int]:
@@ -63,32 +63,42 @@ class Motion:
     @torch.no_grad()
     def changed(self) -> NDArray[Any]:
         """Per tensor, whether it is another than at the first look: in this moment, and not remembered."""
-        now = sample(self._tensors, _NUMBERS)
-        flags = _flat([a != b for a, b in zip(now, self._reference, strict=True)])
-        return np.asarray(np.logical_or.reduceat(flags, self._starts))
+        return np.asarray(np.logical_or.reduceat(self._differs(_sampled(self._tensors)), self._starts))
 
     @torch.no_grad()
     def look(self) -> None:
         """Right after a backward pass."""
         if not self._tensors:
             return
-        now = sample(self._tensors, _NUMBERS)
-        if not self._reference:
-            self._reference = [numbers.clone() for numbers in now]
+        now = _sampled(self._tensors)
+        if self._reference is None:
+            self._reference = now
         else:
-            self._number_moved |= _flat([a != b for a, b in zip(now, self._reference, strict=True)])
-            self._zero = _flat([numbers == 0 for numbers in now])
-        gradients = [dense_gradient(tensor) for tensor in self._tensors]
-        slopes = [
-            torch.zeros_like(numbers) if gradient is None else sample([gradient], _NUMBERS)[0]
-            for gradient, numbers in zip(gradients, now, strict=True)
-        ]
-        self._number_graded |= _flat([(slope != 0) & torch.isfinite(slope) for slope in slopes])
+            self._number_moved |= self._differs(now)
+            self._zero = _flags(now == 0)
+        slopes = _sampled([self._gradient(tensor) for tensor in self._tensors])
+        self._number_graded |= _flags((slopes != 0) & torch.isfinite(slopes))
         self.moved = np.logical_or.reduceat(self._number_moved, self._starts)
         self.graded = np.logical_or.reduceat(self._number_graded, self._starts)
 
+    def _differs(self, now: Tensor) -> NDArray[Any]:
+        assert self._reference is not None
+        return _flags(now != self._reference)
 
-def _flat(flags: list[Tensor]) -> NDArray[Any]:
-    if len({flag.device for flag in flags}) > 1:
-        flags = [flag.cpu() for flag in flags]
-    return np.asarray(torch.cat(flags).cpu().numpy())
+    @staticmethod
+    def _gradient(tensor: Tensor) -> Tensor:
+        gradient = dense_gradient(tensor)
+        # as many numbers, of which none is kept
+        return tensor.new_zeros(()).expand(tensor.shape) if gradient is None else gradient
+
+
+def _sampled(tensors: list[Tensor]) -> Tensor:
+    """The sampled numbers of all, a copy, in one tensor, so that few operations ask for all."""
+    numbers = sample(tensors, _NUMBERS)
+    if len({part.device for part in numbers}) > 1:
+        numbers = [part.cpu() for part in numbers]
+    return torch.cat(numbers)
+
+
+def _flags(flags: Tensor) -> NDArray[Any]:
+    return np.asarray(flags.cpu().numpy())

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stablelit.doctor.probes.parameters_census import Census, dense_gradient, rate_of
+from stablelit.doctor.probes.parameters_census import Census, rate_of
+from stablelit.doctor.probes.tensors import dense_gradient, read_numbers, sample
 
 _MATRICES = 8
 _NUMBERS = 65_536
@@ -42,7 +43,7 @@ class Steps:
         self._groups = [census.groups[i] for i in chosen]
         self._all = [census.tensors[i] for i in census.held]
         self._position = {id(tensor): place for place, tensor in enumerate(self._all)}
-        self._views = _parts(self._matrices)
+        self._views = sample(self._matrices, _NUMBERS)
         self._usual = [_usual_norm(m, len(v)) for m, v in zip(self._matrices, self._views, strict=True)]
         self._before: list[Tensor] = []
         self._slopes: list[Tensor | None] = []
@@ -80,22 +81,21 @@ class Steps:
             # of this optimizer alone: what another one will step has gradients of another moment
             stepped = {id(tensor) for tensor in own}
             slopes = [dense_gradient(m) if id(m) in stepped else None for m in self._matrices]
-            self._slopes = [None if slope is None else _parts([slope])[0].clone() for slope in slopes]
+            self._slopes = [None if slope is None else sample([slope], _NUMBERS)[0].clone() for slope in slopes]
 
     @torch.no_grad()
     def after(self) -> dict[str, float]:
         """At the end of the batch: the new points of curves; none where nothing has stepped."""
         if not self._gradients:
             return {}
-        numbers = [size.float() for size in self._gradients]
+        numbers = list(self._gradients)
         count = len(self._before)
         if count:
             now = self._now()
             moves = torch._foreach_sub(now, self._before)
-            numbers += [size.float() for size in torch._foreach_norm(moves)]
-            numbers += [size.float() for size in torch._foreach_norm(self._before)]
+            numbers += [*torch._foreach_norm(moves), *torch._foreach_norm(self._before)]
             self._look_uphill(moves)
-        sizes: list[float] = torch.stack(numbers).tolist() if _one_device(numbers) else [float(n) for n in numbers]
+        sizes = read_numbers(numbers)
         gradients = sizes[: len(self._gradients)]
         deltas, norms = sizes[len(gradients) :][:count], sizes[len(gradients) + count :]
         total = math.sqrt(sum(size * size for size in gradients))
@@ -115,7 +115,7 @@ class Steps:
     def _now(self) -> list[Tensor]:
         """Flat views of the weights; made anew where a tensor's storage has been exchanged."""
         if any(view.data_ptr() != matrix.data_ptr() for view, matrix in zip(self._views, self._matrices, strict=True)):
-            self._views = _parts(self._matrices)
+            self._views = sample(self._matrices, _NUMBERS)
         return self._views
 
     def forget(self) -> None:
@@ -126,10 +126,12 @@ class Steps:
         pairs = [(s, m) for s, m in zip(self._slopes, moves, strict=False) if s is not None]
         if not pairs:
             return
-        along = sum(float((s.double() * m.double()).sum()) for s, m in pairs)
-        sizes = [math.sqrt(sum(float(pair[k].double().square().sum()) for pair in pairs)) for k in (0, 1)]
-        if min(sizes) > 0 and math.isfinite(along):
-            self._ascents.append(along / (sizes[0] * sizes[1]))
+        doubles = [(slope.double(), move.double()) for slope, move in pairs]
+        products = [torch.dot(a, b) for s, m in doubles for a, b in ((s, m), (s, s), (m, m))]
+        numbers = read_numbers(products)
+        along, size = sum(numbers[::3]), math.sqrt(sum(numbers[1::3])) * math.sqrt(sum(numbers[2::3]))
+        if size > 0 and math.isfinite(along):
+            self._ascents.append(along / size)
 
     def _weigh_decay(self, gradients: list[float], deltas: list[float], norms: list[float]) -> None:
         by_place = dict(zip(self._gradient_places, gradients, strict=True))
@@ -160,13 +162,3 @@ def _usual_norm(matrix: Tensor, numbers: int) -> float:
 def is_decoupled(group: dict[str, Any] | None) -> bool:
     """Whether a group's weight decay is applied to the weights themselves, as torch's AdamW does."""
     return bool((group or {}).get("decoupled_weight_decay", False))
-
-
-def _parts(tensors: Any) -> list[Tensor]:
-    """Flat views, every n-th number where a tensor is large."""
-    flat = [tensor.detach().reshape(-1) for tensor in tensors if tensor is not None]
-    return [numbers[:: max(1, numbers.numel() // _NUMBERS)] for numbers in flat]
-
-
-def _one_device(tensors: list[Tensor]) -> bool:
-    return len({tensor.device for tensor in tensors}) == 1

@@ -8,10 +8,13 @@ rows have hardly parted.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from stablelit.doctor.probes.parameters_census import Census, dense_gradient
+from stablelit.doctor.probes.parameters_census import Census
+from stablelit.doctor.probes.tensors import dense_gradient
 
 _LOOKS = 12
 _LEAST_STEPS = 2
@@ -44,7 +47,7 @@ class Symmetry:
         """Weights and gradients, as the optimizer takes them."""
         tensors = self._census.tensors
         if self._born_equal is None:
-            self._candidates = [i for i in self._candidates if _parting(tensors[i]) <= _EXACT[0]]
+            self._candidates = [i for i in self._candidates if _is_born_equal(tensors[i])]
             self._born_equal = {i for i in self._candidates if bool(tensors[i].any())}
         if not self._candidates or self.steps > _LOOKS:
             return
@@ -73,4 +76,16 @@ def _parting(matrix: Tensor) -> float:
     """How far rows are from the first: largest difference over the root mean square; 0 where all is zero."""
     rows = matrix.detach().reshape(len(matrix), -1)
     apart = float((rows - rows[:1]).abs().amax())
-    return apart / max(float(rows.float().square().mean().sqrt()), 1e-38) if apart > 0 else 0.0
+    return apart / _size(rows) if apart > 0 else 0.0
+
+
+def _is_born_equal(matrix: Tensor) -> bool:
+    """Whether rows are equal up to rounding; the first two are asked before all, since those of nearly any differ."""
+    rows = matrix.detach().reshape(len(matrix), -1)
+    if float((rows[1] - rows[0]).abs().amax()) > _EXACT[0] * _size(rows):
+        return False
+    return _parting(matrix) <= _EXACT[0]
+
+
+def _size(rows: Tensor) -> float:
+    return max(float(torch.linalg.vector_norm(rows, dtype=torch.float32)) / math.sqrt(rows.numel()), 1e-38)

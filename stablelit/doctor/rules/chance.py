@@ -22,7 +22,7 @@ _OF_NOISE = 0.005
 
 
 def _initial_loss(evidence: Evidence) -> Finding | None:
-    """The first loss is many times chance, and it is above it for a good part of the run."""
+    """The first loss is many times chance, and it is still above it, or above ten times it for squares."""
     found = whole_term(evidence)
     operations = evidence.operations
     # a run that goes on from a checkpoint has no first loss
@@ -32,7 +32,8 @@ def _initial_loss(evidence: Evidence) -> Finding | None:
     ratio = initial_loss_over_chance(term, evidence.batches)
     now = loss_now(evidence)
     squares = term.kind == "mse"
-    if ratio is None or now is None or ratio < (_FAR_ABOVE_SQUARES if squares else _FAR_ABOVE):
+    far_above = _FAR_ABOVE_SQUARES if squares else _FAR_ABOVE
+    if ratio is None or now is None or ratio < far_above:
         return None
     goal = level.uniform * (10.0 if squares else 1.0)
     if now < goal or _will_soon_be_at(evidence, operations, now, goal):
@@ -42,7 +43,7 @@ def _initial_loss(evidence: Evidence) -> Finding | None:
         "warning",
         f"The loss began at {term.value:.4g}, {ratio:.3g} times its chance level ({level.formula}), and is at "
         f"{now:.4g} after {evidence.step} steps: outputs of the untrained network are far too large.",
-        {"initial_loss": term.value, "chance": level.uniform, "ratio": ratio, "ratio_expected_below": _FAR_ABOVE},
+        {"initial_loss": term.value, "chance": level.uniform, "ratio": ratio, "ratio_expected_below": far_above},
         "Initialise the weights on a smaller scale (torch's default is 1/sqrt(inputs) per weight), the last layer's "
         "first of all.",
     )

@@ -206,7 +206,7 @@ def plateau(evidence: Evidence) -> Finding | None:
 
 
 def loss_oscillates(evidence: Evidence) -> Finding | None:
-    """The loss swings widely and regularly, and gets nowhere."""
+    """The loss swings far more widely than its noise explains, and gets nowhere."""
     of = loss_course(evidence)
     curve = evidence.curve("loss").finite()
     if of is None or of.points < 200:

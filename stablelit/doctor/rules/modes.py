@@ -61,8 +61,8 @@ def statistics_off(evidence: Evidence) -> Finding | None:
     r"""Running statistics that hardly know the data, after many batches.
 
     With momentum m a share :math:`(1 - m)^n` of the initial values (mean 0, variance 1) is left after n batches. It is
-    told where at least half is left of it, half of the planned batches are over or the end will leave a fifth of it,
-    and the batches themselves are far from what is remembered; or where they are far though it should have gone.
+    told where more than half is left of it, the end will leave a fifth of it (or, where no end is known, 2000 batches
+    are over), and the batches are far from what is remembered; or where they are far though it should have gone.
     """
     facts = _facts(evidence)
     off = [(norm, left) for norm in facts.batch_norms if (left := _left(norm, evidence)) is not None]

@@ -203,7 +203,7 @@ PARAMETER_RULES: tuple[Rule, ...] = (
         _NEEDS,
         rate_zero,
         explains=("*", "parameters-do-not-move"),
-        about="a group of parameters whose rate is 0",
+        about="every learning rate has been 0 from the first step on",
     ),
     Rule(
         "parameters-do-not-move",

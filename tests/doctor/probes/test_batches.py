@@ -78,6 +78,18 @@ def test_moments_over_looks_are_those_of_all_rows_at_once() -> None:
     assert leaf.largest == pytest.approx(float(everything.abs().max()))
 
 
+def test_one_number_for_a_whole_batch_hides_nothing_beside_it() -> None:
+    probe = BatchProbe()
+    for step in range(3):
+        batch = {"scale": torch.tensor(0.5), "x": seeded(8, 6, seed=step), "y": torch.arange(8) % 3}
+        probe.batch_start(SimpleNamespace(current_epoch=0), None, batch, step)
+        probe.validation_batch_start(None, None, batch, step)
+    facts = told(probe)
+    assert {name: leaf.looks for name, leaf in facts.leaves.items()} == dict.fromkeys(facts.validation, 3)
+    assert len(facts.leaves) == 3
+    assert (facts.rows.training, facts.rows.shared) == (24, 24)
+
+
 def test_features_of_pictures_are_their_channels() -> None:
     x = seeded(8, 3, 4, 4) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
     probe = BatchProbe()
