@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 from stablelit.errors import bad_argument, did_you_mean
 from stablelit.functional.schedules import check_count, check_number
 
-Loss = TypeVar("Loss", float, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss = TypeVar("Loss", float, "Tensor")
 LEVEL_KINDS = ("nt_xent", "supcon", "dcl", "info_nce:K", "clip", "byol")
 
 

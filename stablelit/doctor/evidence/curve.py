@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Floats = NDArray[np.float64]
 _MOST_POINTS = 65_536
@@ -99,6 +102,8 @@ class Curve:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors: lists of 65,536 numbers would take a quarter of a second to save."""
+        import torch  # two seconds, which whoever reads logs need not wait
+
         return {"steps": torch.from_numpy(self.steps.copy()), "values": torch.from_numpy(self.values.copy())}
 
     @classmethod
