@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from stablelit.errors import StablelitError, bad_argument
+from stablelit.lost_reports import report_may_be_lost
+from stablelit.run_files import append_line
 
 Severity = Literal["info", "warning", "critical"]
 Action = Literal["warn", "stop", "raise"]
@@ -113,7 +115,9 @@ class FindingReporter:
             return True
         if getattr(trainer, "is_global_zero", True):
             if not getattr(trainer, "fast_dev_run", False):
-                append_finding(findings_directory(trainer), finding)
+                directory = findings_directory(trainer)
+                with report_may_be_lost(trainer, self.source, directory / FINDINGS_FILE):
+                    append_finding(directory, finding)
             if self.quiet:
                 pass
             elif finding.severity == "info":
@@ -154,14 +158,12 @@ def findings_directory(trainer: Any) -> Path:
 
 
 def append_finding(directory: Path, finding: Finding) -> None:
-    """Appends one line to `findings.jsonl` and flushes it; says so where nothing can be written there."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / FINDINGS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(finding), sort_keys=True) + "\n")
-    except OSError as error:
-        # a full disk or a folder that is only read ends no training
-        _log.warning("%s is not in %s: %s", finding.name, FINDINGS_FILE, error)
+    """Appends one line to `findings.jsonl`.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    append_line(directory / FINDINGS_FILE, json.dumps(asdict(finding), sort_keys=True))
 
 
 def _plain(value: Any) -> Any:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 HISTORY_FILE = "history.jsonl"
 SUMMARY_FILE = "summary.json"
 CONFIG_FILE = "config.yaml"
+
+
+def append_line(path: Path, *lines: str) -> None:
+    """Appends whole lines to a text file, all or none: a disk that fills up in the middle leaves no half of one.
+
+    Raises:
+        OSError: they could not be written.
+    """
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        before = os.fstat(file.fileno()).st_size
+        try:
+            written = 0
+            while written < len(data):
+                written += file.write(data[written:]) or 0
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from stablelit.findings import (
     findings_directory,
     read_findings,
 )
+from stablelit.lost_reports import LostReportWarning, lost_reports
 
 FINDING = Finding("cap-ineffective", "warning", "the KL grows.", {"kl": 73.0}, "callbacks.kl_cap.max_weight=1.0")
 
@@ -119,11 +120,15 @@ def test_a_finding_that_knows_its_step_keeps_it(tmp_path):
     assert read_findings(tmp_path)[0].step == 3
 
 
-def test_where_nothing_can_be_written_the_run_goes_on(tmp_path, caplog):
+def test_where_nothing_can_be_written_the_run_goes_on(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.warns(FindingWarning), caplog.at_level("WARNING", "lightning.pytorch"):
-        assert FindingReporter("a").report(_trainer(tmp_path / "file" / "below"), FINDING)
-    assert "cap-ineffective is not in findings.jsonl" in caplog.text
+    trainer = _trainer(tmp_path / "file" / "below")
+    with (
+        pytest.warns(FindingWarning, match="cap-ineffective"),
+        pytest.warns(LostReportWarning, match="Not a directory"),
+    ):
+        assert FindingReporter("a").report(trainer, FINDING)
+    assert lost_reports(trainer) == ["findings.jsonl: 1 writing lost (Not a directory)"]
 
 
 class Listener:

@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "stablelit"
-GROUND = {"functional", "contracts", "findings", "errors", "lazy_exports", "run_files", "data", "nn", "optim"}
+GROUND = {
+    "functional",
+    "contracts",
+    "findings",
+    "errors",
+    "lazy_exports",
+    "run_files",
+    "lost_reports",
+    "data",
+    "nn",
+    "optim",
+}
 MAY_IMPORT = {
     **{room: GROUND for room in GROUND},
     "callbacks": GROUND | {"callbacks"},

@@ -17,6 +17,8 @@ from stablelit.data.batch_indices import batch_indices
 from stablelit.data.leave_out import SKIPPED_FILE, SkippedBatch
 from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.findings import findings_directory
+from stablelit.lost_reports import report_may_be_lost
+from stablelit.run_files import append_line
 
 SampleIds = str | Callable[[Any], Any]
 """A key of the batch, or a callable of it: the numbers of its samples in the training data."""
@@ -98,10 +100,9 @@ class SkipLog:
             for seen in window
         ]
         if trainer.is_global_zero and not trainer.fast_dev_run:
-            directory = findings_directory(trainer)
-            directory.mkdir(parents=True, exist_ok=True)
-            with (directory / SKIPPED_FILE).open("a", encoding="utf-8") as file:
-                file.writelines(line.line() for line in lines)
+            path = findings_directory(trainer) / SKIPPED_FILE
+            with report_may_be_lost(trainer, self._owner, path):
+                append_line(path, *(line.line().rstrip("\n") for line in lines))
         return all(line.ids for line in lines)
 
     def _sample_ids(self, trainer: Any, batch: Any, batch_idx: int) -> list[int]:

@@ -17,9 +17,11 @@ from typing import Any
 import lightning.pytorch as pl
 
 from stablelit.contracts import HasEdgeList, WritesEdges
+from stablelit.data.files import replacing
 from stablelit.errors import ContractError, bad_argument
 from stablelit.findings import findings_directory
 from stablelit.functional.schedules import check_flag
+from stablelit.lost_reports import report_may_be_lost
 
 EDGES_FILE = "edges.csv"
 GRAPH_FILE = "graph.graphml"
@@ -81,7 +83,8 @@ class EdgeListWriter(pl.Callback):
                 f"an object with to_csv(path) and to_graphml(path)."
             )
         root = Path(self.directory) if self.directory else findings_directory(trainer)
-        root.mkdir(parents=True, exist_ok=True)
-        edges.to_csv(root / EDGES_FILE)
-        edges.to_graphml(root / GRAPH_FILE)
+        for name, write in ((EDGES_FILE, edges.to_csv), (GRAPH_FILE, edges.to_graphml)):
+            # a run that is killed here leaves the file before it
+            with report_may_be_lost(trainer, "EdgeListWriter", root / name), replacing(root / name) as unfinished:
+                write(unfinished)
         return edges

@@ -7,7 +7,8 @@ Writes  figures/<name>.png in `directory`, else in the logger's directory, figur
         TensorBoard images where there is such a logger
 Logs    nothing
 Resumes the curves go on where they stopped: their points are in the checkpoint
-Limits  rank zero only; nothing under fast_dev_run; matplotlib is imported at the first picture
+Limits  rank zero only; nothing under fast_dev_run; matplotlib is imported at the first picture; one that cannot be
+        written is lost and told, and the training goes on
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any
 import lightning.pytorch as pl
 
 from stablelit.contracts import HasFigures
+from stablelit.data.files import replacing
 from stablelit.errors import ContractError, bad_argument
 from stablelit.findings import findings_directory
+from stablelit.lost_reports import report_may_be_lost, tell_of_lost
 
 
 class FigureWriter(pl.Callback):
@@ -101,6 +104,7 @@ class FigureWriter(pl.Callback):
         """Draws the end of the run."""
         if self._written_at != trainer.global_step:
             self._write(trainer, pl_module)
+        tell_of_lost(trainer)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws what the module has to show of a test."""
@@ -141,12 +145,13 @@ class FigureWriter(pl.Callback):
         root = (Path(self.directory) if self.directory else findings_directory(trainer)) / "figures"
         for name, figure in figures.items():
             path = root / f"{prefix}{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=120, bbox_inches="tight")
+            with report_may_be_lost(trainer, "FigureWriter", root), replacing(path) as unfinished:
+                figure.savefig(unfinished, dpi=120, bbox_inches="tight")
             for logger in trainer.loggers:
-                add_figure = getattr(getattr(logger, "experiment", None), "add_figure", None)
-                if add_figure is not None:
-                    add_figure(f"{prefix}{name}", figure, global_step=trainer.global_step, close=False)
+                with report_may_be_lost(trainer, "FigureWriter", f"the pictures of {type(logger).__name__}"):
+                    add_figure = getattr(getattr(logger, "experiment", None), "add_figure", None)
+                    if add_figure is not None:
+                        add_figure(f"{prefix}{name}", figure, global_step=trainer.global_step, close=False)
 
     def _draw_curves(self, panels: list[list[str]]) -> Any:
         from matplotlib.figure import Figure

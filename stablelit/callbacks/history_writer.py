@@ -5,7 +5,8 @@ Reads   trainer.callback_metrics, the optimizers' learning rates
 Writes  history.jsonl in `directory`, else in the logger's directory
 Logs    nothing
 Resumes exactly: the file is cut back to the checkpoint, an epoch that is run again replaces its line
-Limits  rank zero only; nothing under fast_dev_run; an epoch that was broken off has no line
+Limits  rank zero only; nothing under fast_dev_run; an epoch that was broken off has no line; a line that cannot be
+        written is lost and told, and the training goes on
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from stablelit.data.files import replacing
 from stablelit.errors import DataError
 from stablelit.findings import findings_directory
-from stablelit.run_files import HISTORY_FILE, plain
+from stablelit.lost_reports import report_may_be_lost, tell_of_lost
+from stablelit.run_files import HISTORY_FILE, append_line, plain
+
+_OWNER = "HistoryWriter"
 
 
 class HistoryWriter(pl.Callback):
@@ -61,15 +66,17 @@ class HistoryWriter(pl.Callback):
         """Finds the file."""
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             directory = Path(self.directory) if self.directory else findings_directory(trainer)
-            directory.mkdir(parents=True, exist_ok=True)
             self._path = directory / HISTORY_FILE
+            with report_may_be_lost(trainer, _OWNER, self._path):
+                directory.mkdir(parents=True, exist_ok=True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cuts the file back to the checkpoint that the run goes on from; a new run begins a new file."""
         if self._path is not None:
             step = self._cut_at_step if self._cut_at_step is not None else trainer.global_step
             kept = [line for line in self._lines() if line["step"] <= step]
-            self._rewrite(kept)
+            with report_may_be_lost(trainer, _OWNER, self._path):
+                self._rewrite(kept)
             self._last_epoch = kept[-1]["epoch"] if kept else -1
         self._cut_at_step = None
         self._began = time.monotonic()
@@ -97,6 +104,10 @@ class HistoryWriter(pl.Callback):
         """Writes the last epoch."""
         self._write(trainer)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says what could not be written."""
+        tell_of_lost(trainer)
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Writes the last epoch that was finished."""
         self._write(trainer)
@@ -122,11 +133,11 @@ class HistoryWriter(pl.Callback):
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
         line.update({"lr" if i == 0 else f"lr/{i}": plain(float(rate)) for i, rate in enumerate(rates)})
         line.update({name: plain(float(value)) for name, value in sorted(metrics.items())})
-        if line["epoch"] <= self._last_epoch:
-            self._rewrite([old for old in self._lines() if old["epoch"] < line["epoch"]])
-        self._last_epoch = line["epoch"]
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with report_may_be_lost(trainer, _OWNER, self._path):
+            if line["epoch"] <= self._last_epoch:
+                self._rewrite([old for old in self._lines() if old["epoch"] < line["epoch"]])
+            self._last_epoch = line["epoch"]
+            append_line(self._path, json.dumps(line))
 
     def _lines(self) -> list[dict[str, Any]]:
         if self._path is None or not self._path.is_file():
@@ -143,9 +154,8 @@ class HistoryWriter(pl.Callback):
         assert self._path is not None
         if not lines and not self._path.exists():
             return
-        fresh = self._path.with_suffix(".jsonl.new")
-        fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        fresh.replace(self._path)
+        with replacing(self._path) as fresh:
+            fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:

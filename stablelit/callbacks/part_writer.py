@@ -22,6 +22,7 @@ from torch import nn
 from stablelit.data.files import replacing
 from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.findings import findings_directory
+from stablelit.lost_reports import report_may_be_lost
 
 _OWNER = "PartWriter"
 
@@ -97,5 +98,5 @@ class PartWriter(pl.Callback):
             "state_dict": {name: value.detach().cpu() for name, value in part.state_dict().items()},
         }
         # a run that is killed here leaves the file before it
-        with replacing(root / self.file) as unfinished:
+        with report_may_be_lost(trainer, _OWNER, root / self.file), replacing(root / self.file) as unfinished:
             torch.save(content, unfinished)

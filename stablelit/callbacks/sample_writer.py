@@ -31,6 +31,7 @@ from stablelit.contracts import GeneratesToFile
 from stablelit.errors import ConfigurationError, ContractError, StablelitError, bad_argument, did_you_mean
 from stablelit.findings import Finding, FindingReporter, findings_directory
 from stablelit.functional.schedules import check_count, check_flag
+from stablelit.lost_reports import report_may_be_lost, tell_of_lost
 
 Refusal = Literal["raise", "warn"]
 _OWNER = "SampleWriter"
@@ -163,6 +164,10 @@ class SampleWriter(pl.Callback):
         if self._steps.due(trainer):
             self._write(trainer, pl_module)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says what could not be written."""
+        tell_of_lost(trainer)
+
     def state_dict(self) -> dict[str, Any]:
         """What is written, what was logged last, and what was reported."""
         return {
@@ -182,8 +187,10 @@ class SampleWriter(pl.Callback):
             return
         root = Path(self.directory) if self.directory else findings_directory(trainer)
         path = root.joinpath("samples", *([self.name] if self.name else []))
-        path.mkdir(parents=True, exist_ok=True)
-        done = self._generate(trainer, pl_module, path / f"step_{int(elapsed(trainer, 'st'))}{self.suffix}", self.n)
+        done = None
+        with report_may_be_lost(trainer, self.state_key, path):
+            path.mkdir(parents=True, exist_ok=True)
+            done = self._generate(trainer, pl_module, path / f"step_{int(elapsed(trainer, 'st'))}{self.suffix}", self.n)
         if self._logs and done is not None:
             prefix = f"samples/{self.name}/" if self.name else "samples/"
             self._logged = {f"{prefix}{key}": value for key, value in done.items() if isinstance(value, float)}
