@@ -2,7 +2,9 @@
 
 An allow-list of packages does not hold: `torch.utils.collect_env.run` runs a shell command, and a module inside an
 allowed package re-exports whatever it imported. So what counts is the object a name resolves to: a class that derives
-from one of the bases in `ALLOWED_BASES`, or a function or class defined in stablelit itself.
+from one of the bases in `ALLOWED_BASES` and does not read pickles or run text, or one of stablelit's own: a class of
+its rooms, or a function of those that touch no file (`_ROOMS_OF_FUNCTIONS`). A function that writes wherever its
+argument says, or a door, whose argument could allow targets, would lead round the check.
 
 Resolving a name imports modules, and importing executes their code. That cannot be limited to installed packages, for a
 user's own model usually lies in the working directory. What holds instead: a configuration can only name modules that
@@ -68,14 +70,34 @@ _VALUE_CLASSES: tuple[tuple[str, str], ...] = (
     ("lightning.pytorch.callbacks.progress.rich_progress", "RichProgressBarTheme"),
     ("pytorch_lightning.callbacks.progress.rich_progress", "RichProgressBarTheme"),
 )
-# modules by descent that compile text they are given: `input_args="x: __import__('os').system('...')"`
-_RUNS_TEXT = (("torch_geometric.nn", "Sequential"),)
+# modules by descent that compile text they are given (`input_args="x: __import__('os').system('...')"`), or fetch code
+_RUNS_TEXT = (
+    ("torch_geometric.nn", "Sequential"),
+    ("torch.fx", "GraphModule"),
+    ("torch.jit", "ScriptModule"),
+    ("torch.distributed.nn", "RemoteModule"),
+)
+# data sets by descent that unpickle what lies in a folder (`torch.load(..., weights_only=False)`), fetch files, or open
+# whatever they are told to. Somebody's own class that derives from one of them is their own code, and allowed
+_UNPICKLING_ROOMS = (
+    *(f"torch_geometric.{room}" for room in ("data", "datasets", "llm")),
+    *(f"{package}.datasets" for package in ("torchvision", "torchaudio", "torchtext")),
+    *(
+        "torch.utils.data.datapipes",
+        "lightning.pytorch.demos.mnist_datamodule",
+        "pytorch_lightning.demos.mnist_datamodule",
+    ),
+)
 _STANDARD_LIBRARY_VALUES = ("datetime.timedelta", "pathlib.Path")
 
-# these take configurations or dotted names and build what they say: as targets they would lead round the check
-_BUILDERS = tuple(
-    f"stablelit.{name}" for name in ("run", "train", "evaluate", "generate", "prepare", "check", "report")
+# of stablelit, where classes may be constructed; not its doors and builders, which take configurations or dotted names
+_ROOMS_OF_CLASSES = tuple(
+    f"stablelit.{name}"
+    for name in ("callbacks", "contracts", "data", "doctor", "families", "findings", "functional", "nn", "optim")
 )
+_ROOMS_OF_FUNCTIONS = ("stablelit.functional", "stablelit.nn", "stablelit.optim")
+# constructing one opens files for writing
+_WRITING_ROOMS = ("stablelit.families.proteins.journal",)
 
 
 class UnusableTarget(ConfigurationError):
@@ -204,14 +226,20 @@ def _near(name: str, known: Iterable[str]) -> str:
 def _is_allowed(found: _Found) -> bool:
     thing = found.thing
     if inspect.isclass(thing):
-        if _derives(thing, _RUNS_TEXT):
+        if _acts(thing):
             return False
-        return _derives(thing, ALLOWED_BASES) or thing in _loaded(_VALUE_CLASSES) or _is_ours(thing)
+        derives = _derives(thing, ALLOWED_BASES) and not _lies_in(thing, ("stablelit",))
+        return derives or thing in _loaded(_VALUE_CLASSES) or _is_ours(thing, _ROOMS_OF_CLASSES)
     if inspect.isclass(found.parent):
         # `Trainer.fit` acts and `load_from_checkpoint` unpickles: of methods only constructors that we wrote ourselves
         written = inspect.getattr_static(found.parent, found.last, None)
-        return isinstance(written, classmethod | staticmethod) and _is_ours(written.__func__)
-    return inspect.isfunction(thing) and _is_ours(thing)
+        return isinstance(written, classmethod | staticmethod) and _is_ours(written.__func__, _ROOMS_OF_FUNCTIONS)
+    return inspect.isfunction(thing) and _is_ours(thing, _ROOMS_OF_FUNCTIONS)
+
+
+def _acts(thing: type) -> bool:
+    """Whether constructing one runs text, unpickles or fetches what the configuration says."""
+    return _derives(thing, _RUNS_TEXT) or _lies_in(thing, _UNPICKLING_ROOMS)
 
 
 def _derives(thing: type, bases: Iterable[tuple[str, str]]) -> bool:
@@ -226,10 +254,15 @@ def _loaded(names: Iterable[tuple[str, str]]) -> list[object]:
     return [getattr(module, name) for module, name in modules if hasattr(module, name)]
 
 
-def _is_ours(thing: object) -> bool:
-    """Defined in stablelit under the name it says, public, and not one of the builders."""
+def _lies_in(thing: object, rooms: Iterable[str]) -> bool:
+    module = getattr(thing, "__module__", None) or ""
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
+
+
+def _is_ours(thing: object, rooms: Iterable[str]) -> bool:
+    """Defined in one of these rooms of stablelit under the name it says, and public."""
     module, name = getattr(thing, "__module__", None) or "", getattr(thing, "__qualname__", "")
-    if not module.startswith("stablelit.") or any(module == b or module.startswith(f"{b}.") for b in _BUILDERS):
+    if not _lies_in(thing, rooms) or _lies_in(thing, _WRITING_ROOMS):
         return False
     if any(part.startswith("_") for part in name.split(".")):
         return False
@@ -256,6 +289,8 @@ def _why_refused(found: _Found) -> str:
     if inspect.isclass(found.thing):
         if _derives(found.thing, _RUNS_TEXT):
             return "which runs text from the configuration as code"
+        if _lies_in(found.thing, _UNPICKLING_ROOMS):
+            return "which unpickles or fetches the files that the configuration names"
         return (
             "which is no module, optimizer, scheduler, metric, dataset, sampler or loader, no part of Lightning, "
             "and not defined in stablelit"
@@ -263,5 +298,5 @@ def _why_refused(found: _Found) -> str:
     if inspect.isclass(found.parent):
         return "and a configuration may construct a class, not call its methods"
     if getattr(found.thing, "__module__", "").startswith("stablelit."):
-        return "which is not one of stablelit's factories"
+        return f"which is not one of stablelit's factories ({', '.join(_ROOMS_OF_FUNCTIONS)})"
     return "which is not a class, and not defined in stablelit"

@@ -9,7 +9,7 @@ import types
 import pytest
 from omegaconf import OmegaConf
 
-import stablelit
+import stablelit.functional
 from stablelit.errors import ConfigurationError
 from stablelit.run.check import Problem, allow_targets_from_overrides, check
 
@@ -108,6 +108,12 @@ DANGEROUS = [
     "torch.nn.functional.relu",
     "torch_geometric.nn.Sequential",
     "torch_geometric.nn.models.basic_gnn.torch.load",
+    "torch_geometric.datasets.Planetoid",
+    "torch_geometric.data.InMemoryDataset",
+    "torch.utils.data.datapipes.iter.FileOpener",
+    "torch.distributed.nn.RemoteModule",
+    "torch.fx.GraphModule",
+    "torch.jit.ScriptModule",
     "torch.tensor",
     "numpy.load",
     "numpy.memmap",
@@ -131,6 +137,19 @@ DANGEROUS = [
     "stablelit.run.targets.resolve_target",
     "stablelit.run.check.check",
     "stablelit.run.check.OmegaConf.load",
+    # doors: their argument could name another run and allow its targets
+    "stablelit.predict.main",
+    "stablelit.probe.main",
+    "stablelit.train.main",
+    "stablelit.doctor.door.main",
+    # what writes or deletes where its argument says
+    "stablelit.families.proteins.fasta_writer.write_fasta",
+    "stablelit.families.proteins.preparation.prepare",
+    "stablelit.families.proteins.journal.JournaledFiles",
+    "stablelit.families.jets.readers.write_jets",
+    "stablelit.families.sketches.readers.write_strokes",
+    "stablelit.data.files.replacing",
+    "stablelit.findings.append_finding",
     "stablelit.functional.schedules.math.sqrt",
     "stablelit.functional.schedules._CLOCK",
     "stablelit.functional.schedules.PACINGS",
@@ -211,7 +230,7 @@ def test_allowed_targets_that_are_no_list_of_names_are_an_error(text):
 
 
 def test_our_own_classes_functions_and_constructors_are_allowed_and_their_instances_are_not(monkeypatch):
-    room = types.ModuleType("stablelit.room")
+    room = types.ModuleType("stablelit.functional.room")
     code = """
     import functools, os
     system = os.system
@@ -234,10 +253,10 @@ def test_our_own_classes_functions_and_constructors_are_allowed_and_their_instan
     partly = functools.partial(os.system, "ls")
     """
     exec(textwrap.dedent(code), vars(room))
-    monkeypatch.setitem(sys.modules, "stablelit.room", room)
-    monkeypatch.setattr(stablelit, "room", room, raising=False)
+    monkeypatch.setitem(sys.modules, "stablelit.functional.room", room)
+    monkeypatch.setattr(stablelit.functional, "room", room, raising=False)
     for name in ("Thing", "make", "Thing.small", "Thing.large"):
-        assert check({"x": {"_target_": f"stablelit.room.{name}"}}) == [], name
+        assert check({"x": {"_target_": f"stablelit.functional.room.{name}"}}) == [], name
     for name in (
         "system",
         "os.system",
@@ -249,7 +268,20 @@ def test_our_own_classes_functions_and_constructors_are_allowed_and_their_instan
         "partly",
         "functools.partial",
     ):
-        assert check({"x": {"_target_": f"stablelit.room.{name}"}}), name
-    assert only(check({"x": {"_target_": "stablelit.room.make", "n": "a"}})).key == "x.n"
+        assert check({"x": {"_target_": f"stablelit.functional.room.{name}"}}), name
+    assert only(check({"x": {"_target_": "stablelit.functional.room.make", "n": "a"}})).key == "x.n"
     monkeypatch.setattr(room.make, "__module__", "stablelit.run.room")
-    assert check({"x": {"_target_": "stablelit.room.make"}})
+    assert check({"x": {"_target_": "stablelit.functional.room.make"}})
+
+
+def test_a_package_seen_a_second_time_through_its_own_path_leads_round_nothing():
+    # in a checkout, the folder above the package is on its path, so that `stablelit.conf` can be imported
+    for target in ("stablelit.stablelit.predict.main", "stablelit.stablelit.families.proteins.journal.JournaledFiles"):
+        assert only(check({"x": {"_target_": target, "_partial_": True}})).key == "x._target_"
+
+
+def test_a_class_of_ones_own_that_derives_from_a_library_data_set_is_allowed(tmp_path):
+    (tmp_path / "user_graphs.py").write_text(
+        "from torch_geometric.data import InMemoryDataset\nclass Mine(InMemoryDataset):\n    ...\n"
+    )
+    assert check({"x": {"_target_": "user_graphs.Mine", "_partial_": True}}) == []
