@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from stablelit.errors import ConfigurationError, missing_extra
+from stablelit.run.guarded_loggers import guard_loggers
 from stablelit.run.record import RunRecorder
 
 PROVIDED = {
@@ -49,7 +50,7 @@ def build_trainer(
     config: DictConfig, run_dir: Path, own: Sequence[pl.Callback], leave_out: tuple[type, ...] = ()
 ) -> pl.Trainer:
     """The Trainer with its loggers, the run's own callbacks, and the configured ones but for classes in `leave_out`."""
-    made = [_make(node) for node in _nodes(config.get("callbacks"), "callbacks")]
+    made = [built_from(node) for node in _nodes(config.get("callbacks"), "callbacks")]
     callbacks: list[pl.Callback] = [callback for callback in made if not isinstance(callback, leave_out)]
     # the run's own come last, since an objective may be what another callback logs when an epoch ends; an averaging
     # callback swaps the weights for validation: who looks at the model comes before it
@@ -62,9 +63,10 @@ def build_trainer(
     for name, kind in (("enable_progress_bar", ProgressBar), ("enable_checkpointing", Checkpoint)):
         if name not in config.trainer:
             arguments[name] = any(isinstance(c, kind) for c in callbacks)
-    loggers = [_make(node) for node in _nodes(config.get("logger"), "logger")]
+    loggers = [built_from(node) for node in _nodes(config.get("logger"), "logger")]
     make = instantiate(config.trainer, _partial_=True, _convert_="all")
     trainer: pl.Trainer = make(callbacks=callbacks, logger=loggers or False, default_root_dir=str(run_dir), **arguments)
+    guard_loggers(trainer)
     return trainer
 
 
@@ -79,7 +81,7 @@ def build_data(config: DictConfig) -> pl.LightningDataModule:
         ConfigurationError: the configuration names none.
     """
     _require(config, "data")
-    datamodule: pl.LightningDataModule = _make(config.data)
+    datamodule: pl.LightningDataModule = built_from(config.data)
     return datamodule
 
 
@@ -101,7 +103,7 @@ def build_module(config: DictConfig, notes: list[str] | None = None) -> pl.Light
         if not node or name in config.model:
             continue
         if name in accepted or takes_anything:
-            later[name] = _make(node)
+            later[name] = built_from(node)
         elif notes is not None:
             owner = config.model._target_.rpartition(".")[2]
             notes.append(f"{owner} has no argument {name!r}: it configures its own, and `{name}=` is not used.")
@@ -119,7 +121,8 @@ def compiled(module: pl.LightningModule, wanted: bool) -> pl.LightningModule:
     return torch.compile(module)  # type: ignore[return-value]
 
 
-def _make(node: DictConfig) -> Any:
+def built_from(node: DictConfig) -> Any:
+    """Builds what a node of the configuration says."""
     # plain containers: a DictConfig among the hyper-parameters makes every resume fail
     try:
         return instantiate(node, _convert_="all")

@@ -35,7 +35,7 @@ _PACKAGES = (
 )
 _BASES = (Launcher, Sweeper, Callback, logging.Handler, logging.Formatter, logging.Filter)
 # the keys under which Hydra or logging.config calls something by name
-_CALLS = ("_target_", "()", "class")
+_CALLS = ("_target_", "()", "class", "custom_search_space")
 
 
 @contextmanager

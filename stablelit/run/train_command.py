@@ -12,6 +12,8 @@ from stablelit.run.experiments import find_experiments, listing
 from stablelit.run.hydra_section import only_trusted_hydra_sections
 from stablelit.run.misspelt import composer, telling_misspelt_keys
 from stablelit.run.resume import resumed_command
+from stablelit.run.sweep.resumption import resumed_sweep
+from stablelit.run.sweep.session import sweeping
 
 
 def run_hydra_job(argv: Sequence[str], job: Callable[[], object], program: str = "train") -> int:
@@ -24,7 +26,7 @@ def run_hydra_job(argv: Sequence[str], job: Callable[[], object], program: str =
     # only what was typed may allow targets, not what a run directory has saved
     remember_allowed_targets(line.overrides)
     if line.value("resume") not in (None, "null"):
-        line = resumed_command(line)
+        line = resumed_sweep(line) or resumed_command(line)
     if not line.names_what_to_run and not line.only_shows:
         found = find_experiments(line.option("--config-dir", "-cd"))
         print(listing(found, f"python -m stablelit.{program}"))
@@ -33,7 +35,7 @@ def run_hydra_job(argv: Sequence[str], job: Callable[[], object], program: str =
     # Hydra reads it, and Lightning starts the other processes of a data-parallel run from it
     sys.argv = [before[0], *line.ordered().words()]
     try:
-        with telling_misspelt_keys(*composer(line)), only_trusted_hydra_sections():
+        with telling_misspelt_keys(*composer(line)), only_trusted_hydra_sections(), sweeping(program):
             job()
     finally:
         sys.argv = before

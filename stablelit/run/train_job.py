@@ -18,14 +18,21 @@ from stablelit.run.build import PROVIDED, Parts, build_data, build_module, build
 from stablelit.run.check import check, unknown_keys
 from stablelit.run.compose import write_configuration
 from stablelit.run.conclude import conclude
-from stablelit.run.directory import claim_run_directory, is_child_process, process_rank
+from stablelit.run.directory import OVERRIDES_FILE, cannot_be_kept, claim_run_directory, is_child_process, process_rank
 from stablelit.run.environment import allowed_targets, announce_run_directory, quiet_libraries
 from stablelit.run.fit import Outcome, fit, test_best
 from stablelit.run.problems import Problem, raise_on_problems
 from stablelit.run.record import RunRecorder
 from stablelit.run.resume import MovedCheckpoints, require_resumable
 from stablelit.run.sweep import refuse_subprocess_ddp, sweep_job_directory
-from stablelit.run.weights import begin_with, initial_checkpoint, read_weights_record, write_weights_record
+from stablelit.run.sweep.swept_job import run_swept_job
+from stablelit.run.weights import (
+    WEIGHTS_FILE,
+    begin_with,
+    initial_checkpoint,
+    read_weights_record,
+    write_weights_record,
+)
 
 SCHEMA = {
     "name": str,
@@ -36,6 +43,7 @@ SCHEMA = {
     "weights": str | None,
     "test": bool,
     "compile": bool,
+    "retry_failed": bool,
     "threads": int | None,
     "tune.batch_size": bool,
     "tune.learning_rate": bool,
@@ -66,6 +74,11 @@ def check_configuration(config: DictConfig, known: Sequence[Problem] = ()) -> No
     Raises:
         ConfigurationError: with all of them.
     """
+    raise_on_problems(configuration_problems(config, known))
+
+
+def configuration_problems(config: DictConfig, known: Sequence[Problem] = ()) -> list[Problem]:
+    """Every mistake that can be seen without building anything, and those that were known before."""
     # callbacks and loggers refer to the run's directory, which is made only for a configuration that is right
     complete = config.copy()
     with open_dict(complete):
@@ -73,7 +86,7 @@ def check_configuration(config: DictConfig, known: Sequence[Problem] = ()) -> No
     unknown = unknown_keys(complete, ROOT_KEYS)
     found = [*unknown, *check(complete, allowed_targets(), provided=PROVIDED, schema=SCHEMA)]
     told = {problem.key for problem in found}
-    raise_on_problems([*found, *(problem for problem in known if problem.key not in told)])
+    return [*found, *(problem for problem in known if problem.key not in told)]
 
 
 def train(config: DictConfig) -> float | None:
@@ -84,6 +97,13 @@ def train(config: DictConfig) -> float | None:
         RunFailure: training failed for a reason that is told without a traceback.
     """
     quiet_libraries()
+    job_dir = sweep_job_directory()
+    if job_dir is not None and not config.trainer.get("fast_dev_run"):
+        return run_swept_job(config, job_dir, _train)
+    return _train(config)
+
+
+def _train(config: DictConfig) -> float | None:
     check_configuration(config)
     initial_checkpoint(config)  # what is not there is told before anything is made
     if not config.trainer.get("fast_dev_run"):
@@ -95,7 +115,7 @@ def train(config: DictConfig) -> float | None:
 
 def _claim(config: DictConfig) -> Path:
     job_dir = sweep_job_directory()
-    if job_dir is not None and config.get("run_dir"):
+    if job_dir is not None and config.get("run_dir") not in (None, str(job_dir)):
         raise ConfigurationError(
             "run_dir= cannot be shared by the runs of a sweep; name the sweep: hydra.sweep.dir=DIR"
         )
@@ -125,9 +145,11 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
                 if weights is not None and record is not None:
                     write_weights_record(run_dir, record)
                 write_configuration(run_dir, config)
-        except BaseException:
+        except BaseException as error:
             if made_here and first_process:
                 _discard(run_dir)
+            if isinstance(error, OSError):
+                raise cannot_be_kept(run_dir, error) from error
             raise
         tuned = any((config.get("tune") or {}).values())
         outcome: Outcome = fit(parts, config, resume)
@@ -156,6 +178,8 @@ def _build(config: DictConfig, run_dir: Path, keep: bool) -> Parts:
 
 def _discard(run_dir: Path) -> None:
     """Takes away a directory in which nothing was trained, and the experiment's if it holds nothing else."""
+    for name in (CONFIG_FILE, OVERRIDES_FILE, WEIGHTS_FILE):
+        (run_dir / name).unlink(missing_ok=True)
     for folder in (run_dir, run_dir.parent):
         if not any(folder.iterdir()):
             folder.rmdir()

@@ -60,7 +60,7 @@ def test_a_strangers_recipe_cannot_have_hydra_call_anything(section, sweep, tmp_
 @pytest.mark.parametrize(
     "section",
     [
-        {"callbacks": {"x": {"_target_": "stablelit.run.sweep.SweepDirectory"}}},
+        {"callbacks": {"x": {"_target_": "stablelit.run.sweep.callback.SweepCallback"}}},
         {"callbacks": {"x": {"_target_": "hydra.experimental.callbacks.LogJobReturnCallback"}}},
         {"launcher": {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}},
         {"job_logging": {"handlers": {"x": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}}}},

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from stablelit.run import sweep
-from stablelit.run.sweep import SweepDirectory, refuse_subprocess_ddp
+from stablelit.run.sweep import refuse_subprocess_ddp
+from stablelit.run.sweep.claim import SWEEP_DIR_VARIABLE, claim_sweep_directory
+
+FILES = ("multirun.yaml", "summary.csv", "summary.png", "sweep.json")
 
 
 def runs_of(sweep_dir: Path) -> list[str]:
@@ -19,7 +21,7 @@ def test_the_runs_of_a_sweep_are_its_numbered_children(train):
     assert done.code == 0, done.err
     (sweep_dir,) = Path("runs/tiny").iterdir()
     assert runs_of(sweep_dir) == ["0", "1"]
-    assert {p.name for p in sweep_dir.iterdir()} == {"0", "1", "multirun.yaml"}
+    assert {p.name for p in sweep_dir.iterdir()} == {"0", "1", *FILES}
     assert {p.name for p in Path.cwd().iterdir()} == {"runs"}
 
 
@@ -39,7 +41,8 @@ def test_a_run_of_a_sweep_goes_on_alone(train, swept):
 @pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 def test_a_run_that_diverges_does_not_end_the_sweep(train, how):
     done = train("-m", f"model.fail_with={how},null", "trainer.max_epochs=2")
-    assert done.code == 0, done.err
+    assert done.code == 1
+    assert "job 0" in done.err
     assert "counts as inf" in done.out
     (sweep_dir,) = Path("runs/tiny").iterdir()
     states = [json.loads((sweep_dir / n / "summary.json").read_text())["status"] for n in "01"]
@@ -64,12 +67,12 @@ def test_one_directory_for_all_runs_is_refused(train):
 def test_two_sweeps_of_one_second_do_not_share_a_directory(tmp_path, monkeypatch):
     from omegaconf import OmegaConf
 
-    monkeypatch.delenv(sweep.SWEEP_DIR_VARIABLE, raising=False)
+    monkeypatch.delenv(SWEEP_DIR_VARIABLE, raising=False)
     text = f'${{oc.env:STABLELIT_SWEEP_DIR,"{tmp_path}/now"}}'
     made = []
     for _ in range(3):
         config = OmegaConf.create({"hydra": {"sweep": {"dir": text}}})
-        SweepDirectory().on_multirun_start(config)
+        claim_sweep_directory(config)
         made.append(Path(config.hydra.sweep.dir).name)
     assert made == ["now", "now-2", "now-3"]
 
