@@ -96,7 +96,7 @@ class Examination:
         Returns:
             Whether there is something new to judge, and whether it is time to judge everything.
         """
-        step, curves = self.evidence.step, self.evidence.curves
+        step = self.evidence.step
         stepped = not trainer.fit_loop._should_accumulate()
         automatic = self.evidence.settings.automatic is not False
         accumulated = int(trainer.accumulate_grad_batches)
@@ -111,10 +111,10 @@ class Examination:
             return False, False
         self.evidence.step = step + 1
         self.evidence.settings.accumulated = accumulated
-        self._rates.flush(curves, step)
+        self._rates.step(step)
         wanted = self._clock.wants_judgement(step)
-        if looked or wanted or self._losses.is_cheap:
-            self._losses.flush(curves)
+        if looked or wanted or not self._losses.is_finite:
+            self._flush()
         if looked:
             self._probes.tell(pl_module, self.evidence)
             self._clock.looked(step, self._step_seconds, self._probes.seconds)
@@ -151,6 +151,7 @@ class Examination:
     def validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Takes what validation has logged; a sanity check's numbers are of no run."""
         self._validation_looks = 0
+        self._flush()
         self._monitors.call("on_validation_end", trainer, pl_module)
         if not trainer.sanity_checking:
             self._logged.validated(trainer, self.evidence.curves, self.evidence.step)
@@ -159,6 +160,7 @@ class Examination:
 
     def epoch_start(self) -> None:
         """Takes what the epoch before has logged."""
+        self._flush()
         self._logged.epoch_is_over(self.evidence.curves)
         self._roles.add_to(self.evidence.curves, self.evidence.settings)
 
@@ -170,14 +172,14 @@ class Examination:
 
     def end(self) -> None:
         """Training is over: takes what is left."""
-        self._losses.flush(self.evidence.curves)
+        self._flush()
         self._logged.epoch_is_over(self.evidence.curves)
         self.evidence.ended = True
 
     def break_off(self, pl_module: Any) -> None:
         """An exception has ended training: takes what the last look and the last steps have left."""
         self._probes.tell(pl_module, self.evidence)
-        self._losses.flush(self.evidence.curves)
+        self._flush()
 
     def close_look(self, pl_module: Any) -> None:
         """Ends a look that no end of a batch has ended: a hook has skipped the batch."""
@@ -192,8 +194,14 @@ class Examination:
         self._monitors.call("on_train_end", trainer, pl_module)
         self._logged.forget()
 
+    def _flush(self) -> None:
+        """Adds losses and rates of the steps since to the curves."""
+        self._losses.flush(self.evidence.curves)
+        self._rates.flush(self.evidence.curves)
+
     def state_dict(self) -> dict[str, Any]:
         """Curves, what others have found, and what the parts keep, as plain data and tensors."""
+        self._flush()
         self._logged.epoch_is_over(self.evidence.curves)
         return {
             "step": self.evidence.step,

@@ -34,6 +34,8 @@ class LoggedValues:
         self._is_named = False
         self._epoch: tuple[Any, int] | None = None
         self._of_validation: set[str] = set()
+        # what stood there when an epoch was over: until somebody writes it anew it is that epoch's
+        self._of_epochs: dict[str, Any] = {}
 
     def validation_begins(self) -> None:
         """A validation begins."""
@@ -55,7 +57,9 @@ class LoggedValues:
         the one number that it returns where it logs nothing: beside other metrics that may be any of them.
         """
         of_training = training_metrics(trainer)
-        values = _numbers({k: v for k, v in trainer.callback_metrics.items() if k not in of_training})
+        standing = trainer.callback_metrics
+        new = {k: v for k, v in standing.items() if k not in of_training and v is not self._of_epochs.get(k)}
+        values = _numbers(new)
         own = _validation_metrics(trainer) - of_training
         self._of_validation |= own
         _add(values, curves, step)
@@ -73,16 +77,14 @@ class LoggedValues:
         """Adds what the epoch has logged, where that has not happened yet."""
         if self._epoch is not None:
             (trainer, step), self._epoch = self._epoch, None
+            self._of_epochs = dict(trainer.callback_metrics)
             # what validation has logged stands there until the next one, and would count twice
-            _add(
-                _numbers({k: v for k, v in trainer.callback_metrics.items() if k not in self._of_validation}),
-                curves,
-                step,
-            )
+            kept = {k: v for k, v in self._of_epochs.items() if k not in self._of_validation}
+            _add(_numbers(kept), curves, step)
 
     def forget(self) -> None:
         """Lets go of the Trainer, where training has ended in an exception."""
-        self._epoch = None
+        self._epoch, self._of_epochs = None, {}
 
 
 def _validation_metrics(trainer: Any) -> set[str]:

@@ -26,7 +26,7 @@ class TrainingLosses:
     first came, and there is no ``loss``, since no trend of a mixture means anything.
 
     Attributes:
-        is_finite: whether those that were read last are.
+        is_finite: whether those that were read last are. One on the CPU is read as it comes.
     """
 
     def __init__(self) -> None:
@@ -35,6 +35,8 @@ class TrainingLosses:
         self._owner = 0
         self._window: list[list[tuple[_Key, Any]]] = []
         self._waiting: list[tuple[int, list[tuple[_Key, Any]]]] = []
+        self._read_steps: list[float] = []
+        self._read: list[float] = []
         self._slots: dict[_Key, int] = {}
         self.is_finite = True
 
@@ -63,7 +65,13 @@ class TrainingLosses:
         if automatic and accumulated == 1 and type(outputs) is dict and _is_plain(loss := outputs.get("loss")):
             # nearly every step of nearly every run
             self._slots.setdefault(_FIRST, 0)
-            self._waiting.append((step, [(_FIRST, loss.detach())]))
+            if not self._waiting and len(self._slots) == 1 and not _on_device(loss):
+                value = loss.item()
+                self.is_finite = math.isfinite(value)
+                self._read_steps.append(step)
+                self._read.append(value)
+            else:
+                self._waiting.append((step, [(_FIRST, loss.detach())]))
             return
         # a pass whose optimizer has not stepped is that of the optimizer that stepped last
         self._close_passes()
@@ -88,13 +96,11 @@ class TrainingLosses:
             self._waiting.append((step, [(key, sum(column) / len(column)) for key, column in columns.items()]))
             self._window = []
 
-    @property
-    def is_cheap(self) -> bool:
-        """Whether reading costs no wait for a device."""
-        return not self._waiting or not _on_device(self._waiting[-1][1][0][1])
-
     def flush(self, curves: dict[str, Curve]) -> None:
         """Adds what has come to the curves; one wait for the device."""
+        if self._read:
+            curves.setdefault("loss", Curve()).extend(self._read_steps, self._read)
+            self._read_steps, self._read = [], []
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return

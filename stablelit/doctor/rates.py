@@ -13,6 +13,8 @@ class LearningRates:
     """Reads the rates as optimizers step: when a batch is over, a schedule has changed them for the next one."""
 
     def __init__(self) -> None:
+        self._of_batch: list[float] = []
+        self._steps: list[float] = []
         self._rates: list[float] = []
 
     def optimizer_steps(self, optimizer: Any) -> None:
@@ -21,12 +23,17 @@ class LearningRates:
             rate = group.get("lr")
             # a rate on a device is not waited for
             if isinstance(rate, int | float) or (isinstance(rate, Tensor) and rate.device.type == "cpu"):
-                self._rates.append(float(rate))
+                self._of_batch.append(float(rate))
 
-    def flush(self, curves: dict[str, Curve], step: int) -> None:
-        """Adds the largest of all groups that have one to ``lr``."""
-        rates, self._rates = self._rates, []
-        if rates:
-            if "lr" not in curves:
-                curves["lr"] = Curve()
-            curves["lr"].add(step, max(rates))
+    def step(self, step: int) -> None:
+        """A step is over: the largest rate of all groups that have one is its rate."""
+        if self._of_batch:
+            self._steps.append(step)
+            self._rates.append(max(self._of_batch))
+            self._of_batch = []
+
+    def flush(self, curves: dict[str, Curve]) -> None:
+        """Adds those of the steps since to ``lr``."""
+        if self._rates:
+            curves.setdefault("lr", Curve()).extend(self._steps, self._rates)
+            self._steps, self._rates = [], []

@@ -142,6 +142,22 @@ def test_what_callbacks_log_is_there_and_ours_are_not():
     assert [name for name in doctor.evidence.curves if name.startswith("logged/")] == ["logged/other"]
 
 
+@pytest.mark.parametrize("way", ["log", "metrics"])
+def test_what_an_epoch_has_logged_is_not_taken_again_for_the_next_validations(way):
+    class Other(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            value = 1.0 + trainer.current_epoch
+            if way == "log":
+                pl_module.log("other", value)
+            else:
+                trainer.callback_metrics["other"] = torch.tensor(value)
+
+    doctor = TrainingDoctor()
+    options = {"batches": 4, "validation": DataLoader(Rows(4), 2), "max_epochs": 3, "val_check_interval": 2}
+    fit([doctor, Other()], Logs({"val_loss": epoch}), **options)
+    assert curve(doctor, "logged/other") == [(4, 1.0), (8, 2.0), (12, 3.0)]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=["nan", "inf"])
 def test_values_that_are_not_finite_are_kept(value):
     doctor = run(Logs({"val_loss": lambda m, i: value}))

@@ -196,13 +196,31 @@ def test_what_is_on_a_device_waits_for_a_look(monkeypatch):
     held, curves = TrainingLosses(), {}
     for step in range(3):
         held.batch({"loss": torch.tensor(float(step))}, True, 1, True, step, 1)
-        assert not held.is_cheap
-    assert curves == {}
+    held.batch({"loss": torch.tensor(math.nan)}, True, 1, True, 3, 1)
+    assert held.is_finite
     held.flush(curves)
-    assert curves["loss"].values.tolist() == [0.0, 1.0, 2.0]
-    assert held.is_cheap
+    assert not held.is_finite
+    assert curves["loss"].values.tolist()[:3] == [0.0, 1.0, 2.0]
     held.flush(curves)
-    assert len(curves["loss"]) == 3
+    assert len(curves["loss"]) == 4
+
+
+def test_what_is_on_the_cpu_is_known_at_once():
+    held, curves = TrainingLosses(), {}
+    for step, value in enumerate((3.0, math.inf, 2.0)):
+        held.batch({"loss": torch.tensor(value)}, True, 1, True, step, 1)
+        assert held.is_finite == math.isfinite(value)
+    held.flush(curves)
+    assert curves["loss"].values.tolist() == [3.0, math.inf, 2.0]
+
+
+def test_order_is_kept_where_accumulation_ends_between_two_readings():
+    held, curves = TrainingLosses(), {}
+    for i in range(4):
+        held.batch({"loss": torch.tensor(0.5)}, True, 2, i % 2 == 1, i // 2, 1)
+    held.batch({"loss": torch.tensor(3.0)}, True, 1, True, 2, 1)
+    held.flush(curves)
+    assert list(zip(curves["loss"].steps, curves["loss"].values, strict=True)) == [(0, 1.0), (1, 1.0), (2, 3.0)]
 
 
 def test_nothing_of_the_graph_is_kept():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +74,17 @@ class Curve:
         self._steps[self._length] = step
         self._values[self._length] = value
         self._length += 1
+
+    def extend(self, steps: Sequence[float], values: Sequence[float]) -> None:
+        """Appends points."""
+        room = len(self._steps) - self._length
+        if len(steps) > room:
+            for step, value in zip(steps, values, strict=True):
+                self.add(step, value)
+            return
+        self._steps[self._length : self._length + len(steps)] = steps
+        self._values[self._length : self._length + len(steps)] = values
+        self._length += len(steps)
 
     def finite(self) -> Curve:
         """Only the points whose value is finite."""

@@ -50,13 +50,15 @@ def rate_too_high(evidence: Evidence) -> Finding | None:
     if len(ratios) and ratios[0] > _LARGE_RATIO and not np.isfinite(curve.values[1:3]).any():
         said = f"one step of {shown(float(ratios[0]))} times the weights, and the loss was finite no more"
         return _too_high(evidence, said, {"update_ratio": float(ratios[0])}, "critical")
+    early = _early_ratio(evidence)
+    if early is not None and early <= _LARGE_RATIO and not _has_blown_up(evidence):
+        return None  # of nearly every run, and before anything that takes time
     # a tenth of the points is left out of every judgement but one in ten: what is found has then been there for a while
     of = course(curve, len(curve) // 10 * 10) if len(curve) > 20 else course(curve)
     if of is None or is_maximized(evidence):
         return None
     if not _is_whole(of):
         return _too_high_in_logs(evidence, of)
-    early = _early_ratio(evidence)
     jump = _early_jump(curve, of)
     stuck = of.last_step >= _EARLY_STEPS and of.points >= 50 and hardly_falls(of, 0.1) and not _falls_late(of)
     facts: dict[str, float | int | str] = {"loss_first": of.start, "loss_late": of.late, "jump": jump}

@@ -54,16 +54,19 @@ def _moved_features(training: LeafFacts, validation: LeafFacts) -> list[tuple[in
     mean, std = np.array(training.mean), np.array(training.std)
     other_mean, other_std = np.array(validation.mean), np.array(validation.std)
     n, n_other = min(training.rows, 1500), min(validation.rows, 1500)
-    # rows count once, however many positions they have: (from validation, from training)
-    scale = np.sqrt(std[None] ** 2 + other_std[:, None] ** 2) + 1e-12
-    errors = np.abs(other_mean[:, None] - mean[None]) / (scale * math.sqrt(0.5 / n + 0.5 / n_other))
-    spreads = np.abs(np.log((other_std[:, None] + 1e-12) / (std[None] + 1e-12)))
-    apart = np.abs(other_mean[:, None] - mean[None]) / (std[None] + 1e-12)
-    own = np.arange(len(mean))
-    elsewhere = (errors[own, own] > _APART_ERRORS) & (apart[own, own] > _APART)
-    wrong = elsewhere | (spreads[own, own] > _OTHER_SPREAD)
+    # rows count once, however many positions they have
+    error_of_unit = math.sqrt(0.5 / n + 0.5 / n_other)
+    own_scale = np.sqrt(std**2 + other_std**2) + 1e-12
+    own_apart = np.abs(other_mean - mean)
+    own_spread = np.abs(np.log((other_std + 1e-12) / (std + 1e-12)))
+    elsewhere = (own_apart > _APART_ERRORS * error_of_unit * own_scale) & (own_apart > _APART * (std + 1e-12))
+    wrong = elsewhere | (own_spread > _OTHER_SPREAD)
     if wrong.sum() < 2:
         return []
+    # (from validation, from training)
+    scale = np.sqrt(std[None] ** 2 + other_std[:, None] ** 2) + 1e-12
+    errors = np.abs(other_mean[:, None] - mean[None]) / (scale * error_of_unit)
+    spreads = np.abs(np.log((other_std[:, None] + 1e-12) / (std[None] + 1e-12)))
     alike = (errors < _ALIKE_ERRORS) & (spreads < 0.5 * _OTHER_SPREAD)
     # every feature is one of training, and each of those that moved is exactly one
     if not alike.any(1).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import sys
@@ -136,3 +137,19 @@ def test_evidence_says_what_it_has():
     assert {need for need in asked if evidence.has(need)} == present
     assert len(evidence.curve("other")) == 0
     assert "other" not in evidence.curves
+
+
+def test_many_points_at_once_are_those_one_by_one():
+    one, many = Curve(), Curve()
+    steps = list(range(200_000))
+    values = [math.sin(i) for i in steps]
+    for step, value in zip(steps, values, strict=True):
+        one.add(step, value)
+    at = 0
+    for length in itertools.cycle((1, 7, 200, 33, 5000)):
+        many.extend(steps[at : at + length], values[at : at + length])
+        at += length
+        if at >= len(steps):
+            break
+    assert one.steps.tolist() == many.steps.tolist()
+    assert one.values.tolist() == many.values.tolist()
