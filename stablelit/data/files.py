@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +23,7 @@ def existing_file(path: str | Path, holds: str, pattern: str) -> Path:
         pattern: by which such files are named, for messages: ``*.h5``.
 
     Raises:
-        DataError: nothing there (near names are given), a directory, an empty file.
+        DataError: nothing there (near names are given), a directory, a device or a pipe, an empty file.
     """
     path = Path(path)
     if path.is_dir():
@@ -40,6 +38,9 @@ def existing_file(path: str | Path, holds: str, pattern: str) -> Path:
             else f"There is no directory {path.parent}."
         )
         raise DataError(f"{path}: no such file. {where} {near}".rstrip())
+    if not path.is_file():
+        # reading a pipe waits for somebody to write, and a device may never end
+        raise DataError(f"{path}: is a device or a pipe; allowed: {holds}. Write what comes from it to a file first.")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
     return path
@@ -75,23 +76,3 @@ def replacing(path: str | Path) -> Iterator[Path]:
             # a write that fails does not know whose it is
             error.filename = str(path)
         raise
-
-
-@contextmanager
-def told_of_npz(path: Path) -> Iterator[None]:
-    """Whatever numpy raises of a file of arrays inside the block is told as what is wrong with the file.
-
-    Raises:
-        DataError: not a file of numpy's, damaged, arrays of Python objects.
-    """
-    kind = path.suffix or "a numpy file"
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read as {kind} ({error}). It is damaged or another format.") from error
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(
-            f"{path}: has arrays of Python objects or is no {kind} file ({error}). Allowed: plain numbers."
-        ) from error

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from stablelit.data.files import existing_file, file_identity, replacing, told_of_npz
+from stablelit.data.files import existing_file, file_identity, replacing
+from stablelit.data.safe_load import told_of_npz
 from stablelit.errors import DataError
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stablelit.data.files import existing_file, told_of_npz
+from stablelit.data.files import existing_file
+from stablelit.data.safe_load import begins_as_array, loaded_array, opened_arrays
 from stablelit.errors import DataError, bad_argument, did_you_mean
 from stablelit.families.causal.graphs import directed_cycle
 from stablelit.families.causal.panel import Bools
@@ -203,17 +204,15 @@ def _unknown(path: Path, name: str, names: Sequence[str]) -> DataError:
 
 
 def _array(path: Path) -> NDArray[Any]:
-    with told_of_npz(path):
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded as file:
-            key = "truth" if "truth" in file.files else None
-            if key is None and len(file.files) == 1:
-                key = file.files[0]
-            if key is None:
-                raise DataError(f"{path}: has no array 'truth'. Found: {', '.join(sorted(file.files)) or 'nothing'}.")
-            return np.asarray(file[key])
+    if begins_as_array(path):
+        return loaded_array(path)
+    with opened_arrays(path) as file:
+        key = "truth" if "truth" in file.files else None
+        if key is None and len(file.files) == 1:
+            key = file.files[0]
+        if key is None:
+            raise DataError(f"{path}: has no array 'truth'. Found: {', '.join(sorted(file.files)) or 'nothing'}.")
+        return file[key]
 
 
 def _matrix(path: Path, rows: list[list[str]]) -> NDArray[np.float64]:

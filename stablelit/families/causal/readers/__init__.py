@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from stablelit.data.files import told_of_npz
+from stablelit.data.safe_load import opened_arrays
 from stablelit.errors import DataError, did_you_mean
 from stablelit.families.causal.panel import Bools
 from stablelit.families.causal.readers.assembly import Reading, assemble, flags_of
@@ -110,7 +108,7 @@ def read_table(path: Path, request: Request) -> Table:
 
 def _mask_for(path: Path, table: Table) -> Bools:
     if path.suffix.lower() == ".npz":
-        with told_of_npz(path), np.load(path, allow_pickle=False) as file:
+        with opened_arrays(path) as file:
             if "mask" not in file.files:
                 raise DataError(f"{path}: has no array 'mask'. Found: {', '.join(sorted(file.files)) or 'nothing'}.")
             return flags_of(file["mask"], table.values.shape, f"{path}: the mask")

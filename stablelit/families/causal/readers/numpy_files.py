@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stablelit.data.files import existing_file, replacing, told_of_npz
+from stablelit.data.files import existing_file, replacing
+from stablelit.data.safe_load import loaded_array, opened_arrays
 from stablelit.errors import DataError
 from stablelit.families.causal.panel import Floats, SensorPanel
 from stablelit.families.causal.readers.table import Request, Table
@@ -30,11 +31,7 @@ def read_npy(path: Path, request: Request) -> Table:
             `Request.chosen` refuses.
     """
     path = existing_file(path, "arrays", "*.npy")
-    with told_of_npz(path):
-        array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{path}: holds several arrays. Allowed: one; call such a file .npz.")
+    array = loaded_array(path)
     if array.dtype.names is None:
         names = tuple(f"x{i}" for i in range(array.shape[-1])) if array.ndim == 2 else ()
         return _table(path, array, names, request, (f"its columns are called x0 to x{len(names) - 1}",))
@@ -51,9 +48,7 @@ def read_npz(path: Path, request: Request) -> Table:
         DataError: as `read_npy`; no array of values, names that do not go with them.
     """
     path = existing_file(path, "arrays", "*.npz")
-    with told_of_npz(path), np.load(path, allow_pickle=False) as file:
-        if not hasattr(file, "files"):
-            raise DataError(f"{path}: holds one array without a name. Call such a file .npy.")
+    with opened_arrays(path) as file:
         found = sorted(file.files)
         key = next((name for name in _VALUES if name in found), None)
         if key is None:

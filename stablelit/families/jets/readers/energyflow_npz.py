@@ -37,7 +37,7 @@ def read_energyflow_npz(path: Path) -> Iterator[JetArrays]:
         DataError: no such file, damaged, X or y of another shape, other labels than 0 and 1, what `RaggedJets` refuses.
     """
     with opened_npz(path) as file:
-        found = ", ".join(f"{name} {file[name].shape}" for name in sorted(file.files))
+        found = ", ".join(f"{name} {file.shape(name)}" for name in sorted(file.files))
         particles, label = file["X"], file["y"] if "y" in file.files else None
     if particles.ndim != 3 or particles.shape[-1] not in (3, 4) or particles.dtype.kind not in "fiu":
         raise DataError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from stablelit.data.files import replacing, told_of_npz
+from stablelit.data.files import replacing
+from stablelit.data.safe_load import Arrays, opened_arrays
 from stablelit.errors import DataError, did_you_mean
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers.files import existing_file
@@ -24,14 +24,13 @@ def is_plain_npz(path: Path) -> bool:
 
 
 @contextmanager
-def opened_npz(path: str | Path) -> Iterator[Any]:
+def opened_npz(path: str | Path) -> Iterator[Arrays]:
     """An open ``.npz``; what goes wrong inside the block is told as what is wrong with the file.
 
     Raises:
         DataError: no such file, a directory, not an npz file, damaged, arrays of Python objects.
     """
-    path = existing_file(path)
-    with told_of_npz(path), np.load(path, allow_pickle=False) as file:
+    with opened_arrays(existing_file(path)) as file:
         yield file
 
 

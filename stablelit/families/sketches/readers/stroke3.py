@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stablelit.data.files import replacing, told_of_npz
+from stablelit.data.files import replacing
+from stablelit.data.safe_load import opened_arrays
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.sketches.readers.gathering import Drawing, Gathering, Request
 from stablelit.families.sketches.readers.gathering import strokes_of as joined
@@ -105,9 +106,7 @@ def strokes_of_stroke3(drawings: Sequence[NDArray[Any]]) -> Strokes:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with told_of_npz(path), np.load(path, allow_pickle=False) as file:
-        if not hasattr(file, "files"):
-            raise DataError(f"{path}: is one array. Allowed: an .npz of points, begins, offsets, labels, classes.")
+    with opened_arrays(path) as file:
         found = list(file.files)
         if set(found) & set(_SKETCH_RNN) and "points" not in found:
             raise DataError(
