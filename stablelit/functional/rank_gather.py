@@ -1,4 +1,4 @@
-"""Rows of all ranks, with the gradient sent back to the rank they came from."""
+"""What ranks have together: rows and sums, with the gradient sent back to where they came from, and counts."""
 
 from __future__ import annotations
 
@@ -41,6 +41,57 @@ def gather_rows(rows: Tensor) -> Tensor:
         return rows
     _check_sizes(rows, world)
     return _GatherRows.apply(rows)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def sum_over_ranks(part: Tensor) -> Tensor:
+    r"""The sum of every rank's tensor, such as a sum over its rows; any shape, the same on all ranks.
+
+    Backward adds up what all ranks send, :math:`\sum_r \partial L_r / \partial S`, which is that of `gather_rows`: if
+    every rank's loss is the loss of all rows, the mean that DDP takes of parameters' gradients is its gradient.
+
+    Every rank must call it, forward and backward.
+    """
+    if rank_and_world()[1] == 1:
+        return part
+    return _SumOverRanks.apply(part)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def mean_over_ranks(count: Tensor) -> Tensor:
+    r"""How many of something this rank has, or where there are several ranks the mean of theirs, float32; 0-dim.
+
+    What a sum of losses is to be divided by: DDP takes the mean of gradients over W ranks, and
+
+    .. math:: \frac{1}{W} \sum_r \frac{\sum_i L_{ri}}{\bar n} = \frac{\sum_{ri} L_{ri}}{\sum_r n_r}, \qquad
+              \bar n = \frac{1}{W} \sum_r n_r.
+
+    Divided by each rank's own number, what a rank has few of would weigh more. Every rank must call it.
+
+    Args:
+        count: 0-dim; without a gradient.
+    """
+    world = rank_and_world()[1]
+    if world == 1:
+        return count
+    mean = count.detach().to(torch.float32, copy=True)
+    dist.all_reduce(mean)
+    return mean / world
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        del ctx
+        total = part.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        del ctx
+        # a copy: autograd may hand the same tensor to somebody else
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
 
 
 class _GatherRows(torch.autograd.Function):

@@ -62,15 +62,19 @@ def cell_nll(noise: Noise, residual: Tensor, log_scale: Tensor) -> Tensor:
     return 0.5 * scaled**2 + log_scale + _HALF_LOG_2_PI
 
 
-def mean_over_scored(cells: Tensor, scored: Tensor) -> Tensor:
+def mean_over_scored(cells: Tensor, scored: Tensor, count: Tensor | None = None) -> Tensor:
     """The mean of the cells that count; 0 where none does.
 
     Args:
         cells: (B, d).
         scored: (B, d) bool.
+        count: by what the sum is divided, 0-dim, where it is not the number of cells that count: in data-parallel
+            training the mean of that number over ranks.
     """
     counted = scored.to(cells.dtype)
-    return (cells * counted).sum() / counted.sum().clamp(min=1.0)
+    number = counted.sum() if count is None else count.to(cells.dtype)
+    # ranks may have less than one each
+    return (cells * counted).sum() / torch.where(number > 0, number, 1.0)
 
 
 def best_log_scale(noise: Noise, residual: Tensor, scored: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from stablelit.functional.rank_gather import mean_over_ranks, rank_and_world, sum_over_ranks
+
 _TINY = 1e-8
 
 
@@ -42,7 +44,7 @@ def cross_correlation(codes: Sequence[Tensor]) -> Tensor:
     standardised = [_standardised(code) for code in codes]
     total = codes[0].new_zeros(())
     for a, b in combinations(standardised, 2):
-        total = total + ((a.T @ b / len(a)) ** 2).mean()
+        total = total + (_mean_product(a, b) ** 2).mean()
     return total
 
 
@@ -51,10 +53,27 @@ def correlation_penalty(codes: Sequence[Tensor]) -> Tensor:
     total = codes[0].new_zeros(())
     for a, b in combinations([_standardised(code) for code in codes], 2):
         both = torch.cat([a, b], dim=1)
-        total = total + (both.T @ both / len(both)).abs().mean()
+        total = total + _mean_product(both, both).abs().mean()
     return total
 
 
 def _standardised(code: Tensor) -> Tensor:
-    centred = code - code.mean(dim=0)
-    return centred / (centred.pow(2).mean(dim=0) + _TINY).sqrt()
+    centred = code - _mean_over_rows(code)
+    return centred / (_mean_over_rows(centred.pow(2)) + _TINY).sqrt()
+
+
+# over the rows of all ranks: a correlation of few rows is not that of many, and no mean over ranks makes it so
+def _mean_over_rows(rows: Tensor) -> Tensor:
+    return sum_over_ranks(rows.mean(dim=0) * _share_of_rows(rows))
+
+
+def _mean_product(a: Tensor, b: Tensor) -> Tensor:
+    return sum_over_ranks(a.T @ b / len(a) * _share_of_rows(a))
+
+
+def _share_of_rows(rows: Tensor) -> Tensor | float:
+    world = rank_and_world()[1]
+    if world == 1:
+        return 1.0
+    own = torch.tensor(float(len(rows)), device=rows.device)
+    return (own / mean_over_ranks(own) / world).to(rows.dtype)

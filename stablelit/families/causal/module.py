@@ -317,6 +317,8 @@ class StructureLearner(KnowsItsGraph):
         prediction = self.mechanism(rows, batch["environment"], self.estimator.gradient_graph)
         values = {"nll": objective.cells_nll(prediction, rows[:, 0], scored)}
         values["nll_baseline"] = objective.baseline_nll(rows[:, 0], scored, self.baseline_log_scale)
+        # ranks' sizes are averaged as whole numbers, which takes a half away: of multiples it takes nothing
+        count *= self.trainer.world_size
         self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=count, sync_dist=True, prog_bar=True)
 
 

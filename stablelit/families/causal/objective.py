@@ -26,6 +26,7 @@ from stablelit.families.causal.likelihoods import NOISES, Noise, cell_nll, mean_
 from stablelit.families.causal.losses import correlation_penalty, cross_correlation, l1
 from stablelit.families.causal.mechanisms import Mechanism, Prediction
 from stablelit.families.causal.path import ConstraintPath
+from stablelit.functional.rank_gather import mean_over_ranks
 from stablelit.functional.schedules import check_count, check_number
 
 Sparsity = Literal["sum", "mean"]
@@ -160,16 +161,17 @@ class GraphObjective(nn.Module):
 
     def nll(self, mechanism: Mechanism, prediction: Prediction, target: Tensor, scored: Tensor) -> Tensor:
         """Nats per scored cell, 0-dim."""
-        nll = self.cells_nll(prediction, target, scored)
+        # ranks have different numbers of holes, and of rows: the mean is that of all their cells
+        nll = self.cells_nll(prediction, target, scored, mean_over_ranks(scored.sum()))
         if self.noise == "squared_error" or not mechanism.has_slopes:
             return nll
         weights = mechanism.edge_weights()
         identity = torch.eye(len(weights), dtype=weights.dtype, device=weights.device)
         return nll - torch.linalg.slogdet(identity - weights).logabsdet / len(weights)
 
-    def cells_nll(self, prediction: Prediction, target: Tensor, scored: Tensor) -> Tensor:
-        """Nats per scored cell of an acyclic graph, whose determinant is 1."""
-        return mean_over_scored(cell_nll(self.noise, target - prediction.mean, prediction.log_scale), scored)
+    def cells_nll(self, prediction: Prediction, target: Tensor, scored: Tensor, count: Tensor | None = None) -> Tensor:
+        """Nats per scored cell of an acyclic graph, whose determinant is 1; see `mean_over_scored`."""
+        return mean_over_scored(cell_nll(self.noise, target - prediction.mean, prediction.log_scale), scored, count)
 
     def baseline_nll(self, target: Tensor, scored: Tensor, log_scale: Tensor) -> Tensor:
         """The same of the empty graph: each column alone, at the scale it had in training."""

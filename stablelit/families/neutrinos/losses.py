@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stablelit.families.neutrinos.angles import angle_between, unit_vector
+from stablelit.functional.rank_gather import mean_over_ranks
 from stablelit.functional.schedules import check_number
 
 SERIES_BELOW = 0.9
@@ -167,10 +168,18 @@ def track_loss(logit: Tensor, is_track: Tensor) -> Tensor:
         return torch.where(known, found, 0.0)
 
 
-def mean_over_known(losses: Tensor, truth: Tensor) -> Tensor:
-    """The mean of ``(B,)`` losses over the events whose truth ``(B,)`` is not NaN; 0 where it is NaN for all."""
+def mean_over_known(losses: Tensor, truth: Tensor, among_ranks: bool = False) -> Tensor:
+    """The mean of ``(B,)`` losses over the events whose truth ``(B,)`` is not NaN; 0 where it is NaN for all.
+
+    Args:
+        losses: of each event.
+        truth: of each event.
+        among_ranks: divides by the mean number over ranks, for data-parallel training; all ranks must ask for it.
+    """
     known = ~truth.isnan()
-    return torch.where(known, losses, 0.0).sum() / known.sum().clamp_min(1)
+    count = mean_over_ranks(known.sum()) if among_ranks else known.sum()
+    # ranks may have less than one each
+    return torch.where(known, losses, 0.0).sum() / torch.where(count > 0, count, 1)
 
 
 def _acos(f: Tensor, t: Tensor, margin: float) -> Tensor:

@@ -148,7 +148,7 @@ class NeutrinoDirection(LightningModule):
         # a number of the host, from shapes: what monitors of utilisation divide by
         self.flops_per_batch = self.network.flops_per_batch(batch)
         terms, _ = self.terms(augmented(self._with_truth(batch), self.augment))
-        means = self._means(terms, batch)
+        means = self._means(terms, batch, among_ranks=True)
         loss = sum(getattr(self, f"{name}_weight") * mean for name, mean in means.items())
         logged = {"train/loss": loss, **{f"train/{_LOGGED[name]}": mean for name, mean in means.items()}}
         self.log_dict(
@@ -248,9 +248,9 @@ class NeutrinoDirection(LightningModule):
         """Pictures of the last validation or test epoch; none before the first."""
         return self.evaluation.figures()
 
-    def _means(self, terms: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def _means(self, terms: Mapping[str, Tensor], batch: Batch, among_ranks: bool = False) -> dict[str, Tensor]:
         return {
-            name: mean_over_known(term, batch[_TRUTH[name]]) if name in _TRUTH else term.mean()
+            name: mean_over_known(term, batch[_TRUTH[name]], among_ranks) if name in _TRUTH else term.mean()
             for name, term in terms.items()
         }
 

@@ -97,7 +97,8 @@ class BoundEvaluation(nn.Module):
         if int(self.excess.sequences):
             scores["score_excess"] = self.excess.compute()["nll"]
         costs = self.by_mask_rate.compute()
-        if bool(self.by_mask_rate.masked.any()):
+        # of all ranks: they must log the same names
+        if bool(costs.isfinite().any()):
             for edge, cost in zip(self.by_mask_rate.edges, costs, strict=True):
                 scores[f"ce_mask_{round(100 * edge)}"] = cost
         self.findings = bound_findings(scores)

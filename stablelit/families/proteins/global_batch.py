@@ -26,16 +26,3 @@ def uniform_of_step(trainer: Any, method: str, n: int, batch_idx: int, device: t
     # the same on all ranks, as the step is
     shift = mix(trainer.global_step, 0) / 2**64
     return sample_uniform(method, n, None, device, part, accumulated * trainer.world_size, shift)
-
-
-def mean_over_ranks(trainer: Any, count: Tensor) -> Tensor:
-    """A number of residues of this rank's batch, or where there are several ranks the mean of theirs.
-
-    Lightning averages gradients over ranks: with each rank's own number, residues of a rank that has few would weigh
-    more.
-    """
-    if trainer.world_size == 1:
-        return count
-    mean = count.float()
-    torch.distributed.all_reduce(mean)
-    return mean / trainer.world_size

@@ -35,11 +35,12 @@ from stablelit.families.proteins.diffusion.trivial_losses import (
     trivial_score_entropy,
 )
 from stablelit.families.proteins.evaluation import BoundEvaluation
-from stablelit.families.proteins.global_batch import mean_over_ranks, uniform_of_step
+from stablelit.families.proteins.global_batch import uniform_of_step
 from stablelit.families.proteins.network import build_network
 from stablelit.families.proteins.objective import Objective
 from stablelit.families.proteins.prediction import ScoresProteins
 from stablelit.findings import Finding, FindingReporter
+from stablelit.functional.rank_gather import mean_over_ranks
 from stablelit.functional.schedules import check_count, check_flag, check_number
 from stablelit.optim import build_optimizers, check_factories
 
@@ -164,7 +165,7 @@ class ScoreEntropyDiffusion(ScoresProteins):
         u = uniform_of_step(self.trainer, self.time_sampling, len(x0), batch_idx, self.device)
         drawn = self.objective.draw(self._head(batch), x0, batch["loss_mask"], u, self.difficulty)
         residues = batch["loss_mask"].sum(1)
-        loss = drawn.nats.sum() / mean_over_ranks(self.trainer, residues.sum()).clamp(min=1)
+        loss = drawn.nats.sum() / mean_over_ranks(residues.sum()).clamp(min=1)
         self.log_dict(
             {"train/loss": loss.detach(), "train/mask_rate": drawn.mask_rate},
             on_step=False,

@@ -43,5 +43,7 @@ class ResidueCounts(SummedMetric):
 
         With the frequencies of other data, those of training, it is what a unigram model scores.
         """
-        share = self.counts.double() / self.counts.sum()
+        # what compute gives is of all ranks
+        counts = self.compute()
+        share = counts.double() / counts.sum()
         return -torch.where(share > 0, share * frequencies.double().log(), 0.0).sum()
