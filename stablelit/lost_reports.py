@@ -78,8 +78,7 @@ def note_lost(trainer: Any, owner: str, path: str | Path, error: BaseException) 
         return
     books.losses[owner, str(path)] = _Loss(Path(path).name, reason)
     warnings.warn(
-        f"{owner}: {path} could not be written: {reason}. Training goes on and tries again at the next time. "
-        f"{remedy(error)}",
+        f"{owner}: {path} could not be written: {reason}. The run goes on and tries again next time. {remedy(error)}",
         LostReportWarning,
         stacklevel=4,
     )
@@ -88,6 +87,12 @@ def note_lost(trainer: Any, owner: str, path: str | Path, error: BaseException) 
 def lost_reports(trainer: Any) -> list[str]:
     """What was lost so far, a line for each file."""
     return [str(loss) for loss in _books_of(trainer).losses.values()]
+
+
+def say(trainer: Any, owner: str, text: str) -> None:
+    """Prints a text at once; a reader that has gone, or a terminal that was closed, ends nothing."""
+    with report_may_be_lost(trainer, owner, "standard output"):
+        print(text, flush=True)
 
 
 def tell_of_lost(trainer: Any) -> None:

@@ -21,7 +21,7 @@ from stablelit.data.files import replacing
 from stablelit.errors import ContractError, bad_argument
 from stablelit.findings import findings_directory
 from stablelit.functional.schedules import check_flag
-from stablelit.lost_reports import report_may_be_lost
+from stablelit.lost_reports import report_may_be_lost, say
 
 EDGES_FILE = "edges.csv"
 GRAPH_FILE = "graph.graphml"
@@ -71,7 +71,7 @@ class EdgeListWriter(pl.Callback):
         edges = self._write(trainer, pl_module)
         table = getattr(edges, "table", None)
         if self.print_table and callable(table):
-            print(table(), flush=True)
+            say(trainer, "EdgeListWriter", table())
 
     def _write(self, trainer: Any, pl_module: Any) -> WritesEdges | None:
         if not trainer.is_global_zero or trainer.fast_dev_run:

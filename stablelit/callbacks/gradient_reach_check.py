@@ -23,6 +23,7 @@ from stablelit.callbacks._reach_answers import ReachAnswers, ReachLine, paramete
 from stablelit.errors import ContractError, bad_argument
 from stablelit.findings import Action, Finding, FindingReporter
 from stablelit.functional.schedules import check_number
+from stablelit.lost_reports import say
 
 _OWNER = "GradientReachCheck"
 Targets = Mapping[str, Any]
@@ -154,7 +155,7 @@ class GradientReachCheck(pl.Callback):
                 raise ContractError(other)
         self.table = [_merged(lines) for lines in zip(*(rank["table"] for rank in ranks), strict=True)]
         if self.print_table and trainer.is_global_zero:
-            print("\n".join([f"{_OWNER}: gradients of the first step", *(f"  {x}" for x in self.table)]), flush=True)
+            say(trainer, _OWNER, "\n".join([f"{_OWNER}: gradients of the first step", *(f"  {x}" for x in self.table)]))
         self._report(trainer, [rank["dominant"] for rank in ranks])
 
     def _report(self, trainer: pl.Trainer, dominant: list[list[ReachLine]]) -> None:

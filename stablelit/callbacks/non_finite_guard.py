@@ -34,6 +34,7 @@ from stablelit.callbacks._step_health import StepMeter, drop_gradients, gradient
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.findings import Action, Finding, FindingReporter
 from stablelit.functional.spikes import SpikeRule
+from stablelit.lost_reports import say
 
 Policy = Literal["skip", "stop", "rollback"]
 _OWNER = "NonFiniteGuard"
@@ -302,7 +303,7 @@ class NonFiniteGuard(pl.Callback):
         evidence = {**evidence, "to_step": snapshot.step, "rollbacks": back.count}
         new = self._note(trainer, "rolled-back", message, evidence, "a lower learning rate, or a longer warm-up")
         if not new and trainer.is_global_zero:
-            print(f"{_OWNER}: {message}", flush=True)
+            say(trainer, _OWNER, f"{_OWNER}: {message}")
         return True
 
     def _note(self, trainer: pl.Trainer, name: str, message: str, evidence: Evidence, remedy: str) -> bool:

@@ -41,7 +41,7 @@ class StableProgressBar(RichProgressBar):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Switches itself off where nobody would see it: escape codes do not belong into log files."""
         super().setup(trainer, pl_module, stage)
-        if not sys.stdout.isatty():
+        if sys.stdout is None or not sys.stdout.isatty():
             self.disable()
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from stablelit.data.files import replacing
 from stablelit.errors import ConfigurationError
 from stablelit.run.directory import OVERRIDES_FILE
 from stablelit.run.misspelt import forced, telling_misspelt_keys
@@ -55,12 +57,20 @@ def write_configuration(run_dir: Path, config: DictConfig) -> None:
         for key in _OF_ONE_RUN:
             saved[key] = None
         saved.pop("hydra", None)
-    text = _HEADER.format(directory=run_dir) + OmegaConf.to_yaml(saved, resolve=False)
-    (run_dir / CONFIG_FILE).write_text(text, encoding="utf-8")
+    # a line break in the path would end the comment
+    place = shlex.quote(str(run_dir)).replace("\n", "?").replace("\r", "?")
+    text = _HEADER.format(directory=place) + OmegaConf.to_yaml(saved, resolve=False)
+    _write(run_dir / CONFIG_FILE, text)
     command = _typed_command()
     if command is not None:
         text = "# what resume= composes again\n" + OmegaConf.to_yaml(OmegaConf.create(_as_plain(command)))
-        (run_dir / OVERRIDES_FILE).write_text(text, encoding="utf-8")
+        _write(run_dir / OVERRIDES_FILE, text)
+
+
+def _write(path: Path, text: str) -> None:
+    # a resume writes them again, and must not lose them to a disk that is full
+    with replacing(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
 
 
 def read_command(run_dir: Path) -> SavedCommand:

@@ -11,16 +11,19 @@ from stablelit.callbacks.history_writer import read_history
 from stablelit.doctor import TrainingDoctor
 from stablelit.errors import ConfigurationError, StablelitError
 from stablelit.findings import FindingError
+from stablelit.lost_reports import lost_reports, report_may_be_lost
 from stablelit.run.build import Parts
+from stablelit.run.compose import write_configuration
 from stablelit.run.door import INTERRUPTED, RunFailure
 from stablelit.run.failures import is_out_of_memory, memory_advice
 from stablelit.run.fit import Outcome
 from stablelit.run.quick import judge, kl_target_of, print_verdict
 from stablelit.run.summary import data_identity, write_summary
+from stablelit.run.surroundings import told_by_the_machine
 from stablelit.run.sweep import sweep_job_directory
 from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
 from stablelit.run.weights import read_weights_record
-from stablelit.run_files import HISTORY_FILE, SUMMARY_FILE
+from stablelit.run_files import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE
 
 _NOT_METRICS = ("epoch", "step", "seconds")
 
@@ -52,7 +55,8 @@ def conclude(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, 
     passed = True
     if parts.trainer.is_global_zero:
         if keep:
-            _write(parts, outcome, config, run_dir)
+            _leave(parts, outcome, config, run_dir)
+            parts.notes += [f"lost: {line}" for line in lost_reports(parts.trainer)]
         if outcome.status in ("finished", "diverged"):
             _print(parts, outcome, config, run_dir, keep)
             passed = not keep or config.get("verdict") is None or _verdict(parts, config)
@@ -74,6 +78,8 @@ def _ended_badly(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Pa
         message = _diverged(outcome, run_dir, parts.recorder.best_value)
     elif isinstance(error, FindingError):
         message = f"The run was stopped by a finding: {error}"
+    elif error is not None and (told := told_by_the_machine(error)) is not None:
+        message = f"{told}\n{_what_is_left(outcome, run_dir, keep)}"
     else:
         assert error is not None
         raise error
@@ -94,6 +100,15 @@ def _interrupted(parts: Parts, outcome: Outcome, run_dir: Path, keep: bool) -> s
     return f"Interrupted. {kept}\nGo on with: python -m stablelit.train resume={place}"
 
 
+def _what_is_left(outcome: Outcome, run_dir: Path, keep: bool) -> str:
+    if not keep or outcome.last_checkpoint is None:
+        return "No checkpoint had been written yet."
+    return (
+        f"The last checkpoint is {shown_path(outcome.last_checkpoint)}; what came after it is lost.\n"
+        f"Go on with: python -m stablelit.train resume={shown_path(run_dir)}"
+    )
+
+
 def _diverged(outcome: Outcome, run_dir: Path, best_value: float | None) -> str:
     first = str(outcome.error).strip().partition("\n")[0] if outcome.error else ""
     what = first or ", ".join(f"{name}={v}" for name, v in outcome.final.items() if not math.isfinite(v))
@@ -101,6 +116,15 @@ def _diverged(outcome: Outcome, run_dir: Path, best_value: float | None) -> str:
     if outcome.best_checkpoint and best_value is not None:
         best = f" The best checkpoint before is {shown_path(outcome.best_checkpoint)} ({best_value:.4g})."
     return f"The run diverged: {what}.{best} Its findings and history are in {shown_path(run_dir)}"
+
+
+def _leave(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) -> None:
+    """Writes the summary; and the configuration again, where somebody has taken the directory away meanwhile."""
+    with report_may_be_lost(parts.trainer, "train", run_dir / SUMMARY_FILE):
+        if not (run_dir / CONFIG_FILE).exists():
+            run_dir.mkdir(parents=True, exist_ok=True)
+            write_configuration(run_dir, config)
+        _write(parts, outcome, config, run_dir)
 
 
 def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) -> None:
@@ -127,6 +151,7 @@ def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) ->
         weights=read_weights_record(run_dir),
         data=None if unusable else data_identity(parts.datamodule),
         notes=parts.notes,
+        lost=lost_reports(parts.trainer),
     )
 
 

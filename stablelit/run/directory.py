@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.lost_reports import remedy, why
 from stablelit.run_files import CONFIG_FILE
 
 RUN_DIR_VARIABLE = "STABLELIT_RUN_DIR"
@@ -62,6 +63,14 @@ def claim_run_directory(
     return path
 
 
+def cannot_be_kept(path: Path, error: OSError) -> ConfigurationError:
+    """The error of a run whose directory cannot be made or written to, before anything is trained."""
+    name = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
+    return ConfigurationError(
+        f"The run cannot be kept at {path}: {why(error)}{name}. {remedy(error)} Or give run_dir=DIR."
+    )
+
+
 def is_child_process() -> bool:
     """Whether Lightning started this process for a run that another one began."""
     return int(os.environ.get("LOCAL_RANK") or 0) > 0 and "RANK" not in os.environ
@@ -108,9 +117,7 @@ def _make(path: Path, exist_ok: bool) -> None:
         blocking = next(p for p in path.parents if p.exists())
         raise ConfigurationError(f"The run cannot be kept at {path}: {blocking} is a file.") from None
     except OSError as error:
-        raise ConfigurationError(
-            f"The run cannot be kept at {path}: {error.strerror}. Choose another root with runs=DIR, or run_dir=DIR."
-        ) from None
+        raise cannot_be_kept(path, error) from None
 
 
 def _check_writable(path: Path) -> None:
@@ -118,4 +125,4 @@ def _check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise ConfigurationError(f"run_dir={path} cannot be written to: {error.strerror}.") from None
+        raise cannot_be_kept(path, error) from None

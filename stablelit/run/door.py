@@ -1,6 +1,7 @@
 """What every door does around its work: a mistake becomes a message and an exit code, a defect keeps its traceback.
 
-Exit codes: 0 done; 1 training failed, or a verdict was FAILED; 2 a mistake in what was asked for; 130 interrupted.
+Exit codes: 0 done; 1 training failed, the machine did (a full disk), or a verdict was FAILED; 2 a mistake in what was
+asked for; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException
 
 from stablelit.errors import StablelitError, did_you_mean
+from stablelit.run.streams import forgiving_streams
+from stablelit.run.surroundings import of_a_worker, told_by_the_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MACHINES_ERROR = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 _COMPOSITION_ERRORS = (
@@ -46,7 +50,7 @@ class RunFailure(Exception):
 
 def through_door(work: Callable[[], int | None]) -> int:
     """Runs a door's work and returns the process's exit code; a mistake is printed to stderr, without traceback."""
-    with _hydra_raises():
+    with forgiving_streams(), _hydra_raises():
         try:
             with told_without_traceback():
                 return work() or 0
@@ -67,11 +71,13 @@ def told_without_traceback() -> Iterator[None]:
             print(str(failure), file=sys.stderr)
         raise SystemExit(failure.exit_code) from None
     except Exception as error:
-        message = users_mistake(error)
+        code, message = USER_ERROR, users_mistake(error)
+        if message is None:
+            code, message = MACHINES_ERROR, told_by_the_machine(error)
         if message is None:
             raise
         print(message, file=sys.stderr)
-        raise SystemExit(USER_ERROR) from None
+        raise SystemExit(code) from None
 
 
 def users_mistake(error: BaseException) -> str | None:
@@ -79,7 +85,7 @@ def users_mistake(error: BaseException) -> str | None:
     if type(error).__name__ == "MisconfigurationException":  # Lightning's own: no import of Lightning for its sake
         return f"Lightning: {error}"
     if isinstance(error, StablelitError):
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {of_a_worker(error) or error}"
     if isinstance(error, MissingConfigException):
         wanted = (error.missing_cfg_file or "").rpartition("/")[2]
         return f"{error}\n{did_you_mean(wanted, error.options or ())}".rstrip()

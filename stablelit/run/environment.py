@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stablelit.findings import FindingWarning
+from stablelit.lost_reports import LostReportWarning
 from stablelit.run.check import allow_targets_from_overrides
 from stablelit.run.directory import RUN_DIR_VARIABLE
 
@@ -69,7 +70,7 @@ _show_others: list[Callable[..., None]] = []
 
 def _show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """A finding is shown as it is: which line of which callback has warned tells a user nothing."""
-    if issubclass(category, FindingWarning):
+    if issubclass(category, FindingWarning | LostReportWarning):
         print(message, file=sys.stderr, flush=True)
     else:
         _show_others[-1](message, category, *place, **more)

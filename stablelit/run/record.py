@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 
+from stablelit.data.files import replacing
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.run.directory import SPLITS_FILE
 
@@ -64,7 +65,8 @@ class RunRecorder(pl.Callback):
         """Writes which samples are train, val and test."""
         splits = _split_indices(trainer)
         if splits and self.directory is not None and trainer.is_global_zero:
-            (self.directory / SPLITS_FILE).write_text(json.dumps(splits) + "\n", encoding="utf-8")
+            with replacing(self.directory / SPLITS_FILE) as fresh:
+                fresh.write_text(json.dumps(splits) + "\n", encoding="utf-8")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks whether the objective is better than ever."""

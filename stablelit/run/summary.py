@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import stablelit
+from stablelit.data.files import replacing
 from stablelit.run_files import SUMMARY_FILE, plain
 
 Status = Literal["finished", "interrupted", "failed", "diverged"]
@@ -25,9 +26,8 @@ def write_summary(run_dir: Path, **entries: Any) -> Path:
     """
     path = run_dir / SUMMARY_FILE
     whole = {**entries, "versions": versions(), "code": code_identity()}
-    fresh = path.with_suffix(".json.new")
-    fresh.write_text(json.dumps(plain(whole), indent=2) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    with replacing(path) as fresh:
+        fresh.write_text(json.dumps(plain(whole), indent=2) + "\n", encoding="utf-8")
     return path
 
 

@@ -33,6 +33,7 @@ from stablelit.run.weights import (
     read_weights_record,
     write_weights_record,
 )
+from stablelit.run_files import CONFIG_FILE
 
 SCHEMA = {
     "name": str,
