@@ -1,12 +1,13 @@
-"""Keeps the running means of an epoch in the checkpoint, so that a run resumed inside it logs the whole epoch's.
+"""Keeps what was logged in the checkpoint, so that a resumed run logs, shows and decides as the uninterrupted one.
 
-Runs    on_save_checkpoint (keeps), on_train_batch_end (adds, after the first resumed batch)
-Reads   the running sums behind `log(..., on_epoch=True)`
-Writes  the same
-Logs    nothing
+Runs    on_save_checkpoint (keeps), on_train_start (puts back, cuts TensorBoard's events), on_train_batch_end (adds,
+        after the first resumed batch), on_train_epoch_start and on_train_end (a schedule's step)
+Reads   the running sums behind `log(..., on_epoch=True)`, the Trainer's metrics
+Writes  the same; the learning rate of a ReduceLROnPlateau
+Logs    what a run that was killed after a checkpoint had not logged yet
 Resumes exactly: the sums are added in the order in which the uninterrupted run adds them
 Limits  means, sums, maxima and minima of numbers; a torchmetrics Metric keeps its own state (make it persistent); the
-        same number of ranks as before
+        same number of ranks as before; of loggers TensorBoard's alone is cut back
 """
 
 from __future__ import annotations
@@ -16,15 +17,24 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from stablelit.callbacks._event_cut import cut_events, flush_events, log_late
+from stablelit.callbacks._plateau_steps import epoch_is_closing, take_plateau_step
 from stablelit.callbacks._ranks import gather_from_ranks
+from stablelit.callbacks._standing_metrics import about_to_be_logged, stand_again, standing_metrics
 
 _KEY = "stablelit_epoch_mean"
+# beside the sums, whose form is older
+_STANDING = "stablelit_logged"
 
 
 class EpochMeanCheckpoint(pl.Callback):
-    """Without it the epoch in which a run was interrupted is logged with the mean over its second part alone.
+    """Carries what Lightning's checkpoints leave out of what was logged.
 
-    Lightning keeps these sums out of its checkpoints, so this reads them where `log` collects them.
+    Without it the epoch in which a run was interrupted is logged with the mean over its second part alone; a metric
+    that is logged now and then is unknown until it is logged again; a ReduceLROnPlateau loses a step at every resume;
+    and TensorBoard shows what was logged between the checkpoint and the end of the run twice.
+
+    Lightning keeps all this out of its checkpoints, so this reads it where `log` collects it.
 
     Example:
         >>> from stablelit.callbacks import EpochMeanCheckpoint
@@ -36,6 +46,8 @@ class EpochMeanCheckpoint(pl.Callback):
     def __init__(self) -> None:
         self._pending: dict[str, dict[str, float]] = {}
         self._loaded: list[dict[str, dict[str, float]]] | None = None
+        self._logged: dict[str, Any] | None = None
+        self._owes_a_step = False
 
     def __repr__(self) -> str:
         return "EpochMeanCheckpoint()"
@@ -43,24 +55,48 @@ class EpochMeanCheckpoint(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keeps the sums of every rank."""
+        """Keeps the sums of every rank, and what stands logged."""
         checkpoint[_KEY] = gather_from_ranks(trainer, running_sums(trainer))
+        checkpoint[_STANDING] = {
+            "standing": gather_from_ranks(trainer, standing_metrics(trainer)),
+            "coming": about_to_be_logged(trainer),
+            "closing": epoch_is_closing(trainer),
+            # a run that was resumed inside its epoch and is interrupted again still owes the step
+            "owes_a_step": self._owes_a_step,
+        }
+        flush_events(trainer)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Remembers them until the first batch has been logged."""
-        self._loaded = checkpoint.get(_KEY)
+        """Remembers them until training begins."""
+        self._loaded, self._logged = checkpoint.get(_KEY), checkpoint.get(_STANDING)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes this rank's sums."""
+        """Takes this rank's sums and metrics, and lets the loggers go on where the checkpoint is."""
         loaded, self._loaded = self._loaded, None
         if loaded is not None and len(loaded) == trainer.world_size:
             self._pending = dict(loaded[trainer.global_rank])
+        self._owes_a_step = False
+        logged, self._logged = self._logged, None
+        if logged is None:
+            return
+        standing, coming = logged["standing"], logged["coming"]
+        # on another number of ranks rank zero's: most metrics are the same on all
+        stand_again(trainer, standing[trainer.global_rank if len(standing) == trainer.world_size else 0])
+        if logged["closing"]:
+            take_plateau_step(trainer, pl_module, trainer.current_epoch)
+        else:
+            self._owes_a_step = trainer.fit_loop.restarting
+        last = trainer.fit_loop.epoch_loop._batches_that_stepped - int(logged["closing"])
+        cut_events(trainer, last + 1)
+        if coming:
+            log_late(trainer, coming["step"], coming["values"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A new epoch owes nothing to the one before; after a resume inside an epoch this is not called."""
         self._pending = {}
+        self._pay(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -69,6 +105,15 @@ class EpochMeanCheckpoint(pl.Callback):
         if self._pending:
             pending, self._pending = self._pending, {}
             add_running_sums(trainer, pending)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The epoch in which the run went on may be its last."""
+        self._pay(trainer, pl_module)
+
+    def _pay(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        owes, self._owes_a_step = self._owes_a_step, False
+        if owes:
+            take_plateau_step(trainer, pl_module, trainer.current_epoch)
 
 
 def running_sums(trainer: Any) -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 """Prints one line an epoch where there is no terminal for a progress bar.
 
-Runs    on_train_epoch_end (takes the time); the next on_train_epoch_start, on_train_end, on_exception (prints)
+Runs    on_train_epoch_end (takes the time); on_save_checkpoint (keeps the best value); the next on_train_epoch_start,
+        on_train_end, on_exception (prints)
 Reads   the metrics that are on the progress bar, or those that `columns` names; the first optimizer's learning rate
 Writes  standard output
 Logs    nothing
@@ -19,6 +20,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from stablelit.errors import bad_argument
+from stablelit.lost_reports import say
 
 _OWNER = "EpochPrinter"
 
@@ -89,6 +91,15 @@ class EpochPrinter(pl.Callback):
         """Stops the watch."""
         self._pending = (trainer.current_epoch + 1, time.monotonic() - self._began)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Of an epoch that is over and not yet printed the best value is in the checkpoint that closes it."""
+        if self._pending is not None:
+            value = self._value(trainer)
+            if self._is_better(value):
+                checkpoint["callbacks"][self.state_key]["best"] = value
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints the last epoch."""
         self._print(trainer)
@@ -113,12 +124,12 @@ class EpochPrinter(pl.Callback):
         # every rank asks: the first to ask for a synchronised metric waits for the others
         shown = self._shown(trainer)
         marked = self._is_new_best(trainer)
-        if not trainer.is_global_zero or (sys.stdout.isatty() and not self.always):
+        if not trainer.is_global_zero or (sys.stdout is not None and sys.stdout.isatty() and not self.always):
             return
         last = f"/{trainer.max_epochs}" if trainer.max_epochs is not None and trainer.max_epochs > 0 else ""
         values = "  ".join(f"{name} {value}" for name, value in shown.items())
         tail = "  NEW BEST" if marked else ""
-        print(f"epoch {epoch}{last}  {values}  ({seconds:.1f} s){tail}", flush=True)
+        say(trainer, _OWNER, f"epoch {epoch}{last}  {values}  ({seconds:.1f} s){tail}")
 
     def _shown(self, trainer: pl.Trainer) -> dict[str, str]:
         if self.columns is None:
@@ -134,11 +145,17 @@ class EpochPrinter(pl.Callback):
         }
 
     def _is_new_best(self, trainer: pl.Trainer) -> bool:
-        value = float(trainer.callback_metrics.get(self.best, math.nan)) if self.best else math.nan
+        value = self._value(trainer)
+        better = self._is_better(value)
+        if better:
+            self._best_value = value
+        return better
+
+    def _value(self, trainer: pl.Trainer) -> float:
+        return float(trainer.callback_metrics.get(self.best, math.nan)) if self.best else math.nan
+
+    def _is_better(self, value: float) -> bool:
         if math.isnan(value):
             return False
         before = self._best_value
-        if before is None or (value < before if self.mode == "min" else value > before):
-            self._best_value = value
-            return True
-        return False
+        return before is None or (value < before if self.mode == "min" else value > before)

@@ -130,7 +130,7 @@ class Examination:
     def validation_start(self, trainer: Any, pl_module: Any) -> None:
         """A few batches of it are looked at."""
         self.close_look(pl_module)
-        self._logged.validation_begins()
+        self._logged.validation_begins(trainer)
         self._monitors.call("on_validation_start", trainer, pl_module)
         self._validation_looks = _VALIDATION_LOOKS
 

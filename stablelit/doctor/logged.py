@@ -34,11 +34,12 @@ class LoggedValues:
         self._is_named = False
         self._epoch: tuple[Any, int] | None = None
         self._of_validation: set[str] = set()
-        # what stood there when an epoch was over: until somebody writes it anew it is that epoch's
-        self._of_epochs: dict[str, Any] = {}
+        # what stood there before validation: until somebody writes it anew it is an earlier time's
+        self._before: dict[str, Any] = {}
 
-    def validation_begins(self) -> None:
+    def validation_begins(self, trainer: Any) -> None:
         """A validation begins."""
+        self._before = dict(trainer.callback_metrics)
         self._sum, self._count, self._is_named = None, 0, False
 
     def validation_batch(self, outputs: Any) -> None:
@@ -58,7 +59,8 @@ class LoggedValues:
         """
         of_training = training_metrics(trainer)
         standing = trainer.callback_metrics
-        new = {k: v for k, v in standing.items() if k not in of_training and v is not self._of_epochs.get(k)}
+        new = {k: v for k, v in standing.items() if k not in of_training and v is not self._before.get(k)}
+        self._before = {}
         values = _numbers(new)
         own = _validation_metrics(trainer) - of_training
         self._of_validation |= own
@@ -77,14 +79,13 @@ class LoggedValues:
         """Adds what the epoch has logged, where that has not happened yet."""
         if self._epoch is not None:
             (trainer, step), self._epoch = self._epoch, None
-            self._of_epochs = dict(trainer.callback_metrics)
             # what validation has logged stands there until the next one, and would count twice
-            kept = {k: v for k, v in self._of_epochs.items() if k not in self._of_validation}
+            kept = {k: v for k, v in trainer.callback_metrics.items() if k not in self._of_validation}
             _add(_numbers(kept), curves, step)
 
     def forget(self) -> None:
         """Lets go of the Trainer, where training has ended in an exception."""
-        self._epoch, self._of_epochs = None, {}
+        self._epoch, self._before = None, {}
 
 
 def _validation_metrics(trainer: Any) -> set[str]:

@@ -70,6 +70,21 @@ def test_a_resumed_run_remembers_the_best_value():
     assert other._best_value is None
 
 
+def test_the_epoch_that_a_checkpoint_closes_counts_though_its_line_is_printed_later(tmp_path, capsys):
+    class SaveEveryEpoch(pl.callbacks.Checkpoint):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+
+    def fit(ckpt_path=None):
+        callbacks = [Scripted([3.0, 1.0, 2.0]), EpochPrinter(best="watched"), SaveEveryEpoch()]
+        trainer = make_trainer(tmp_path, callbacks, enable_checkpointing=True)
+        trainer.fit(make_module(), train_loader(), ckpt_path=ckpt_path)
+        return [line.endswith("NEW BEST") for line in printed(capsys)]
+
+    assert fit() == [True, True, False]
+    assert fit(tmp_path / "1.ckpt") == [False], "2 is worse than the 1 of the epoch before"
+
+
 @pytest.mark.parametrize("wrong", [{"columns": ["train/loss"]}, {"columns": {"a": ["x", "y", "z"]}}, {"mode": "best"}])
 def test_arguments_of_another_form_are_refused(wrong):
     with pytest.raises(ConfigurationError, match="EpochPrinter: (columns|mode)"):
