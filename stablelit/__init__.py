@@ -26,6 +26,7 @@ _names, __getattr__, __dir__ = lazy_exports(
         "ContrastiveHealthMonitor": "callbacks.contrastive_health",
         "CurriculumCallback": "callbacks.curriculum",
         "DeviceMemoryMonitor": "callbacks.device_memory",
+        "DurableCheckpoint": "callbacks.durable_checkpoint",
         "EdgeListWriter": "callbacks.edge_list_writer",
         "EMACallback": "callbacks.ema",
         "EpochMeanCheckpoint": "callbacks.epoch_mean",

@@ -4,6 +4,7 @@ from stablelit.callbacks.adaptive_grad_clip import AdaptiveGradClip
 from stablelit.callbacks.contrastive_health import ContrastiveHealthMonitor
 from stablelit.callbacks.curriculum import CurriculumCallback
 from stablelit.callbacks.device_memory import DeviceMemoryMonitor
+from stablelit.callbacks.durable_checkpoint import DurableCheckpoint
 from stablelit.callbacks.edge_list_writer import EdgeListWriter
 from stablelit.callbacks.ema import EMACallback
 from stablelit.callbacks.epoch_mean import EpochMeanCheckpoint
@@ -33,6 +34,7 @@ __all__ = [
     "ContrastiveHealthMonitor",
     "CurriculumCallback",
     "DeviceMemoryMonitor",
+    "DurableCheckpoint",
     "EMACallback",
     "EdgeListWriter",
     "EpochMeanCheckpoint",

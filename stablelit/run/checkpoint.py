@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from stablelit.data.checkpoint_files import alternatives, require_whole
 from stablelit.errors import ConfigurationError
 from stablelit.run.directory import BEST_CHECKPOINT, LAST_CHECKPOINT
 
@@ -50,8 +51,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: truncated, not a checkpoint, or holding Python objects.
     """
+    require_whole(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        # the tensors are read where they are used, and never where only the rest is
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and zipfile.is_zipfile(path):
             reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
@@ -141,4 +144,4 @@ def _shape(tensor: Any) -> tuple[int, ...] | None:
 
 def _damaged(path: Path, error: Exception) -> str:
     first = str(error).strip().partition("\n")[0]
-    return f"{path} cannot be read: it is damaged or was not written to its end ({first}). Take another checkpoint."
+    return f"{path} cannot be read: it is damaged or was not written to its end ({first}). {alternatives(path)}"

@@ -10,8 +10,9 @@ from omegaconf import DictConfig
 
 from stablelit.errors import ConfigurationError
 from stablelit.run.checkpoint import epochs_completed, locate_run, read_checkpoint, require_match
-from stablelit.run.command_line import CommandLine, merge_overrides
+from stablelit.run.command_line import CommandLine, merge_overrides, quoted
 from stablelit.run.compose import read_command
+from stablelit.run.resumable import checkpoint_to_resume, require_resumable_file
 
 
 def resumed_command(line: CommandLine) -> CommandLine:
@@ -30,7 +31,7 @@ def resumed_command(line: CommandLine) -> CommandLine:
             f"resume= goes on with the weights of its run, and weights={weights} begins a new one with others. "
             f"Leave one of the two out."
         )
-    run_dir, checkpoint = locate_run(line.value("resume") or "", "resume")
+    run_dir, checkpoint = _run_and_checkpoint(line.value("resume") or "")
     asked_dir = line.value("run_dir")
     if asked_dir and Path(asked_dir).expanduser().absolute() != run_dir:
         raise ConfigurationError(
@@ -45,8 +46,17 @@ def resumed_command(line: CommandLine) -> CommandLine:
     directory = line.option("--config-dir", "-cd") or saved.config_dir
     options += [("--config-dir", directory)] if directory else []
     options += [("--config-name", line.option("--config-name", "-cn") or saved.config_name)]
-    overrides = [*merge_overrides(kept, new), f"run_dir='{run_dir}'", f"resume='{checkpoint}'"]
+    overrides = [*merge_overrides(kept, new), f"run_dir={quoted(str(run_dir))}", f"resume={quoted(str(checkpoint))}"]
     return CommandLine(tuple(options), tuple(overrides))
+
+
+def _run_and_checkpoint(given: str) -> tuple[Path, Path]:
+    path = Path(given).expanduser().absolute()
+    if path.is_dir():
+        return path, checkpoint_to_resume(path)
+    run_dir, checkpoint = locate_run(given, "resume")
+    require_resumable_file(checkpoint)
+    return run_dir, checkpoint
 
 
 class MovedCheckpoints(pl.Callback):

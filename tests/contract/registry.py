@@ -70,6 +70,7 @@ SETTINGS: dict[str, Setting] = {
         lambda: suite.PosteriorMonitor(kl="train_kl", weight="other_weight", name="second"),
     ),
     "random_state": Setting(suite.RandomStateCheckpoint),
+    "durable_checkpoint": Setting(suite.DurableCheckpoint),
     "edge_list_writer": Setting(suite.EdgeListWriter),
     "part_writer": Setting(suite.PartWriter, lambda: suite.PartWriter("decoder")),
     "ema": Setting(lambda: suite.EMACallback(half_life="0.2dur", delay="0.3dur", validate="both")),

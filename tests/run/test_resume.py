@@ -63,16 +63,6 @@ def test_another_latent_size_is_told_with_parameter_shapes_and_hyper_parameter(t
     assert (first.run_dir / "config.yaml").read_text() == before, "a resume that was refused changes nothing"
 
 
-def test_a_truncated_checkpoint_is_named(train, trained):
-    first = trained("trainer.max_epochs=1")
-    path = first.run_dir / LAST
-    path.write_bytes(path.read_bytes()[:-500])
-    done = train(f"resume={first.run_dir}", "trainer.max_epochs=2")
-    assert done.code == 2
-    assert str(path) in done.err
-    assert "damaged" in done.err
-
-
 def test_a_directory_that_is_no_run_is_told_with_what_is_missing(train):
     Path("empty").mkdir()
     done = train("resume=empty")

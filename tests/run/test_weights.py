@@ -156,7 +156,8 @@ def test_a_damaged_checkpoint_is_named_and_leaves_no_directory(train, trained):
     (first / BEST).write_bytes((first / BEST).read_bytes()[:-500])
     done = train(f"weights={first}")
     assert done.code == 2
-    assert "best.ckpt cannot be read: it is damaged" in done.err
+    assert "best.ckpt is damaged" in done.err
+    assert "Whole beside it" in done.err
     assert done.runs == [first]
 
 
