@@ -17,6 +17,8 @@ _OPTIONS_WITH_VALUE = {
     "--config-name", "-cn", "--config-dir", "-cd", "--config-path", "-cp", "--cfg", "-c", "--package", "-p",
     "--experimental-rerun",
 }  # fmt: skip
+_ONLY_IN_QUOTES = re.compile(r"[^\x20-\x7e\t]|[#!&;<>^`~=]")
+_STRUCTURE = re.compile(r"['\"\[\](){}\\]|\$")
 _OPTIONS_THAT_SHOW = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
 _OPTIONS_THAT_SHOW |= {"--shell-completion", "-sc", "--experimental-rerun"}
 
@@ -42,7 +44,7 @@ class CommandLine:
         while rest:
             word = rest.pop(0)
             if not word.startswith("-"):
-                overrides.append(word)
+                overrides.append(_readable(word))
                 continue
             name, equals, value = word.partition("=")
             if equals:
@@ -94,6 +96,16 @@ class CommandLine:
         return CommandLine(self.options, (*first, *(o for o in self.overrides if _group_of(o) is None)))
 
 
+def quoted(text: str) -> str:
+    r"""The text as a value that Hydra and OmegaConf read as it stands, whatever is in it.
+
+    >>> print(quoted("it's in ${HOME}"))
+    'it\'s in \${HOME}'
+    """
+    literal = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), literal) + "'"
+
+
 def key_of(override: str) -> str:
     """The key that an override is about: `model.lr` of `++model.lr=3`, `data` of `~data`."""
     return re.sub(r"^(\+\+|\+|~)", "", override).partition("=")[0].strip()
@@ -113,6 +125,17 @@ def merge_overrides(saved: Iterable[str], new: Iterable[str]) -> list[str]:
     kept = [o for o in saved if key_of(o) not in replaced]
     forced = [f"++{o}" if key_of(o) in was_added and o[0] not in "+~" else o for o in new]
     return kept + forced
+
+
+def _readable(override: str) -> str:
+    """The override with quotes about values that have letters which Hydra's grammar takes only there, as in /home/jörg.
+
+    Values that have a structure of their own (quotes, brackets, references) are left as they are.
+    """
+    key, equals, value = override.partition("=")
+    if not equals or not re.search(_ONLY_IN_QUOTES, value) or re.search(_STRUCTURE, value):
+        return override
+    return f"{key}={','.join(quoted(part) if re.search(_ONLY_IN_QUOTES, part) else part for part in value.split(','))}"
 
 
 def _group_of(override: str) -> str | None:

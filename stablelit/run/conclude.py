@@ -19,7 +19,7 @@ from stablelit.run.failures import is_out_of_memory, memory_advice
 from stablelit.run.fit import Outcome
 from stablelit.run.quick import judge, kl_target_of, print_verdict
 from stablelit.run.summary import data_identity, write_summary
-from stablelit.run.surroundings import told_by_the_machine
+from stablelit.run.surroundings import in_short, told_by_the_machine
 from stablelit.run.sweep import sweep_job_directory
 from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
 from stablelit.run.weights import read_weights_record
@@ -135,7 +135,7 @@ def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) ->
         run_dir,
         name=config.name,
         status=outcome.status,
-        error=None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
+        error=None if outcome.error is None else f"{type(outcome.error).__name__}: {in_short(outcome.error)}",
         seed=config.get("seed"),
         seconds=round(outcome.seconds, 3),
         epochs=parts.trainer.current_epoch,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hydra.errors import (
     ConfigCompositionException,
+    HydraException,
     InstantiationException,
     MissingConfigException,
     OverrideParseException,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 MACHINES_ERROR = 1
 USER_ERROR = 2
 INTERRUPTED = 130
+# what the extra installs
+_EXTRA_SWEEP = ("optuna", "joblib")
 _COMPOSITION_ERRORS = (
     ConfigCompositionException,
     MissingConfigException,
@@ -88,10 +91,16 @@ def users_mistake(error: BaseException) -> str | None:
         return f"{type(error).__name__}: {of_a_worker(error) or error}"
     if isinstance(error, MissingConfigException):
         wanted = (error.missing_cfg_file or "").rpartition("/")[2]
+        if (error.missing_cfg_file or "").startswith(("hydra/sweeper/", "hydra/launcher/")):
+            how = "pip install 'stablelit[sweep]'" if wanted in _EXTRA_SWEEP else "see Hydra's list of plug-ins"
+            return f"{error}\n{wanted} is a plug-in of Hydra's, and it is not installed here: {how}"
         return f"{error}\n{did_you_mean(wanted, error.options or ())}".rstrip()
     if isinstance(error, _COMPOSITION_ERRORS):
         cause = error.__cause__
         return f"{error}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(error)
+    if type(error) is HydraException:
+        # of its lexer, which names the letter and not the value
+        return f"{error}\nPut such a value into quotes that reach Hydra, as in \"key='[a value]'\"."
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         inner = users_mistake(error.__cause__)
         return inner and f"{inner}\n({str(error).splitlines()[-1]})"

@@ -57,6 +57,11 @@ def of_a_worker(error: BaseException) -> str | None:
     return f"{message or kind} (in data worker {match[2]})"
 
 
+def in_short(error: BaseException) -> str:
+    """The message of an error, wherever it was raised."""
+    return of_a_worker(error) or str(error)
+
+
 def _of_a_lost_worker(error: BaseException, text: str) -> str:
     how = f" ({signal[1].strip().lower()})" if (signal := _SIGNAL.search(text)) else ""
     return (
