@@ -1,0 +1,223 @@
+"""Which pictures a run is shown by: what it is judged by first, then what drives it, then how it was trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from stablelit.doctor.evidence.curve import Curve
+from stablelit.doctor.evidence.hyperparameters import number_named
+from stablelit.doctor.evidence.settings import Settings
+from stablelit.doctor.log_run import NAMES
+from stablelit.doctor.readers.tag_guess import Tag, guess_tags
+from stablelit.report.panel import Line, Mark, Panel
+from stablelit.report.references import is_level, levels_of
+from stablelit.report.run_record import RunRecord
+from stablelit.report.units import unit_of
+
+# of what training logs beside its loss: measures of it, not terms of it
+_NOT_A_TERM = re.compile(
+    r"(^|[/_])(loss|loss_norm|accuracy|acc|top1|top5|f1|excess|mask_rate|temperature|tau|error|angular_error|epoch|step"
+    r"|lr|perplexity|chance_loss)($|_)"
+)
+_MOST_TERMS = 6
+# the colour of what drives, in every picture
+_SCHEDULE = 2
+
+
+class PanelChooser:
+    """Chooses the panels of one run.
+
+    Args:
+        record: the run.
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
+        curves = record.curves
+        # a metric logged per step and per epoch is there three times
+        self.curves = {
+            name: curve
+            for name, curve in curves.by_name.items()
+            if len(curve) and not (name.endswith("_epoch") and name[: -len("_epoch")] in curves.by_name)
+        }
+        self.roles = guess_tags(Tag(name, len(curve)) for name, curve in self.curves.items())
+        self.marks = [
+            Mark(at, place, finding.severity)
+            for place, finding in enumerate(record.findings, start=1)
+            if finding.severity != "info" and (at := curves.at_step(finding.step)) is not None
+        ]
+
+    def panels(self) -> list[Panel]:
+        """All that there is something to draw for."""
+        tried = (self._objective(), self._loss(), self._terms(), self._kl(), self._difficulty(), self._schedules(),
+                 self._threshold(), self._gradients(), self._seconds())  # fmt: skip
+        return [panel for panel in tried if panel is not None]
+
+    def _panel(self, title: str, lines: Iterable[Line | None], **more: object) -> Panel | None:
+        held = [line for line in lines if line is not None]
+        if not any(not line.level for line in held):
+            return None
+        marks = self.marks if more.pop("marked", False) else []
+        return Panel(title, held, self.record.curves.axis, marks=marks, **more)  # type: ignore[arg-type]
+
+    def _line(self, name: str | None, label: str, slot: int = 0, level: bool = False) -> Line | None:
+        curve = self.curves.get(name) if name else None
+        if curve is None:
+            return None
+        if level:
+            known = curve.finite()
+            if len(known) and known.values.min() == known.values.max():
+                curve = Curve(known.steps[-1:], known.values[-1:])
+        return Line(label, curve, level, slot)
+
+    def _levels(self, name: str) -> list[Line | None]:
+        return [self._line(of, level, level=True) for level, of in levels_of(name, self.curves.keys()).items()]
+
+    def _rates(self) -> list[Line]:
+        line = self._line("lr" if "lr" in self.curves else self.roles.get("lr"), "", _SCHEDULE)
+        return [line] if line is not None else []
+
+    def _objective(self) -> Panel | None:
+        metric = self.record.metric
+        if metric is None or metric not in self.curves:
+            return None
+        quantity = metric.rpartition("/")[2]
+        twin = self._twin(metric, quantity)
+        lines = [
+            self._line(metric, metric.partition("/")[0] if "/" in metric else metric, 0),
+            self._line(twin, "train", 1),
+            *self._levels(metric),
+        ]
+        way = "more is better" if self.record.mode == "max" else "less is better"
+        note = f"What the best checkpoint is chosen by: {way}."
+        if self.record.metric_is_guessed:
+            note = "No objective is known: taken by its name."
+        rates = self._rates() if metric in (self.roles.get("loss"), self.roles.get("val_loss")) else []
+        return self._panel(
+            metric, lines, unit=unit_of(metric), note=note, marked=True, lower=rates, lower_title="learning rate"
+        )
+
+    def _twin(self, metric: str, quantity: str) -> str | None:
+        """The same quantity in training."""
+        if metric == self.roles.get("val_loss"):
+            return self.roles.get("loss")
+        return f"train/{quantity}" if metric != f"train/{quantity}" else None
+
+    def _loss(self) -> Panel | None:
+        train, validation = self.roles.get("loss"), self.roles.get("val_loss")
+        if train is None or (self.record.metric in (train, validation) and self.record.metric in self.curves):
+            return None  # the objective's picture is this one
+        lines = [self._line(train, "train", 1), self._line(validation, "val", 0), *self._levels(train)]
+        rates = self._rates()
+        note = "Below it the learning rate." if rates else ""
+        return self._panel(
+            "Loss", lines, marked=True, lower=rates, lower_title="learning rate", note=note, unit=unit_of(train)
+        )
+
+    def _terms(self) -> Panel | None:
+        names = [
+            name
+            for name in self.curves
+            if name.startswith("train/") and not is_level(name) and not _NOT_A_TERM.search(name)
+        ][:_MOST_TERMS]
+        if len(names) < 2:
+            return None
+        lines = [self._line(name, name.removeprefix("train/"), slot) for slot, name in enumerate(names)]
+        return self._panel("Components of the loss", lines, note="As they were logged, before their weights.")
+
+    def _kl(self) -> Panel | None:
+        train = "train/kl" if "train/kl" in self.curves else self.roles.get("kl")
+        weight = "kl/weight" if "kl/weight" in self.curves else self.roles.get("kl_weight")
+        lines = [
+            self._line("val/kl", "val", 0),
+            self._line(train, "train", 1),
+            self._line("kl/target", "target", level=True),
+        ]
+        below = self._line(weight, "", _SCHEDULE)
+        note = "Below it the weight that drives it." if below else ""
+        return self._panel(
+            "KL", lines, unit="nats", lower=[below] if below else [], lower_title="weight of the KL", note=note
+        )
+
+    def _difficulty(self) -> Panel | None:
+        below = self._line(self.roles.get("difficulty"), "", _SCHEDULE)
+        norm = "train/loss_norm"
+        lines = (
+            [self._line(norm, "train", 1)] if norm in self.curves else [self._line(self.roles.get("loss"), "train", 1)]
+        )
+        if below is None:
+            return None
+        note = "Below it the difficulty. 1 is a predictor that has learned nothing." if norm in self.curves else ""
+        title = "Loss over that of no model" if norm in self.curves else "Loss under a curriculum"
+        return self._panel(
+            title, lines, lower=[below], lower_title="difficulty", note=note or "Below it the difficulty."
+        )
+
+    def _schedules(self) -> Panel | None:
+        moved = [name for name in self.curves if name.startswith("schedule/")][:3]
+        metric = self.record.metric
+        if not moved or metric not in self.curves:
+            return None
+        lower = [line for slot, name in enumerate(moved, 2) if (line := self._line(name, name.partition("/")[2], slot))]
+        lines = [self._line(metric, str(metric).partition("/")[0], 0), *self._levels(str(metric))]
+        names = ", ".join(name.partition("/")[2] for name in moved)
+        return self._panel(
+            f"{metric} under a schedule", lines, unit=unit_of(str(metric)), lower=lower,
+            lower_title="scheduled", note=f"Below it {names}.",
+        )  # fmt: skip
+
+    def _threshold(self) -> Panel | None:
+        score = "threshold/f1" if "threshold/f1" in self.curves else self.roles.get("f1")
+        below = self._line("threshold/best", "", _SCHEDULE)
+        if below is None:
+            return None
+        lines = [
+            self._line(score, "F1", 0),
+            self._line("threshold/auprc", "AUPRC", 1),
+            self._line("threshold/f1_all", "all edges", level=True),
+            self._line("threshold/f1_null", "no information", level=True),
+            self._line("threshold/prevalence", "prevalence", level=True),
+        ]
+        return self._panel(
+            "Decision threshold", lines, unit="share, 0 to 1", lower=[below], lower_title="threshold",
+            note="Below it the threshold; dashed is what scores without information reach.", from_zero=True,
+        )  # fmt: skip
+
+    def _gradients(self) -> Panel | None:
+        clip = self._clip()
+        middle = "grad/norm_p50" if "grad/norm_p50" in self.curves else self.roles.get("grad_norm")
+        lines = [
+            self._line("grad/norm_max", "most", 3),
+            self._line("grad/norm_p95", "95 %", 1),
+            self._line(middle, "median" if middle == "grad/norm_p50" else "norm", 0),
+        ]
+        if clip is not None and any(lines):
+            lines.append(Line("clip", Curve([0.0], [clip]), level=True))
+        below = self._line("grad/clip_ratio", "", _SCHEDULE)
+        told = "Norm before the clip." + (" Below it the share of steps that were clipped." if below else "")
+        note = told + (f" Dashed: the clip, {clip:g}." if clip is not None else " Nothing was clipped.")
+        return self._panel(
+            "Gradient norm", lines, lower=[below] if below else [], lower_title="share of steps clipped", note=note
+        )
+
+    def _clip(self) -> float | None:
+        found = number_named(Settings(hyperparameters=self.record.settings), NAMES["clip_value"])
+        return found[1] if found is not None and found[1] > 0 else None
+
+    def _seconds(self) -> Panel | None:
+        seconds = self.curves.get("seconds")
+        if seconds is None or self.record.curves.axis != "epoch":
+            return None
+        lines = [Line("epoch", seconds, slot=0)]
+        waited = self.curves.get("perf/data_wait_frac")
+        if waited is not None:
+            _, of_seconds, of_waited = np.intersect1d(seconds.steps, waited.steps, return_indices=True)
+            spent = seconds.values[of_seconds] * waited.values[of_waited]
+            lines.append(Line("data wait", Curve(seconds.steps[of_seconds], spent), slot=1))
+            note = "What the steps wait for data, of the epoch's time; the rest is compute, host and validation."
+        else:
+            note = "From one epoch's beginning to the next, validation included."
+        return self._panel("Time per epoch", lines, unit="s", note=note, from_zero=True, log=False)

@@ -1,0 +1,31 @@
+"""Panels as figures of a page: the picture, what it is, and its numbers for those who do not see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stablelit.report.markup import Markup, element, table
+from stablelit.report.panel import Panel
+from stablelit.report.panel_drawing import draw_panel
+
+
+def panel_figures(panels: Sequence[Panel], salt: str = "") -> Markup:
+    """All panels in a grid; `salt` keeps two grids of a page apart."""
+    held = [panel_figure(panel, f"{salt}{place}") for place, panel in enumerate(panels)]
+    return element("div", *held, class_="panels") if held else Markup()
+
+
+def panel_figure(panel: Panel, salt: str) -> Markup:
+    """One panel."""
+    scale = ", ".join(part for part in (panel.unit, "log scale" if panel.is_logarithmic else "") if part)
+    below = f"below: {panel.lower_title}" if panel.lower and panel.lower_title else ""
+    told = " · ".join(part for part in (scale, below) if part)
+    title = element("h3", panel.title, element("small", told) if told else None)
+    head, rows = panel.numbers()
+    return element(
+        "figure",
+        element("figcaption", title),
+        draw_panel(panel, salt),
+        element("p", panel.note, class_="note") if panel.note else None,
+        element("details", element("summary", "Numbers"), table(head, rows, numeric_from=0)),
+    )
