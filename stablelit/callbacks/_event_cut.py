@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
+
+from stablelit.lost_reports import report_may_be_lost
 
 
 def flush_events(trainer: Any) -> None:
     """Writes out what has been logged so far: a killed process takes with it what waits in its queue."""
-    for writer in _writers(trainer):
-        writer.flush()
+    for logger in trainer.loggers:
+        with _may_be_lost(trainer, logger):
+            writer = _writer(trainer, logger)
+            if writer is not None:
+                writer.flush()
 
 
 def cut_events(trainer: Any, step: int) -> None:
@@ -16,24 +22,26 @@ def cut_events(trainer: Any, step: int) -> None:
 
     It is what `SummaryWriter(purge_step=...)` writes (tensorflow/core/util/event.proto, `SessionLog.START`).
     """
-    writers = _writers(trainer)
-    if not writers:
-        return
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+    for logger in trainer.loggers:
+        with _may_be_lost(trainer, logger):
+            writer = _writer(trainer, logger)
+            if writer is None:
+                continue
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 
-    for writer in writers:
-        writer._get_file_writer().add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+            writer._get_file_writer().add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 
 
 def log_late(trainer: Any, step: int, values: dict[str, float]) -> None:
     """Gives TensorBoard what the run was killed before it logged; where it had, the same point stands twice."""
     for logger in trainer.loggers:
-        if _writer(trainer, logger) is not None:
-            logger.log_metrics(values, step=step)
+        with _may_be_lost(trainer, logger):
+            if _writer(trainer, logger) is not None:
+                logger.log_metrics(values, step=step)
 
 
-def _writers(trainer: Any) -> list[Any]:
-    return [writer for logger in trainer.loggers if (writer := _writer(trainer, logger)) is not None]
+def _may_be_lost(trainer: Any, logger: Any) -> AbstractContextManager[None]:
+    return report_may_be_lost(trainer, type(logger).__name__, str(getattr(logger, "log_dir", None)))
 
 
 def _writer(trainer: Any, logger: Any) -> Any:

@@ -18,6 +18,8 @@ _OPTIONS_WITH_VALUE = {
     "--experimental-rerun",
 }  # fmt: skip
 _ONLY_IN_QUOTES = re.compile(r"[^\x20-\x7e\t]|[#!&;<>^`~=]")
+# these are no value of Hydra's: the door reads them as they were typed
+_READ_BY_US = ("run", "resume")
 _STRUCTURE = re.compile(r"['\"\[\](){}\\]|\$")
 _OPTIONS_THAT_SHOW = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
 _OPTIONS_THAT_SHOW |= {"--shell-completion", "-sc", "--experimental-rerun"}
@@ -71,7 +73,7 @@ class CommandLine:
     def value(self, key: str) -> str | None:
         """The text of the last override of this key, unquoted."""
         values = [o.partition("=")[2] for o in self.overrides if key_of(o) == key and "=" in o]
-        return values[-1].strip("'\"") if values else None
+        return _unquoted(values[-1]) if values else None
 
     @property
     def only_shows(self) -> bool:
@@ -127,13 +129,20 @@ def merge_overrides(saved: Iterable[str], new: Iterable[str]) -> list[str]:
     return kept + forced
 
 
+def _unquoted(text: str) -> str:
+    for quote in "'\"":
+        if len(text) > 1 and text[0] == text[-1] == quote:
+            return re.sub(rf"(\\*)\\{quote}", lambda found: found[1][: len(found[1]) // 2] + quote, text[1:-1])
+    return text
+
+
 def _readable(override: str) -> str:
     """The override with quotes about values that have letters which Hydra's grammar takes only there, as in /home/jörg.
 
     Values that have a structure of their own (quotes, brackets, references) are left as they are.
     """
     key, equals, value = override.partition("=")
-    if not equals or not re.search(_ONLY_IN_QUOTES, value) or re.search(_STRUCTURE, value):
+    if not equals or key in _READ_BY_US or not re.search(_ONLY_IN_QUOTES, value) or re.search(_STRUCTURE, value):
         return override
     return f"{key}={','.join(quoted(part) if re.search(_ONLY_IN_QUOTES, part) else part for part in value.split(','))}"
 
