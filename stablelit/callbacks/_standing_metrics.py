@@ -38,7 +38,7 @@ def about_to_be_logged(trainer: Any) -> dict[str, Any]:
     in_a_step = connector._first_loop_iter is not None
     if trainer._results is None or (in_a_step and not connector.should_update_logs):
         return {}
-    values = {str(name): float(value) for name, value in connector.metrics["log"].items()}
+    values = {str(name): float(value) for name, value in sorted(connector.metrics["log"].items())}
     if not values:
         return {}
     at_an_epochs_end = not in_a_step and not trainer.validating
@@ -48,7 +48,7 @@ def about_to_be_logged(trainer: Any) -> dict[str, Any]:
 
 def _scalars(metrics: Any) -> dict[str, Tensor | float]:
     kept: dict[str, Tensor | float] = {}
-    for name, value in metrics.items():
+    for name, value in sorted(metrics.items()):
         if isinstance(value, Tensor) and value.numel() == 1:
             kept[str(name)] = value.detach().reshape(()).cpu().clone()
         elif isinstance(value, int | float):

@@ -17,6 +17,14 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from stablelit.callbacks._epoch_to_close import (
+    begin_the_next_epoch,
+    close_the_epoch,
+    count_the_batch,
+    count_the_epoch,
+    is_of_an_epochs_end,
+    lacks_its_end,
+)
 from stablelit.callbacks._event_cut import cut_events, flush_events, log_late
 from stablelit.callbacks._plateau_steps import epoch_is_closing, take_plateau_step
 from stablelit.callbacks._ranks import gather_from_ranks
@@ -32,7 +40,8 @@ class EpochMeanCheckpoint(pl.Callback):
 
     Without it the epoch in which a run was interrupted is logged with the mean over its second part alone; a metric
     that is logged now and then is unknown until it is logged again; a ReduceLROnPlateau loses a step at every resume;
-    and TensorBoard shows what was logged between the checkpoint and the end of the run twice.
+    TensorBoard shows what was logged between the checkpoint and the end of the run twice; and of an epoch whose last
+    batch was the checkpoint's, validation and end never come, and with `max_steps` an epoch's end comes twice.
 
     Lightning keeps all this out of its checkpoints, so this reads it where `log` collects it.
 
@@ -44,10 +53,10 @@ class EpochMeanCheckpoint(pl.Callback):
     keeps_books = True
 
     def __init__(self) -> None:
-        self._pending: dict[str, dict[str, float]] = {}
-        self._loaded: list[dict[str, dict[str, float]]] | None = None
+        self._pending: dict[str, dict[str, Any]] = {}
+        self._loaded: list[dict[str, dict[str, Any]]] | None = None
         self._logged: dict[str, Any] | None = None
-        self._owes_a_step = False
+        self._owes_a_step = self._owes_an_end = self._begins_an_epoch = False
 
     def __repr__(self) -> str:
         return "EpochMeanCheckpoint()"
@@ -69,14 +78,31 @@ class EpochMeanCheckpoint(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Remembers them until training begins."""
+        """Remembers them until training begins; Lightning reads its counters of batches after this."""
         self._loaded, self._logged = checkpoint.get(_KEY), checkpoint.get(_STANDING)
+        self._owes_an_end = lacks_its_end(checkpoint)
+        if self._owes_an_end:
+            count_the_batch(checkpoint)
+        self._begins_an_epoch = trainer.max_steps != -1 and is_of_an_epochs_end(checkpoint)  # type: ignore[attr-defined]
+        if self._begins_an_epoch:
+            count_the_epoch(checkpoint)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes this rank's sums and metrics, and lets the loggers go on where the checkpoint is."""
         loaded, self._loaded = self._loaded, None
         if loaded is not None and len(loaded) == trainer.world_size:
             self._pending = dict(loaded[trainer.global_rank])
+        loop = trainer.fit_loop
+        if loop.restarted_mid_epoch and loop.epoch_loop.batch_progress.is_last_batch:
+            # no batch comes to whose sums these could be added
+            pending, self._pending = self._pending, {}
+            begin_running_sums(trainer, pending)
+        if self._owes_an_end:
+            self._owes_an_end = False
+            close_the_epoch(trainer)
+        if self._begins_an_epoch:
+            self._begins_an_epoch = False
+            begin_the_next_epoch(trainer)
         self._owes_a_step = False
         logged, self._logged = self._logged, None
         if logged is None:
@@ -116,18 +142,46 @@ class EpochMeanCheckpoint(pl.Callback):
             take_plateau_step(trainer, pl_module, trainer.current_epoch)
 
 
-def running_sums(trainer: Any) -> dict[str, dict[str, float]]:
-    """The sums of the running training epoch by hook and name, as plain numbers."""
-    sums = {}
+def running_sums(trainer: Any) -> dict[str, dict[str, Any]]:
+    """The sums of the running training epoch by hook and name, as plain data."""
+    sums: dict[str, dict[str, Any]] = {}
     for key, result in _training_results(trainer).items():
-        if result.is_tensor and result.meta.on_epoch and not result.has_reset and not result.meta.is_custom_reduction:
-            sums[key] = {"value": result.value.item()}
-            if result.meta.is_mean_reduction:
-                sums[key]["weight"] = float(result.cumulated_batch_size)
+        meta = result.meta
+        if not result.is_tensor or not meta.on_epoch or result.has_reset or meta.is_custom_reduction:
+            continue
+        sums[key] = {"value": result.value.item(), "meta": {name: getattr(meta, name) for name in _PLAIN}}
+        sums[key]["meta"] |= {"reduce_fx": meta.reduce_fx.__name__, "sync_dist": bool(meta.sync.should)}
+        if meta.is_mean_reduction:
+            sums[key]["weight"] = float(result.cumulated_batch_size)
     return sums
 
 
-def add_running_sums(trainer: Any, sums: dict[str, dict[str, float]]) -> None:
+_PLAIN = ("fx", "name", "prog_bar", "logger", "on_step")
+
+
+def begin_running_sums(trainer: Any, sums: dict[str, dict[str, Any]]) -> None:
+    """Lets an epoch that has no batch left end with these sums."""
+    results: Any = _training_results(trainer)
+    device = trainer.strategy.root_device
+    for key, saved in sums.items():
+        meta = dict(saved.get("meta", {}))
+        if not meta:
+            continue  # written before they were kept
+        results.log(
+            **{**meta, "reduce_fx": getattr(torch, meta["reduce_fx"])},
+            value=torch.zeros((), device=device),
+            on_epoch=True,
+            sync_dist_fn=trainer.strategy.reduce,
+            batch_size=0,
+        )
+        result = results[key]
+        result.value = torch.as_tensor(saved["value"], dtype=result.value.dtype, device=device)
+        if result.meta.is_mean_reduction:
+            result.cumulated_batch_size = torch.as_tensor(int(saved["weight"]), device=device)
+        result._computed = None
+
+
+def add_running_sums(trainer: Any, sums: dict[str, dict[str, Any]]) -> None:
     """Combines saved sums with those that have begun, by each value's own reduction."""
     for key, result in _training_results(trainer).items():
         if key not in sums or not result.is_tensor:

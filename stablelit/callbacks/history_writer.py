@@ -93,6 +93,9 @@ class HistoryWriter(pl.Callback):
             "step": trainer.global_step,
             "seconds": round(time.monotonic() - self._began, 3),
         }
+        # a schedule that waits for a metric is stepped behind this, and the line may be written before it or after
+        rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        self._pending |= {"lr" if i == 0 else f"lr/{i}": plain(float(rate)) for i, rate in enumerate(rates)}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -130,8 +133,6 @@ class HistoryWriter(pl.Callback):
         metrics = trainer.callback_metrics
         if self._path is None:
             return
-        rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        line.update({"lr" if i == 0 else f"lr/{i}": plain(float(rate)) for i, rate in enumerate(rates)})
         line.update({name: plain(float(value)) for name, value in sorted(metrics.items())})
         with report_may_be_lost(trainer, _OWNER, self._path):
             if line["epoch"] <= self._last_epoch:

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
-import pytest
+import shutil
 
-from stablelit.callbacks import EpochMeanCheckpoint
-from tests.contract.modules import BATCHES, make_trainer, module_classes, save_at_class, train_loader
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from stablelit.callbacks import EpochMeanCheckpoint, HistoryWriter, RandomStateCheckpoint
+from stablelit.callbacks.history_writer import read_history
+from tests.contract.modules import BATCHES, make_trainer, module_classes, save_at_class, train_loader, val_loader
 
 TinyVAE = module_classes("lightning.pytorch")["automatic"]
 
@@ -39,3 +44,131 @@ def test_without_it_lightning_logs_the_second_part_alone(tmp_path):
 def test_a_checkpoint_from_the_end_of_an_epoch_adds_nothing_to_the_next(tmp_path):
     values = epoch_values(tmp_path, [EpochMeanCheckpoint()], step=BATCHES)
     assert values["how/sum"] == sum(range(BATCHES))
+
+
+def save_everywhere(folder):
+    """Saves in every hook in which Lightning's ModelCheckpoint does: b<step>, v<step> and e<step>.ckpt."""
+
+    class SaveEverywhere(pl.callbacks.Checkpoint):
+        def on_train_batch_end(self, trainer, *args):
+            trainer.save_checkpoint(folder / f"b{trainer.global_step}.ckpt")
+
+        def on_validation_end(self, trainer, pl_module):
+            trainer.save_checkpoint(folder / f"v{trainer.global_step}.ckpt")
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.save_checkpoint(folder / f"e{trainer.global_step}.ckpt")
+
+    return SaveEverywhere()
+
+
+class Plateau(TinyVAE):
+    """Its learning rate is halved at every epoch's end."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), 1e-2)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5, threshold=10.0)
+        watched = {"scheduler": schedule, "monitor": "train/loss", "interval": "epoch"}
+        return {"optimizer": optimizer, "lr_scheduler": watched}
+
+
+class Witness(pl.Callback):
+    """What happens, in which epoch and after which step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.seen.append(("begins", trainer.current_epoch, trainer.global_step))
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append((batch_idx, trainer.current_epoch, batch[0].sum().item()))
+
+    def on_validation_end(self, trainer, pl_module):
+        self.seen.append(("validated", trainer.current_epoch, trainer.global_step))
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.seen.append(("ends", trainer.current_epoch, trainer.global_step))
+
+
+def run(folder, module=TinyVAE, ckpt_path=None, **kwargs):
+    torch.manual_seed(0 if ckpt_path is None else 99)
+    savers = [save_everywhere(folder)] if ckpt_path is None else []
+    callbacks = [RandomStateCheckpoint(), EpochMeanCheckpoint(), HistoryWriter(str(folder)), Witness(), *savers]
+    options = {"enable_checkpointing": bool(savers), "num_sanity_val_steps": 0, **kwargs}
+    trainer = make_trainer(folder, callbacks, **options)
+    trainer.fit(module(), train_loader(), val_loader(), ckpt_path=ckpt_path)
+    history = [{k: v for k, v in line.items() if k != "seconds"} for line in read_history(folder)]
+    rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+    return callbacks[3].seen, [history, rates, {k: v.tolist() for k, v in trainer.model.state_dict().items()}]
+
+
+E2, LAST = 2 * BATCHES, f"b{BATCHES}"
+PLACES = {
+    "plain": ({"max_epochs": 2}, TinyVAE, ["b2", LAST, f"v{BATCHES}", f"e{BATCHES}", f"b{E2}"]),
+    "validated-twice-an-epoch": ({"max_epochs": 2, "val_check_interval": 3}, TinyVAE, ["v3", LAST]),
+    "validated-in-every-second": ({"max_epochs": 4, "check_val_every_n_epoch": 2}, TinyVAE, [LAST, f"b{E2}", f"v{E2}"]),
+    # Lightning goes through the end of an epoch once more, and gives the next one the order of the one behind it
+    "max_steps": ({"max_epochs": -1, "max_steps": E2 + 2}, TinyVAE, [LAST, f"e{BATCHES}", f"e{E2}"]),
+    "plateau": ({"max_epochs": 3}, Plateau, ["b2", LAST, f"v{BATCHES}", f"e{BATCHES}"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("options", "module", "places"), PLACES.values(), ids=PLACES)
+def test_a_run_goes_on_from_wherever_a_checkpoint_was_written(options, module, places, tmp_path):
+    whole, left = run(tmp_path / "whole", module, **options)
+    for place in places:
+        folder = tmp_path / place
+        folder.mkdir()
+        shutil.copy(tmp_path / "whole/history.jsonl", folder)
+        seen, again = run(folder, module, str(tmp_path / f"whole/{place}.ckpt"), **options)
+        assert seen == whole[len(whole) - len(seen) :], place
+        assert again == left, place
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_metric_that_is_logged_now_and_then_stands_after_a_resume(tmp_path):
+    class Rarely(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            if trainer.current_epoch == 0:
+                pl_module.log("rarely", 5.0)
+
+    def standing(ckpt_path=None):
+        trainer = make_trainer(
+            tmp_path, [EpochMeanCheckpoint(), Rarely(), save_everywhere(tmp_path)], enable_checkpointing=True
+        )
+        trainer.fit(TinyVAE(), train_loader(), ckpt_path=ckpt_path)
+        return float(trainer.callback_metrics.get("rarely", -1))
+
+    assert standing() == 5.0
+    assert standing(str(tmp_path / f"e{E2}.ckpt")) == 5.0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensorboard_shows_each_point_once_though_the_run_went_on_from_before_it(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def fit(ckpt_path=None, max_epochs=2):
+        callbacks = [RandomStateCheckpoint(), EpochMeanCheckpoint(), save_everywhere(tmp_path)]
+        logger = pl.loggers.TensorBoardLogger(tmp_path, name="", version="")
+        make_trainer(
+            tmp_path, callbacks, enable_checkpointing=True, max_epochs=max_epochs, logger=logger, num_sanity_val_steps=0
+        ).fit(TinyVAE(), train_loader(), val_loader(), ckpt_path=ckpt_path)
+        logger.experiment.close()
+
+    def points():
+        shown = EventAccumulator(str(tmp_path)).Reload()
+        return {tag: {(e.step, e.value) for e in shown.Scalars(tag)} for tag in shown.Tags()["scalars"]}, [
+            e.step for e in shown.Scalars("train/loss_step")
+        ]
+
+    torch.manual_seed(0)
+    fit()
+    whole, steps = points()
+    assert steps == list(range(E2))
+    torch.manual_seed(1)
+    fit(str(tmp_path / f"e{BATCHES}.ckpt"))
+    again, steps = points()
+    assert again == whole
+    assert steps == list(range(E2)), "those of the second epoch are in both files"

@@ -122,7 +122,11 @@ class BYOL(SketchPretraining):
                 "a run with an end",
                 "tau needs one.",
             )
-        self._steps, self._updated_at = int(steps), self.trainer.global_step
+        self._steps = int(steps)
+        if not 0 <= self._updated_at <= self.trainer.global_step:
+            self._updated_at = self.trainer.global_step
+        # a checkpoint that a callback has written at a batch's end is from before the average moved
+        self._follow()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of the algorithm in the module docstring."""
@@ -143,6 +147,19 @@ class BYOL(SketchPretraining):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Moves the average, once an optimizer step."""
         del outputs, batch, batch_idx
+        self._follow()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the step whose weights the average has."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["byol_updated_at"] = self._updated_at
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it up."""
+        super().on_load_checkpoint(checkpoint)
+        self._updated_at = int(checkpoint.get("byol_updated_at", checkpoint.get("global_step", 0)))
+
+    def _follow(self) -> None:
         if self.trainer.global_step > self._updated_at:
             self._updated_at = self.trainer.global_step
             self.update_target(self.tau(self._updated_at))
