@@ -1,61 +1,101 @@
-"""Ctrl-C ends a run at a batch boundary and keeps what was trained.
+"""Ctrl-C or SIGTERM ends a run at a batch boundary and keeps what was trained.
 
-Runs    on_fit_start (takes the signal, and goes behind the other callbacks), on_train_batch_end (saves and leaves),
-        on_fit_end, on_exception (gives it back)
-Reads   SIGINT
+Runs    on_fit_start (takes the signals, and goes behind the other callbacks), on_sanity_check_start and on_train_start
+        (takes SIGTERM back from Lightning), on_train_batch_end (saves and leaves), on_fit_end, on_exception (gives them
+        back)
+Reads   SIGINT, SIGTERM
 Writes  last.ckpt in `directory`, else where ModelCheckpoint writes
 Logs    nothing
 Resumes the checkpoint lies between two optimizer steps, so a resume is exact
-Limits  main thread only; during validation the run ends at the first training batch after it; a second Ctrl-C ends it
-        at once, without saving
+Limits  main thread only; during validation the run ends at the first optimizer step after it (of a signal in an epoch's
+        last step, what was trained is saved before the validation too); a second Ctrl-C ends it at once, without
+        saving, a second SIGTERM changes nothing, since clusters send several
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from stablelit.callbacks._checkpoint_directory import checkpoint_directory
 from stablelit.callbacks._last_in_line import go_behind_the_others
+from stablelit.errors import bad_argument
 
-# ranks agree on an interrupt together, which costs them a wait for each other; not at every batch, then
-_AGREE_EVERY = 20
+TERMINATED = 143
+"""The exit code of a process that SIGTERM ended: 128 + 15."""
+
+# ranks agree on an interrupt together, which costs them a wait for each other: about once a second, then, and at the
+# latest after so many steps
+_AGREE_EVERY_SECONDS, _AGREE_EVERY = 1.0, 20
+_SIGNALS = {signal.SIGINT: 1, signal.SIGTERM: 2}
 
 
 class InterruptCheckpoint(pl.Callback):
-    """Without it, Ctrl-C can fall into the middle of an optimizer step and leave weights of two different steps.
+    """Without it, a signal can fall into the middle of an optimizer step or of an epoch, and what came after is lost.
+
+    Of SIGTERM Lightning saves nothing: it ends the fit after the batch, an accumulated step's half included, or in the
+    middle of a validation. Here the fit ends as it does on Ctrl-C, after a whole step and saved, on all ranks together,
+    and leaves with ``SystemExit(143)``. SLURM's requeue signal (SIGUSR1) is left to Lightning.
 
     Args:
         directory: where `last.ckpt` goes; None is the first ModelCheckpoint's directory, else ``checkpoints/`` in the
             logger's directory.
+
+    Raises:
+        ConfigurationError: `directory` is no text.
     """
 
     keeps_books = True
     ends_the_fit = True
 
     def __init__(self, directory: str | None = None) -> None:
+        if directory is not None and not isinstance(directory, str | os.PathLike):
+            raise bad_argument("InterruptCheckpoint", "directory", directory, "text, or None")
         self.directory = directory
         self.saved_to: str | None = None
-        self._asked = False
-        self._previous: Any = None
-        self._last_step = 0
+        self._previous: dict[int, Any] = {}
+        self._listening = False
+        self._begin(0)
 
     def __repr__(self) -> str:
         return f"InterruptCheckpoint(directory={self.directory!r})"
 
+    @property
+    def asked_to_end(self) -> int | None:
+        """The signal that asked this process to end the fit, if one did."""
+        return next((number for number, code in _SIGNALS.items() if code == self._asked), None)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over SIGINT; behind the others, whose end of the batch belongs into what is saved."""
+        """Takes over the signals; behind the others, whose end of the batch belongs into what is saved."""
         go_behind_the_others(trainer, self)
-        self._asked, self.saved_to = False, None
+        self._begin(trainer.global_step)
+        self.saved_to = None
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+            self._listening = True
+            for number in _SIGNALS:
+                self._previous[number] = signal.signal(number, self._on_signal)
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes SIGTERM back: Lightning has put a handler of its own before this one meanwhile."""
+        self._take_sigterm_back()
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Leaves the sanity check, if asked to: nothing was trained yet."""
+        if trainer.sanity_checking and self._asked and trainer.world_size == 1:
+            self._leave(self._asked)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remembers where the run stands."""
-        self._last_step = trainer.global_step
+        """Remembers where the run stands; leaves, if asked to before there was anything to save."""
+        self._take_sigterm_back()
+        self._last_step = self._agree_at = trainer.global_step
+        if decided := self._decide(trainer):
+            self._leave(decided)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -63,35 +103,95 @@ class InterruptCheckpoint(pl.Callback):
         """Leaves, if asked to, after a whole optimizer step (not between accumulated batches)."""
         stepped = trainer.global_step != self._last_step
         self._last_step = trainer.global_step
-        asked = self._asked
-        if trainer.world_size > 1:
-            if trainer.global_step % _AGREE_EVERY or not stepped:
-                return
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
-        if asked and stepped:
-            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-                path = checkpoint_directory(trainer, self.directory) / "last.ckpt"
-                trainer.save_checkpoint(path)
-                self.saved_to = str(path)
-            raise KeyboardInterrupt
+        if not stepped:
+            return
+        decided = self._decide(trainer)
+        if not decided:
+            return
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            path = checkpoint_directory(trainer, self.directory) / "last.ckpt"
+            trainer.save_checkpoint(path)
+            self.saved_to = str(path)
+        # of a checkpoint made between a step and the validation after it Lightning skips the validation: what was saved
+        # is for a cluster that does not wait, and the end comes a step later
+        if not _validation_follows(trainer, batch_idx):
+            self._leave(decided)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gives SIGINT back."""
-        self._give_back()
+        """Gives the signals back."""
+        self._give_back(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Gives SIGINT back."""
-        self._give_back()
+        """Gives the signals back."""
+        self._give_back(trainer)
+
+    def _begin(self, step: int) -> None:
+        self._asked = self._decided = 0
+        self._last_step = self._agree_at = step
+        self._agreed_at, self._agreed_seconds = step, time.monotonic()
+
+    def _decide(self, trainer: Any) -> int:
+        """What all ranks have decided on: 0 to go on, else the code of the signal that one of them got."""
+        if trainer.world_size == 1:
+            return self._asked
+        if not self._decided and trainer.global_step >= self._agree_at:
+            now = time.monotonic()
+            mine = torch.tensor([float(self._asked), now - self._agreed_seconds], device=trainer.strategy.root_device)
+            asked, seconds = trainer.strategy.reduce(mine, reduce_op="max").tolist()
+            steps = max(1, trainer.global_step - self._agreed_at)
+            every = min(_AGREE_EVERY, max(1, int(_AGREE_EVERY_SECONDS * steps / max(seconds, 1e-3))))
+            self._agreed_at, self._agree_at = trainer.global_step, trainer.global_step + every
+            self._agreed_seconds = now
+            self._decided = int(asked)
+        return self._decided
+
+    def _leave(self, decided: int) -> None:
+        if decided == _SIGNALS[signal.SIGTERM]:
+            raise SystemExit(TERMINATED)
+        raise KeyboardInterrupt
 
     def _on_signal(self, signum: int, frame: Any) -> None:
-        if self._asked:
+        if not self._listening:
+            self._pass_on(signum, frame)
+        elif signum == signal.SIGTERM:
+            if not self._asked:
+                print("\nSIGTERM: stopping after this step and saving.", flush=True)
+            self._asked = max(self._asked, _SIGNALS[signal.SIGTERM])
+        elif self._asked:
             raise KeyboardInterrupt
-        self._asked = True
-        print("\nStopping after this batch and saving. Press Ctrl-C again to stop at once.", flush=True)
+        else:
+            self._asked = _SIGNALS[signal.SIGINT]
+            print("\nStopping after this batch and saving. Press Ctrl-C again to stop at once.", flush=True)
 
-    def _give_back(self) -> None:
-        if self._previous is not None and threading.current_thread() is threading.main_thread():
+    def _pass_on(self, signum: int, frame: Any) -> None:
+        """After the fit: Lightning may have put this handler back, and it is nobody's any more."""
+        previous = self._previous.get(signum, signal.SIG_DFL)
+        if callable(previous):
+            previous(signum, frame)
+        elif previous != signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    def _take_sigterm_back(self) -> None:
+        if self._listening:
+            signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _give_back(self, trainer: Any) -> None:
+        if not self._listening:
+            return
+        self._listening = False
+        # Lightning's teardown puts back what it found, which was this handler
+        found = getattr(getattr(trainer, "_signal_connector", None), "_original_handlers", {})
+        for number, previous in self._previous.items():
             # Lightning ignores SIGINT while it shuts down: do not undo that
-            if signal.getsignal(signal.SIGINT) == self._on_signal:
-                signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, previous if previous is not None else signal.SIG_DFL)
+            if found.get(number) == self._on_signal:
+                found[number] = previous
+
+
+def _validation_follows(trainer: Any, batch_idx: int) -> bool:
+    if trainer.is_last_batch:
+        return True
+    every = trainer.val_check_batch
+    return bool(trainer.enable_validation and every != float("inf") and every and (batch_idx + 1) % every == 0)
