@@ -38,12 +38,13 @@ class LostReportWarning(UserWarning):
 
 @dataclass
 class _Loss:
+    owner: str
     file: str
     reason: str
     times: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.times} {'writing' if self.times == 1 else 'writings'} lost ({self.reason})"
+        return f"{self.file} of {self.owner}: {self.times} {'writing' if self.times == 1 else 'writings'} lost ({self.reason})"
 
 
 @dataclass
@@ -76,7 +77,7 @@ def note_lost(trainer: Any, owner: str, path: str | Path, error: BaseException) 
     if known is not None:
         known.times, known.reason = known.times + 1, reason
         return
-    books.losses[owner, str(path)] = _Loss(Path(path).name, reason)
+    books.losses[owner, str(path)] = _Loss(owner, Path(path).name, reason)
     warnings.warn(
         f"{owner}: {path} could not be written: {reason}. The run goes on and tries again next time. {remedy(error)}",
         LostReportWarning,

@@ -128,7 +128,7 @@ def test_where_nothing_can_be_written_the_run_goes_on(tmp_path):
         pytest.warns(LostReportWarning, match="Not a directory"),
     ):
         assert FindingReporter("a").report(trainer, FINDING)
-    assert lost_reports(trainer) == ["findings.jsonl: 1 writing lost (Not a directory)"]
+    assert lost_reports(trainer) == ["findings.jsonl of a: 1 writing lost (Not a directory)"]
 
 
 class Listener:

@@ -132,7 +132,7 @@ def merge_overrides(saved: Iterable[str], new: Iterable[str]) -> list[str]:
 def _unquoted(text: str) -> str:
     for quote in "'\"":
         if len(text) > 1 and text[0] == text[-1] == quote:
-            return re.sub(rf"(\\*)\\{quote}", lambda found: found[1][: len(found[1]) // 2] + quote, text[1:-1])
+            return re.sub(rf"(\\*)\\({quote})", lambda found: found[1][: len(found[1]) // 2] + found[2], text[1:-1])
     return text
 
 

@@ -18,8 +18,10 @@ from omegaconf import DictConfig, open_dict
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.run.build import Parts, compiled
 from stablelit.run.failures import from_child_process, is_divergence, is_out_of_memory
+from stablelit.run.guarded_loggers import begin_to_log
 from stablelit.run.record import numbers
 from stablelit.run.summary import Status
+from stablelit.run.terminated import is_asked_to_end, telling_ranks, was_terminated
 
 # the finder sweeps the rate over eight decades in 100 steps; half of them do not reach a descent
 _FEWEST_LR_STEPS = 80
@@ -55,12 +57,14 @@ def fit(parts: Parts, config: DictConfig, resume: Path | None) -> Outcome:
     try:
         module = compiled(parts.module, bool(config.get("compile", False)))
         _tune(parts, config)
-        trainer.fit(
-            module,
-            datamodule=parts.datamodule,
-            ckpt_path=str(resume) if resume is not None else None,
-            weights_only=True,
-        )
+        begin_to_log(trainer)
+        with telling_ranks(trainer):
+            trainer.fit(
+                module,
+                datamodule=parts.datamodule,
+                ckpt_path=str(resume) if resume is not None else None,
+                weights_only=True,
+            )
     except (KeyboardInterrupt, SystemExit) as error:
         if trainer.state.status != TrainerStatus.INTERRUPTED:
             raise
@@ -69,7 +73,7 @@ def fit(parts: Parts, config: DictConfig, resume: Path | None) -> Outcome:
     except Exception as raised:
         outcome.error = error = from_child_process(raised)
         diverged = is_divergence(error) and not is_out_of_memory(error)
-        outcome.status = "diverged" if diverged else "failed"
+        outcome.status = "interrupted" if was_terminated(error) else "diverged" if diverged else "failed"
     outcome.final = numbers(trainer.callback_metrics)
     outcome.seconds = time.monotonic() - began
     outcome.best_checkpoint, outcome.last_checkpoint = _checkpoints(trainer)
@@ -82,6 +86,9 @@ def test_best(parts: Parts, outcome: Outcome) -> None:
     """Tests the best checkpoint (the weights at hand where none was kept) and adds the result to the outcome."""
     if not is_overridden("test_dataloader", parts.datamodule) or not is_overridden("test_step", parts.module):
         parts.notes.append("Not tested: there is no test_step, or the data have no test set.")
+        return
+    if is_asked_to_end(parts.trainer):
+        parts.notes.append("Not tested: SIGTERM came when the last epoch was nearly over.")
         return
     began = time.monotonic()
     best = str(outcome.best_checkpoint) if outcome.best_checkpoint else None

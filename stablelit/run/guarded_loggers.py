@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,6 +27,15 @@ class _Gone:
     until: float = 0.0
 
 
+class _Nowhere:
+    """What Lightning and callbacks find in the place of a writer that is over."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _nothing
+
+
 def guard_loggers(trainer: pl.Trainer) -> None:
     """Lets the Trainer's loggers lose what they cannot write; it is counted and told as other lost reports are.
 
@@ -37,15 +47,27 @@ def guard_loggers(trainer: pl.Trainer) -> None:
         gone = _Gone()
         for name in _METHODS:
             if callable(getattr(type(logger), name, None)):
-                setattr(logger, name, partial(_call, trainer, logger, name, gone))
+                setattr(logger, name, partial(_call, trainer, logger, getattr(type(logger), name), gone))
 
 
-def _call(trainer: Any, logger: Any, name: str, gone: _Gone, *args: Any, **kwargs: Any) -> Any:
+def begin_to_log(trainer: pl.Trainer) -> None:
+    """Begins TensorBoard's files, which Lightning does at the beginning of a fit where nothing guards it."""
+    # of what is begun before a process is forked, the thread that writes stays behind
+    if trainer.strategy.launcher is not None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            _call(trainer, logger, lambda it: it.experiment, _Gone())
+
+
+def _call(trainer: Any, logger: Any, method: Callable[..., Any], gone: _Gone, *args: Any, **kwargs: Any) -> Any:
     if gone.error is not None and time.monotonic() < gone.until:
         note_lost(trainer, type(logger).__name__, _directory(logger), gone.error)
         return None
+    if isinstance(getattr(logger, "_experiment", None), _Nowhere):
+        logger._experiment = None
     try:
-        return getattr(type(logger), name)(logger, *args, **kwargs)
+        return method(logger, *args, **kwargs)
     except Exception as error:
         # Lightning's TensorBoard logger calls whatever goes wrong a value that cannot be logged
         failed = _failed_write(error)
@@ -53,9 +75,13 @@ def _call(trainer: Any, logger: Any, name: str, gone: _Gone, *args: Any, **kwarg
             raise
         note_lost(trainer, type(logger).__name__, _directory(logger), failed)
         if isinstance(logger, TensorBoardLogger):
-            logger._experiment = None
+            logger._experiment = _Nowhere()  # type: ignore[assignment]
             gone.error, gone.until = failed, time.monotonic() + _PATIENCE
         return None
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    return None
 
 
 def _failed_write(error: BaseException | None) -> BaseException | None:

@@ -21,6 +21,8 @@ ERROR_ENDING = "_std"
 INTERVAL_ENDING = "_interval"
 """`test/accuracy_interval` is half of the 95 % interval of `test/accuracy`."""
 
+_NARROWEST, _USUAL_WIDTH = 20, 80
+
 CHANCE_ENDING = "_chance"
 """`test/accuracy_chance` is what guessing gives."""
 
@@ -68,7 +70,7 @@ def print_results(
     file: object = None,
 ) -> None:
     """Prints the table, then where things are."""
-    console = Console(file=file or sys.stdout)  # type: ignore[arg-type]
+    console = console_of(file or sys.stdout)
     rows = list(rows)
     if rows:
         if title:
@@ -88,11 +90,19 @@ def print_results(
         console.print(f"{name:<{width}}  {place}", markup=False, highlight=False, soft_wrap=True)
 
 
+def console_of(file: object) -> Console:
+    """A console on a file; a terminal that gives itself no width is taken to have the usual one."""
+    console = Console(file=file)  # type: ignore[arg-type]
+    if console.width < _NARROWEST:
+        console.width = _USUAL_WIDTH
+    return console
+
+
 def shown_path(path: Path) -> str:
     """Relative to where one stands, if it lies below."""
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # it lies elsewhere, or where one stood is gone
         return str(path)
 
 

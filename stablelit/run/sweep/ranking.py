@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from stablelit.run.sweep.record import SweepRecord
 from stablelit.run.sweep.results import JobResult
+from stablelit.run.table import console_of
 
 SEED_KEY = "seed"
 _MOST_ROWS = 40
@@ -93,7 +93,7 @@ def print_ranking(results: Sequence[JobResult], record: SweepRecord) -> None:
             cells.append(f"{_shown(setting.finite[0])}, {_shown(setting.finite[-1])}" if setting.finite else "")
         seconds = sum(job.seconds or 0.0 for job in setting.jobs)
         table.add_row(*cells, _states(setting), f"{seconds:.0f}" if seconds else "")
-    console = Console(file=sys.stdout)
+    console = console_of(sys.stdout)
     console.print(table)
     if len(settings) > _MOST_ROWS:
         print(f"... and {len(settings) - _MOST_ROWS} more")
