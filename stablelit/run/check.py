@@ -84,7 +84,9 @@ def unknown_keys(config: DictConfig, known: Mapping[str, Collection[str] | None]
     Returns:
         The problems. A key of the root that an interpolation refers to (``${width}``) is no problem: it is a variable.
     """
-    used = set(_REFERENCE.findall(OmegaConf.to_yaml(config, resolve=False)))
+    strangers = [key for key in map(str, config) if key not in known]
+    # writing it all out takes as long as all the rest
+    used = set(_REFERENCE.findall(OmegaConf.to_yaml(config, resolve=False))) if strangers else set()
     problems = []
     for key in map(str, config):
         if key not in known and key not in used:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -76,8 +77,12 @@ def forced(overrides: Sequence[str], conf: Path | None = None) -> list[str]:
     result = []
     for text in overrides:
         key = key_of(text)
-        if parser.parse_override(text).is_sweep_override():
-            first = next(iter(parser.parse_override(text).sweep_string_iterator()))
+        override = parser.parse_override(text)
+        if override.is_sweep_override():
+            value = override.value()
+            if isinstance(value, Glob):
+                continue  # which names there are only Hydra knows
+            first: object = value.start if isinstance(value, IntervalSweep) else next(override.sweep_string_iterator())
             text = f"{text.partition('=')[0]}={first}"
         is_group = "/" in key or (shipped_conf() / key).is_dir() or (conf is not None and (conf / key).is_dir())
         plain = text[0] not in "+~" and "=" in text and not is_group and not key.startswith("hydra.")

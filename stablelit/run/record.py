@@ -25,6 +25,10 @@ from stablelit.run.directory import SPLITS_FILE
 ObjectiveMode = Literal["min", "max"]
 
 
+class ObjectiveNotLogged(ConfigurationError):
+    """The objective is not among what a run has logged."""
+
+
 class RunRecorder(pl.Callback):
     """Keeps every epoch's metrics in memory, and the best value of the objective.
 
@@ -94,7 +98,7 @@ class RunRecorder(pl.Callback):
         """
         if self.metric and self.metric not in metrics:
             available = sorted(name for name in metrics if not name.endswith(("_step", "_epoch")))
-            raise ConfigurationError(
+            raise ObjectiveNotLogged(
                 f"objective.metric={self.metric!r} was not logged. {did_you_mean(self.metric, available)} "
                 f"Logged: {', '.join(available) or 'nothing'}."
             )

@@ -43,6 +43,7 @@ SCHEMA = {
     "resume": str | None,
     "weights": str | None,
     "test": bool,
+    "report": bool,
     "compile": bool,
     "retry_failed": bool,
     "threads": int | None,
@@ -80,12 +81,13 @@ def check_configuration(config: DictConfig, known: Sequence[Problem] = ()) -> No
 
 def configuration_problems(config: DictConfig, known: Sequence[Problem] = ()) -> list[Problem]:
     """Every mistake that can be seen without building anything, and those that were known before."""
-    # callbacks and loggers refer to the run's directory, which is made only for a configuration that is right
-    complete = config.copy()
-    with open_dict(complete):
-        complete.run_dir = config.get("run_dir") or "runs"
-    unknown = unknown_keys(complete, ROOT_KEYS)
-    found = [*unknown, *check(complete, allowed_targets(), provided=PROVIDED, schema=SCHEMA)]
+    if config.get("run_dir") is None:
+        # callbacks and loggers refer to the run's directory, which is made only for a configuration that is right
+        config = config.copy()
+        with open_dict(config):
+            config.run_dir = "runs"
+    unknown = unknown_keys(config, ROOT_KEYS)
+    found = [*unknown, *check(config, allowed_targets(), provided=PROVIDED, schema=SCHEMA)]
     told = {problem.key for problem in found}
     return [*found, *(problem for problem in known if problem.key not in told)]
 

@@ -20,7 +20,7 @@ from stablelit.errors import StablelitError
 from stablelit.run.door import users_mistake
 from stablelit.run.sweep.claim import claim_sweep_directory, given_sweep_directory
 from stablelit.run.sweep.plan import plan_of
-from stablelit.run.sweep.preflight import Checked, check_all_jobs
+from stablelit.run.sweep.preflight import Checked, check_all_jobs, one_seed
 from stablelit.run.sweep.record import SweepRecord, command_of, read_sweep, write_sweep
 from stablelit.run.sweep.session import current_session
 from stablelit.run.sweep.swept_job import SWEEP_PROCESS_VARIABLE
@@ -56,7 +56,9 @@ class SweepCallback(Callback):
             )
         made = claim_sweep_directory(config)
         directory = Path(config.hydra.sweep.dir).absolute()
-        if before is not None:
+        if before is None:
+            checked.notes += one_seed(plan)
+        else:
             checked.notes += changed_settings(before, checked, directory)
         print(_ok(checked), flush=True)
         os.environ[SWEEP_PROCESS_VARIABLE] = str(os.getpid())

@@ -25,9 +25,16 @@ from stablelit.run.problems import NO_VALUE, Problem
 
 @dataclass
 class Composed:
-    """One job's configuration without its `hydra` section; None where it cannot be composed."""
+    """One job's configuration.
+
+    Args:
+        config: without its `hydra` section; None where it cannot be composed.
+        files: the choices of files that it is made of.
+        problems: what is wrong with its overrides.
+    """
 
     config: DictConfig | None
+    files: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -55,7 +62,7 @@ class JobComposer:
         base = self._bases[chosen]
         if base.config is None:
             return base
-        composed = Composed(copy.deepcopy(base.config))
+        composed = Composed(copy.deepcopy(base.config), chosen)
         for override in parsed:
             if override.input_line not in chosen:
                 composed.problems += _apply(override, composed.config)
@@ -72,7 +79,7 @@ class JobComposer:
             if isinstance(error, ConfigurationError):
                 raise
             said = (users_mistake(error) or str(error)).strip().splitlines()
-            return Composed(None, [Problem(" ".join(chosen), NO_VALUE, said[0], "\n    ".join(said[1:]))])
+            return Composed(None, problems=[Problem(" ".join(chosen), NO_VALUE, said[0], "\n    ".join(said[1:]))])
         with open_dict(config):
             config.pop("hydra")
             # callbacks and loggers refer to the run's directory, which is made only for a configuration that is right
@@ -102,6 +109,17 @@ def _apply(override: Override, config: DictConfig | None) -> list[Problem]:
         where = f"{section} has no key {name!r}" if section else f"there is no key {name!r}"
         if not known and section:
             where = f"there is no {section} in this configuration"
-        return [
-            Problem(key, override.value(), where, f"{did_you_mean(name, known)} There are: {', '.join(known)}.".strip())
-        ]
+            return [Problem(key, override.value(), where, _others(config, section))]
+        if "_target_" in known:
+            # what its class does not take the check says, and better
+            return [Problem(key, override.value(), where, f"To add it: +{key}=...")]
+        remedy = f"{did_you_mean(name, known)} There are: {', '.join(known)}.".strip()
+        return [Problem(key, override.value(), where, remedy)]
+
+
+def _others(config: DictConfig, section: str) -> str:
+    """What there is beside a section that is not there."""
+    above, _, name = section.rpartition(".")
+    inside = OmegaConf.select(config, above, throw_on_missing=False) if above else config
+    members = [str(k) for k in inside if k != name] if isinstance(inside, DictConfig) else []
+    return f"{did_you_mean(name, members)} There are: {', '.join(members) or 'none'}.".strip()

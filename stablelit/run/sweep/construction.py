@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import glob
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from hydra.utils import instantiate
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from stablelit.run.build import build_data, build_module, built_from
 from stablelit.run.door import users_mistake
@@ -32,7 +34,7 @@ class Construction:
     def __init__(self, local: bool = True) -> None:
         self._local = local
         self._known: dict[str, list[Problem]] = {}
-        self._ends = time.monotonic() + _LONGEST_S
+        self._seconds = 0.0
         self._not_built = 0
 
     @property
@@ -44,39 +46,44 @@ class Construction:
             return [f"{self._not_built} sections were not built, to begin in time: their jobs may still refuse them."]
         return []
 
-    def problems(self, config: DictConfig) -> list[Problem]:
-        """What this job's constructors say, and which of its files are not there."""
+    def problems(self, config: DictConfig, plain: Mapping[str, Any]) -> list[Problem]:
+        """What this job's constructors say, and which of its files are not there.
+
+        Args:
+            config: the job's configuration.
+            plain: the same, resolved.
+        """
         if not self._local:
             return []
-        return [
+        parts = [plain.get(name) for name in ("model", "optimizer", "lr_schedule")]
+        found = [
             *_missing_files(config),
-            *self._section("trainer", config.trainer, lambda: _strategy(config)),
-            *self._section("data", config.get("data"), lambda: _built("data", lambda: build_data(config))),
-            *self._callbacks(config),
+            *self._section("trainer", plain["trainer"], lambda: _strategy(config)),
+            *self._section("data", plain.get("data"), lambda: _built("data", lambda: build_data(config))),
+            *self._section("model", parts, lambda: _built("model", lambda: build_module(config))),
             *self._section(
-                "model",
-                [config.get(name) for name in ("model", "optimizer", "lr_schedule")],
-                lambda: _built("model", lambda: build_module(config)),
-            ),
-            *self._section(
-                "weights", config.get("weights"), lambda: _built("weights", lambda: initial_checkpoint(config))
+                "weights", plain.get("weights"), lambda: _built("weights", lambda: initial_checkpoint(config))
             ),
         ]
-
-    def _callbacks(self, config: DictConfig) -> Iterator[Problem]:
-        for name, node in (config.get("callbacks") or {}).items():
-            if isinstance(node, DictConfig) and "_target_" in node:
-                key = f"callbacks.{name}"
-                yield from self._section(key, node, lambda key=key, node=node: _built(key, lambda: built_from(node)))  # type: ignore[misc]
+        for name, section in (plain.get("callbacks") or {}).items():
+            if isinstance(section, dict) and "_target_" in section:
+                found += self._section(f"callbacks.{name}", section, partial(_callback, config, name))
+        return found
 
     def _section(self, key: str, section: Any, build: Callable[[], list[Problem]]) -> list[Problem]:
-        known_as = f"{key}: {_text(section)}"
+        known_as = f"{key}: {json.dumps(section, sort_keys=True, default=str)}"
         if known_as not in self._known:
-            if time.monotonic() > self._ends:
+            if self._seconds > _LONGEST_S:
                 self._not_built += 1
                 return []
+            began = time.monotonic()
             self._known[known_as] = build()
+            self._seconds += time.monotonic() - began
         return self._known[known_as]
+
+
+def _callback(config: DictConfig, name: str) -> list[Problem]:
+    return _built(f"callbacks.{name}", lambda: built_from(config.callbacks[name]))
 
 
 def _built(key: str, build: Callable[[], object]) -> list[Problem]:
@@ -123,14 +130,3 @@ def _missing_files(config: DictConfig) -> Iterator[Problem]:
 def _is_there(path: str) -> bool:
     place = Path(path).expanduser()
     return place.exists() or bool(glob.glob(str(place)))
-
-
-def _text(section: Any) -> str:
-    if isinstance(section, list):
-        return "\n".join(_text(part) for part in section)
-    if not OmegaConf.is_config(section):
-        return str(section)
-    try:
-        return OmegaConf.to_yaml(section, resolve=True)
-    except Exception:
-        return OmegaConf.to_yaml(section, resolve=False)

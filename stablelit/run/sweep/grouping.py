@@ -17,13 +17,15 @@ def told_once(problems: Mapping[int, Sequence[Problem]], plan: SweepPlan) -> lis
         problems: of each job, by its number.
         plan: the jobs.
     """
-    jobs_with: dict[str, list[int]] = {}
+    jobs_with: dict[tuple[str, str, str], list[int]] = {}
+    values: dict[tuple[str, str, str], list[str]] = {}
     for number in sorted(problems):
         for problem in problems[number]:
-            numbers = jobs_with.setdefault(str(problem), [])
-            if number not in numbers:
-                numbers.append(number)
-    return [f"{text}\n    {_where(numbers, plan)}" for text, numbers in jobs_with.items()]
+            same = (problem.key, problem.what, problem.remedy)
+            numbers, texts = jobs_with.setdefault(same, []), values.setdefault(same, [])
+            numbers += [number] if number not in numbers else []
+            texts += [str(problem)] if str(problem) not in texts else []
+    return [f"{values[same][0]}\n    {_where(numbers, plan)}" for same, numbers in jobs_with.items()]
 
 
 def swept_values(job: SweepJob, plan: SweepPlan) -> tuple[str, ...]:

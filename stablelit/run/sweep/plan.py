@@ -71,6 +71,11 @@ def plan_of(config: DictConfig, loader: Any = None) -> SweepPlan:
     if sweeper.get("_target_", "").endswith(".BasicSweeper"):
         _refuse_too_many(last, swept)
         grid = BasicSweeper.split_arguments(overrides, None)[0]
+        if not grid:
+            empty = [
+                o.input_line for o in last.values() if o.is_sweep_override() and not list(o.sweep_string_iterator())
+            ]
+            raise ConfigurationError(f"{' '.join(map(str, empty))}: this names no value, so that there is no job.")
         return SweepPlan(tuple(SweepJob(i, tuple(job)) for i, job in enumerate(grid)), swept, complete=True)
     probes = {key: _probes(override) for key, override in last.items()}
     probes.update(_search_space(sweeper.get("search_space")))

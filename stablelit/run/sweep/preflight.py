@@ -59,7 +59,7 @@ def check_all_jobs(config: DictConfig, loader: Any, plan: SweepPlan) -> Checked:
     """
     # torch takes seconds to import, and a sweep whose command line is wrong needs none
     from stablelit.run.sweep.construction import Construction
-    from stablelit.run.sweep.sameness import identity_of, same_runs
+    from stablelit.run.sweep.sameness import identity_of, resolved, same_runs
     from stablelit.run.train_job import configuration_problems
 
     quiet_libraries()
@@ -70,17 +70,22 @@ def check_all_jobs(config: DictConfig, loader: Any, plan: SweepPlan) -> Checked:
     checked = Checked(plan, (None, "min"))
     say = _progress(len(plan.jobs))
     modes = set()
+    # a job all of whose values were right in other jobs that are made of the same files need not be read again
+    right: set[tuple[tuple[str, ...], str]] = set()
     for job in plan.jobs:
         say(job.number)
         composed = composer.compose(job.overrides)
         found = list(composed.problems)
         if composed.config is not None:
-            found = configuration_problems(composed.config, found)
-            found += _shared_directory(job)
+            values = {(composed.files, override) for override in job.overrides}
+            if found or not values <= right:
+                found = configuration_problems(composed.config, found) + _shared_directory(job)
             if not found:
-                found = construction.problems(composed.config)
+                right |= values
+                plain = resolved(composed.config)
+                found = construction.problems(composed.config, plain)
             if not found:
-                checked.identities[job.number] = identity_of(composed.config)
+                checked.identities[job.number] = identity_of(plain)
                 objective = composed.config.get("objective") or {}
                 checked.objective = (objective.get("metric"), str(objective.get("mode", "min")))
                 modes.add(checked.objective)
@@ -92,7 +97,7 @@ def check_all_jobs(config: DictConfig, loader: Any, plan: SweepPlan) -> Checked:
     texts += _wrong_direction(config, {mode for _, mode in modes})
     if texts:
         raise ConfigurationError(_told(texts, plan))
-    checked.notes += construction.notes + _one_seed(plan)
+    checked.notes += construction.notes
     if len(modes) > 1:
         names = ", ".join(sorted(f"{metric} ({mode})" for metric, mode in modes))
         checked.notes.append(f"The jobs have different objectives, which cannot be ranked together: {names}.")
@@ -132,7 +137,8 @@ def _wrong_direction(config: DictConfig, modes: set[str]) -> list[str]:
     ]
 
 
-def _one_seed(plan: SweepPlan) -> list[str]:
+def one_seed(plan: SweepPlan) -> list[str]:
+    """A note where no difference between jobs can be held against one between seeds."""
     if not plan.complete or len(plan.jobs) < 2 or "seed" in plan.swept:
         return []
     return ["All jobs have one seed: add seed=0,1,2 to see which differences are larger than those between seeds."]

@@ -19,29 +19,29 @@ _NOT_WHAT_IT_DOES = ("hydra", "run_dir", "runs", "resume", "logger", "allow_targ
 _GROUPS_BY_NAME = ("callbacks", "logger")
 
 
-def identity_of(config: DictConfig) -> str:
-    """The same text for two configurations that train the same: what no object gets is left out."""
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
-    for key in list(plain):
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain data; what is known only in the job stands as it is written."""
+    plain: dict[str, Any] = {}
+    for key in map(str, config):
+        node = config._get_node(key)
         try:
-            plain[key] = (
-                OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key]
-            )
+            plain[key] = OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(node) else config[key]
         except Exception:
-            # what it stands for is known only in the job
-            continue
-    referred = json.dumps(OmegaConf.to_container(config, resolve=False), default=str)
-    for key in _NOT_WHAT_IT_DOES:
-        plain.pop(key, None)
+            plain[key] = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else str(node)
+    return plain
+
+
+def identity_of(plain: dict[str, Any]) -> str:
+    """The same text for two resolved configurations that train the same: what no object gets is left out."""
+    kept = {key: value for key, value in plain.items() if key not in _NOT_WHAT_IT_DOES}
     for group in _GROUPS_BY_NAME:
-        members = plain.get(group)
+        members = kept.get(group)
         if isinstance(members, dict) and "_target_" not in members:
-            plain[group] = {k: v for k, v in members.items() if isinstance(v, dict) and "_target_" in v}
-    for unused in _unused_by_the_model(plain):
-        # a learning rate that another section refers to is used there, and stands there resolved
-        plain.pop(unused, None)
-    plain["pacing"] = plain.get("pacing") if "${pacing" in referred else None
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+            kept[group] = {k: v for k, v in members.items() if isinstance(v, dict) and "_target_" in v}
+    for unused in ("pacing", *_unused_by_the_model(kept)):
+        # what another section refers to stands there, resolved
+        kept.pop(unused, None)
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def same_runs(identities: Mapping[int, str], plan: SweepPlan) -> list[str]:
@@ -53,15 +53,19 @@ def same_runs(identities: Mapping[int, str], plan: SweepPlan) -> list[str]:
         if first != number:
             mine, its = (swept_values(plan.jobs[n], plan) for n in (number, first))
             differing = [f"{a} and {b.partition('=')[2]}" for a, b in zip(its, mine, strict=False) if a != b]
-            told.setdefault(", ".join(differing) or "the same values", []).append((first, number))
+            told.setdefault(", ".join(differing), []).append((first, number))
     texts = []
     for what, pairs in told.items():
         pair, more = pairs[0], f" (and {len(pairs) - 1} more pairs)" if len(pairs) > 1 else ""
         jobs = f"jobs {pair[0]} and {pair[1]}{more} would be the same run" if plan.complete else "the same run"
+        if not what:
+            values = " ".join(swept_values(plan.jobs[pair[0]], plan))
+            texts.append(f"{values}: {jobs}\n    Name each value once.")
+            continue
         texts.append(
             f"{what}: {jobs}; nothing that is trained here reads the difference\n"
-            f"    Leave it out of the sweep, or choose what uses it: its callback may not be in `callbacks=`, and a module "
-            f"may make its own optimizer."
+            "    Leave it out of the sweep, or choose what uses it: its callback may not be in `callbacks=`, or the "
+            "module makes its own optimizer."
         )
     return texts
 

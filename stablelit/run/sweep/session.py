@@ -19,6 +19,7 @@ from stablelit.run.sweep.results import NOT_STARTED, TABLE_FILE, JobResult, writ
 from stablelit.run.table import shown_path
 
 _FAILED = 1
+_REASON_WIDTH = 120
 
 
 @dataclass
@@ -86,7 +87,7 @@ def _conclude(session: SweepSession, ended: bool) -> bool:
         print(f"Go on with it{count}: python -m stablelit.train resume={shown_path(directory)}")
     bad = [r for r in results if r.ended_badly]
     if bad:
-        shown = "; ".join(f"job {r.number} {r.status}: {r.reason or 'its loss was no number'}" for r in bad[:3])
+        shown = "; ".join(f"job {r.number} {r.status}: {_reason(r)}" for r in bad[:3])
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
         print(f"{len(bad)} of {len(results)} jobs did not finish. {shown}{more}", file=sys.stderr)
         if ended:
@@ -96,6 +97,11 @@ def _conclude(session: SweepSession, ended: bool) -> bool:
             )
     sys.stdout.flush()
     return bool(bad)
+
+
+def _reason(result: JobResult) -> str:
+    reason = result.reason or "its loss was no number"
+    return reason if len(reason) <= _REASON_WIDTH else f"{reason[: _REASON_WIDTH - 3]}..."
 
 
 def _draw(results: list[JobResult], record: SweepRecord, directory: Path) -> str:

@@ -22,8 +22,9 @@ from omegaconf import DictConfig, open_dict
 from stablelit.run.compose import read_command, write_configuration
 from stablelit.run.directory import BEST_CHECKPOINT, LAST_CHECKPOINT, OVERRIDES_FILE
 from stablelit.run.door import RunFailure, users_mistake
+from stablelit.run.record import ObjectiveNotLogged
 from stablelit.run.summary import write_summary
-from stablelit.run.sweep.record import of_the_job, read_sweep
+from stablelit.run.sweep.record import SweepRecord, of_the_job, read_sweep
 from stablelit.run.sweep.results import number_in, summary_of, write_table
 from stablelit.run_files import CONFIG_FILE
 
@@ -59,10 +60,17 @@ def run_swept_job(config: DictConfig, job_dir: Path, work: Callable[[DictConfig]
             raise
         except Exception as error:
             _note_failure(config, job_dir, error, time.monotonic() - began)
+            if isinstance(error, ObjectiveNotLogged) and record is not None and _all_log_the_same(record):
+                raise RunFailure("All jobs have this objective, and none would log it: the sweep ends.", 2) from error
             return worst_of(config)
         finally:
             if record is not None:
                 write_table(sweep_dir, record)
+
+
+def _all_log_the_same(record: SweepRecord) -> bool:
+    """Whether the jobs differ in numbers alone, and not in their model or their callbacks."""
+    return all("." in key or key == "seed" for key in record.swept)
 
 
 def worst_of(config: DictConfig) -> float:
@@ -140,7 +148,8 @@ def _note_failure(config: DictConfig, job_dir: Path, error: Exception, seconds: 
         message = f"{type(error).__name__}: {error}"
     else:
         print(message, file=sys.stderr)
-    print(f"The sweep goes on; this run counts as {worst_of(config)}.", flush=True)
+    if not isinstance(error, ObjectiveNotLogged):
+        print(f"The sweep goes on; this run counts as {worst_of(config)}.", flush=True)
     summary = summary_of(job_dir)
     if summary is not None and summary.get("status") in ("failed", "diverged"):
         return
