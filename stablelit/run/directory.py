@@ -54,6 +54,12 @@ def claim_run_directory(
         return _claim_new(Path(runs).expanduser().absolute() / name, now or datetime.now())
     path = Path(run_dir).expanduser().absolute()
     if not resumed and process_rank() == 0 and (path / CONFIG_FILE).exists():
+        if next((path / LAST_CHECKPOINT).parent.glob("*.ckpt"), None) is None:
+            # resume= would say that there is nothing to go on from
+            raise ConfigurationError(
+                f"run_dir={path} holds a run already ({CONFIG_FILE}), which was ended before its first checkpoint or "
+                f"is still on its way there. Name another directory, or take that one away."
+            )
         raise ConfigurationError(
             f"run_dir={path} holds a run already ({CONFIG_FILE}). "
             f"Go on with it: resume={path}; or name another directory."

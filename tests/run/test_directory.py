@@ -25,6 +25,11 @@ def test_runs_that_begin_in_one_second_do_not_share_a_directory(tmp_path):
 
 def test_an_explicit_directory_that_holds_a_run_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(ConfigurationError, match="holds a run already.*before its first checkpoint") as refused:
+        claim_run_directory("jets", "runs", run_dir=tmp_path)
+    assert "resume=" not in str(refused.value), "there is nothing to go on from"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="holds a run already.*resume="):
         claim_run_directory("jets", "runs", run_dir=tmp_path)
     assert claim_run_directory("jets", "runs", run_dir=tmp_path, resumed=True) == tmp_path
