@@ -15,9 +15,10 @@ class LookClock:
     """Counts what a look costs beside a step, and says when the next one is affordable.
 
     The first `FIRST_LOOKS` steps are looked at, since what is exact shows there; the step after them is not, so that it
-    is known what a step takes. After looks of cost c (the median of the last ones: one that the machine has held up
-    says nothing) the next comes after ``c / (budget * t)`` steps of duration t, at most 200. Judgements are spaced
-    likewise, at 25 steps or more. Steps 8, 16, 32, 64, ... are looked at whatever that costs.
+    is known what a step takes. Steps 8, 16, 32, 64, ... are looked at whatever that costs. Beside these, after n looks
+    of cost c (the median of the last ones: one that the machine has held up says nothing) the next comes when
+    ``n * c <= budget * T``, with T the time since training began, and ``c / (budget * t)`` steps of duration t after
+    the last one, but never later than 200 steps after it. Judgements are spaced likewise, at 25 steps or more.
 
     Args:
         budget: share of the time of training that looks may take; judgements may take as much again.
@@ -29,12 +30,14 @@ class LookClock:
         self._step_seconds: deque[float] = deque(maxlen=32)
         self._costs: deque[float] = deque(maxlen=FIRST_LOOKS)
         self._next_look = self._next_judgement = 0
+        self._looks, self._elapsed = 0, 0.0
 
     def begin(self, every: int | None) -> None:
         """Training begins, or goes on; looks are `every` steps apart, or as far as the budget says."""
         self.every = every
         self._step_seconds.clear()
         self._costs.clear()
+        self._looks, self._elapsed = 0, 0.0
 
     def wants_look(self, step: int) -> bool:
         """Whether this step is looked at."""
@@ -48,6 +51,7 @@ class LookClock:
     def add_step(self, seconds: float) -> None:
         """A step without a look took so long."""
         self._step_seconds.append(seconds)
+        self._elapsed += seconds
 
     def looked(self, step: int, step_seconds: float, look_seconds: float) -> None:
         """A look is over.
@@ -59,7 +63,12 @@ class LookClock:
         """
         plain = statistics.median(self._step_seconds) if self._step_seconds else step_seconds
         self._costs.append(max(look_seconds, step_seconds - plain))
-        self._next_look = step + (self.every or self._distance(statistics.median(self._costs), 1))
+        self._looks += 1
+        self._elapsed += plain
+        cost = statistics.median(self._costs)
+        # what the looks before have cost is paid for first
+        owed = self._looks * cost - self.budget * self._elapsed
+        self._next_look = step + (self.every or self._distance(max(cost, owed), 1))
 
     def judged(self, step: int, seconds: float) -> None:
         """A judgement after this step has cost so much."""
@@ -75,8 +84,8 @@ class LookClock:
 
     def _distance(self, seconds: float, least: int) -> int:
         if not self._step_seconds:
-            # a step between, which shows what one takes
-            return max(least, 2)
+            # steps between, which show what one takes; the eighth is looked at in any case
+            return max(least, 4)
         affordable = self.budget * statistics.median(self._step_seconds)
         return min(max(math.ceil(seconds / max(affordable, 1e-9)), least), max(_LONGEST_WAIT, least))
 

@@ -38,9 +38,21 @@ def test_looks_keep_to_the_budget(ratio):
     looks, _, share = run(20_000, 1.0, ratio)
     doubled = [8 << k for k in range(20) if 8 << k < 20_000]
     assert set(doubled) <= set(looks)
-    assert share <= 0.0101 + (FIRST_LOOKS + len(doubled)) * ratio / 20_000
+    # all that was looked at is paid for, but for what was looked at last
+    assert share <= 0.01 + 2 * ratio / 20_000
     # no fewer than can be afforded
     assert share > 0.008
+
+
+def test_the_first_looks_are_paid_for_before_the_next_one():
+    cost, budget = 0.2, 0.01
+    looks, _, _ = run(400, 1.0, cost, budget)
+    ladder = [0, 1, 2, 3, 4, 8, 16, 32, 64, 128]
+    assert looks[:10] == ladder
+    # ten looks are two seconds, and a hundredth of 200 steps; the first five are known with what looking took
+    assert 198 <= looks[10] <= 200
+    for before, step in enumerate(looks[10:], 10):
+        assert step == 256 or before * cost <= budget * (step + 2)
 
 
 def test_what_hooks_on_layers_cost_counts_too():
@@ -57,7 +69,7 @@ def test_no_step_is_further_from_a_look_than_two_hundred():
 
 def test_a_look_that_costs_nothing_comes_at_every_step_and_a_judgement_at_every_25th():
     looks, judgements, _ = run(200, 1.0, 0.0)
-    assert looks == [step for step in range(200) if step != FIRST_LOOKS]
+    assert looks == [*range(FIRST_LOOKS), *range(8, 200)]
     assert judgements == list(range(0, 200, 25))
 
 
@@ -69,7 +81,9 @@ def test_a_look_that_the_machine_has_held_up_says_nothing():
     for _ in range(5):
         clock.looked(0, 1.0, 0.1)
     clock.looked(100, 60.0, 0.1)
-    assert clock.wants_look(110)
+    # six looks of 0.1 are a hundredth of 60 steps, of which 16 are over
+    assert not clock.wants_look(140)
+    assert clock.wants_look(145)
 
 
 def test_given_distances_depend_on_no_clock():
