@@ -14,7 +14,7 @@ from typing import Any
 from stablelit.train import main
 
 # what costs time and changes no number
-_QUIET = ("model_summary=null", "logger=none", "~callbacks.epoch_printer", "~callbacks.progress_bar")
+_QUIET = ("model_summary=null", "report=false", "logger=none", "~callbacks.epoch_printer", "~callbacks.progress_bar")
 _UNWATCHED = ("~callbacks.input_pipeline", "~callbacks.figures")
 
 

@@ -73,18 +73,20 @@ def write_whole(path: Path, text: str) -> None:
     """
     fresh = ""
     try:
-        handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, fresh = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
-        # what is made for oneself alone would not be read by a colleague
+        # mkstemp makes files that only their owner can read
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(fresh, 0o666 & ~mask)
         os.replace(fresh, path)
-    except OSError as error:
+    except BaseException as error:
         if fresh:
             with suppress(OSError):
                 os.unlink(fresh)
+        if not isinstance(error, OSError):
+            raise
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror or error}. Name a place that can: --out FILE."
         ) from error

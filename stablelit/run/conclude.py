@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from stablelit.callbacks.history_writer import read_history
+from stablelit.callbacks.interrupt import TERMINATED
 from stablelit.doctor import TrainingDoctor
 from stablelit.errors import ConfigurationError, StablelitError
 from stablelit.findings import FindingError
-from stablelit.lost_reports import lost_reports, report_may_be_lost
+from stablelit.lost_reports import LostReportWarning, lost_reports, report_may_be_lost
+from stablelit.report.writing import REPORT_FILE, write_run_report
 from stablelit.run.build import Parts
 from stablelit.run.compose import write_configuration
+from stablelit.run.directory import is_child_process
 from stablelit.run.door import INTERRUPTED, RunFailure
 from stablelit.run.failures import is_out_of_memory, memory_advice
 from stablelit.run.fit import Outcome
 from stablelit.run.quick import judge, kl_target_of, print_verdict
-from stablelit.run.summary import data_identity, write_summary
+from stablelit.run.summary import data_identity, machine_identity, write_summary
 from stablelit.run.surroundings import in_short, told_by_the_machine
 from stablelit.run.sweep import sweep_job_directory
 from stablelit.run.table import kl_target_rows, metric_rows, print_results, shown_path
+from stablelit.run.terminated import was_terminated
 from stablelit.run.weights import read_weights_record
 from stablelit.run_files import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE
 
@@ -57,8 +62,9 @@ def conclude(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, 
         if keep:
             _leave(parts, outcome, config, run_dir)
             parts.notes += [f"lost: {line}" for line in lost_reports(parts.trainer)]
+        report = _report(config, run_dir) if keep else None
         if outcome.status in ("finished", "diverged"):
-            _print(parts, outcome, config, run_dir, keep)
+            _print(parts, outcome, config, run_dir, keep, report)
             passed = not keep or config.get("verdict") is None or _verdict(parts, config)
     if outcome.status != "finished":
         return _ended_badly(parts, outcome, config, run_dir, keep)
@@ -70,7 +76,10 @@ def conclude(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, 
 def _ended_badly(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, keep: bool) -> float:
     error, swept = outcome.error, sweep_job_directory() is not None
     if outcome.status == "interrupted":
-        raise RunFailure(_interrupted(parts, outcome, run_dir, keep), INTERRUPTED)
+        if is_child_process():
+            raise RunFailure("", 0)  # the main process tells, and is killed where one of its own ends otherwise
+        code = TERMINATED if was_terminated(error) else INTERRUPTED
+        raise RunFailure(_interrupted(parts, outcome, run_dir, keep), code)
     out_of_memory = error is not None and is_out_of_memory(error)
     if out_of_memory:
         message = memory_advice(config.data.get("batch_size"))
@@ -151,8 +160,32 @@ def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) ->
         weights=read_weights_record(run_dir),
         data=None if unusable else data_identity(parts.datamodule),
         notes=parts.notes,
+        doctor=_doctor_says(parts),
+        machine=machine_identity(parts.trainer.strategy.root_device),
         lost=lost_reports(parts.trainer),
     )
+
+
+def _report(config: DictConfig, run_dir: Path) -> Path | None:
+    """Shows the run as a page; whatever goes wrong with it is a warning and ends nothing."""
+    if not config.get("report", True):
+        return None
+    try:
+        return write_run_report(run_dir)
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        place = shown_path(run_dir)
+        warnings.warn(
+            f"train: {place}/{REPORT_FILE} could not be written: {type(error).__name__}: {first} What it would show is "
+            f"in {place}: python -m stablelit.report {place}",
+            LostReportWarning,
+            stacklevel=2,
+        )
+        return None
+
+
+def _doctor_says(parts: Parts) -> list[str]:
+    return [c.summary() for c in parts.trainer.callbacks if isinstance(c, TrainingDoctor)]  # type: ignore[attr-defined]
 
 
 def _relative(path: Path | None, run_dir: Path) -> str | None:
@@ -162,12 +195,11 @@ def _relative(path: Path | None, run_dir: Path) -> str | None:
     return str(path.relative_to(run_dir)) if path.is_relative_to(run_dir) else str(path)
 
 
-def _print(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, keep: bool) -> None:
+def _print(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, keep: bool, report: Path | None) -> None:
     validated = parts.recorder.best or outcome.final
     of_validation = {name: value for name, value in validated.items() if name.startswith("val/")}
     rows = metric_rows(outcome.tested or of_validation or validated) + kl_target_rows(config, validated)
     title = f"{config.name}: {'test of the best checkpoint' if outcome.tested else 'best epoch'}"
-    verdicts = [c.summary() for c in parts.trainer.callbacks if isinstance(c, TrainingDoctor)]  # type: ignore[attr-defined]
     if not keep:
         print_results(rows, {}, [*parts.notes, "fast_dev_run: everything ran once; nothing was kept."], title)
         return
@@ -175,7 +207,9 @@ def _print(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path, ke
     places = {"run": place, "metrics": f"{place}/{SUMMARY_FILE}, {place}/{HISTORY_FILE}"}
     if outcome.best_checkpoint:
         places["best"] = shown_path(outcome.best_checkpoint)
-    print_results(rows, places, [*parts.notes, *verdicts], title)
+    if report is not None:
+        places["report"] = shown_path(report)
+    print_results(rows, places, [*parts.notes, *_doctor_says(parts)], title)
 
 
 def _verdict(parts: Parts, config: DictConfig) -> bool:

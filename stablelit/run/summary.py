@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 import stablelit
 from stablelit.data.files import replacing
@@ -46,6 +49,30 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def machine_identity(device: torch.device) -> dict[str, Any]:
+    """What the run was trained on: system, processor, cores, threads of an operation, and the accelerator's name."""
+    known: dict[str, Any] = {
+        "system": platform.platform(terse=True),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        known["accelerator"] = torch.cuda.get_device_name(device)
+    return known
+
+
+def _processor() -> str:
+    """Linux knows it by name; elsewhere what Python says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def code_identity() -> dict[str, Any]:

@@ -44,6 +44,7 @@ SCHEMA = {
     "weights": str | None,
     "test": bool,
     "report": bool,
+    "report": bool,
     "compile": bool,
     "retry_failed": bool,
     "threads": int | None,

@@ -186,7 +186,7 @@ def test_one_run_is_written_into_it_and_several_where_one_stands(tmp_path, monke
         (["run", "--outt", "x"], "unrecognized arguments: --outt x"),
         (["run", "--out", "empty"], "--out 'empty' is not allowed. Allowed: the name of a file"),
         (["run", "--out", ""], "--out '' is not allowed"),
-        (["run", "--out", "no/such/place.html"], "cannot be written: No such file or directory"),
+        (["run", "--out", "run/config.yaml/report.html"], "cannot be written: Not a directory"),
     ],
     ids=["missing", "no-run", "no-log", "nothing", "unknown", "directory", "no-name", "no-place"],
 )

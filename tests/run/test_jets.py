@@ -18,6 +18,7 @@ SMALL += [
     "model.particle_hidden=16",
     "callbacks.kl_cap.warmup=0",
     "model_summary=null",
+    "report=false",
     "logger=none",
 ]
 OF_VALIDATION = {"jets", "kl_per_dimension", "latent", "mass_spectrum", "spectra"}

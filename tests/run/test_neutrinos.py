@@ -29,6 +29,7 @@ SMALL = [
     "trainer=cpu",
     "trainer.max_epochs=1",
     "model_summary=null",
+    "report=false",
 ]
 SMALL += ["logger=none", "model.network.d_model=16", "model.network.heads=2", "model.network.event_layers=2"]
 FEW = ["data.train=100", "data.val=40", "data.test=50"]

@@ -18,7 +18,14 @@ from stablelit.prepare import main as prepare
 from stablelit.train import main as train
 
 TINY = ["model.network.d_model=16", "model.network.blocks=1", "model.network.heads=2", "model.network.condition=8"]
-SHORT = ["trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=4", "model_summary=null", "logger=none"]
+SHORT = [
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "trainer.limit_train_batches=4",
+    "model_summary=null",
+    "report=false",
+    "logger=none",
+]
 SMALL = ["+experiment=proteins", *TINY, *SHORT]
 TOY = ["data.n_sequences=400", "data.length=20"]
 PICTURES = {"residue_frequencies", "cross_entropy_by_mask_rate", "bound"}

@@ -15,7 +15,7 @@ from stablelit.predict import main as predict
 from stablelit.probe import main as probe
 from stablelit.train import main as train
 
-SMALL = ["trainer=cpu", "model_summary=null", "logger=none", "data.size=16", "model.encoder.width=8"]
+SMALL = ["trainer=cpu", "model_summary=null", "report=false", "logger=none", "data.size=16", "model.encoder.width=8"]
 FEW = ["data.n_classes=30", "data.per_class=8"]
 PRETRAINING = ["+experiment=sketches", *SMALL, *FEW, "data.batch_size=24", "trainer.max_epochs=1"]
 
@@ -169,7 +169,13 @@ def test_a_probe_says_what_it_needs(door, arguments, message):
 )
 def test_the_post_mortem_stands_at_chance_and_the_monitor_says_why(door, experiment, batch_size, says):
     done = door(
-        train, f"+experiment={experiment}", "model_summary=null", "logger=none", "model.encoder.width=4", "test=false"
+        train,
+        f"+experiment={experiment}",
+        "model_summary=null",
+        "report=false",
+        "logger=none",
+        "model.encoder.width=4",
+        "test=false",
     )
     assert done.code == 0, done.err
     run = the_run(experiment)
