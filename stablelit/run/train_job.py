@@ -44,7 +44,6 @@ SCHEMA = {
     "weights": str | None,
     "test": bool,
     "report": bool,
-    "report": bool,
     "compile": bool,
     "retry_failed": bool,
     "threads": int | None,
