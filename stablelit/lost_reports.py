@@ -44,7 +44,8 @@ class _Loss:
     times: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file} of {self.owner}: {self.times} {'writing' if self.times == 1 else 'writings'} lost ({self.reason})"
+        writings = "writing" if self.times == 1 else "writings"
+        return f"{self.file} of {self.owner}: {self.times} {writings} lost ({self.reason})"
 
 
 @dataclass

@@ -122,7 +122,7 @@ class PackedStore(EventStore):
 
     def gather(self, indices: NDArray[np.int64]) -> PulseEvents:
         """The events at these places of the table, in that order."""
-        return self.source.events.take(self._places[indices])
+        return self.source.take(self._places[indices])
 
     def sensor_count(self, max_auxiliary: int | None = None) -> NDArray[np.int64]:
         """Distinct sensors of each event, ``(E,)``; see `EventStore.sensor_count`."""

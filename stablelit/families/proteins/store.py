@@ -14,18 +14,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stablelit.data.mapped_files import MappedFiles
+from stablelit.data.safe_load import mapped_array, mapped_bytes
 from stablelit.errors import DataError
 from stablelit.families.proteins.alphabet import AMINO_ACIDS, PAD, UNKNOWN
 from stablelit.families.proteins.sequences import Sequences
+from stablelit.run_files import from_json
 
 META = "meta.json"
+_NEEDED, _WITH_IDS = ("tokens.bin", "offsets.npy", "buckets.npy"), ("ids.bin", "id_offsets.npy")
 VERSION = 1
 ALPHABET = {"residues": AMINO_ACIDS, "unknown": UNKNOWN, "pad": PAD}
 _AT_ENDS = 1 << 20
@@ -56,7 +59,7 @@ class SequenceStore(Sequences):
         self.meta = _read_meta(self.path)
         for name, described in self.meta["files"].items():
             _check_file(self.path / name, described)
-        tokens = np.memmap(self.path / "tokens.bin", dtype=np.uint8, mode="r").view(np.ndarray)
+        tokens = mapped_bytes(self.path / "tokens.bin")
         offsets, buckets = self._array("offsets.npy"), self._array("buckets.npy")
         super().__init__(tokens, offsets, buckets, str(self.path))
         wanted = self.meta["n_sequences"], self.meta["n_residues"]
@@ -65,7 +68,25 @@ class SequenceStore(Sequences):
                 f"{self.path / META}: names {wanted[0]} sequences of {wanted[1]} residues, but {len(self)} of "
                 f"{len(tokens)} are there. {_REMEDY}"
             )
+        self._mapped = MappedFiles(self.path / name for name in self.meta["files"])
         self._ids: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """The residues of one sequence; a file that was cut short meanwhile is a `DataError`."""
+        self._mapped.require_whole()
+        return super().__getitem__(index)
+
+    def lengths(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        """As of all sequences; a file that was cut short meanwhile is a `DataError`."""
+        self._mapped.require_whole()
+        return super().lengths(rows)
+
+    def windows(
+        self, rows: NDArray[np.int64], first: NDArray[np.int64], length: NDArray[np.int64], width: int
+    ) -> NDArray[np.uint8]:
+        """As of all sequences; a file that was cut short meanwhile is a `DataError`."""
+        self._mapped.require_whole()
+        return super().windows(rows, first, length, width)
 
     def sequence_id(self, row: int) -> str:
         """The id of a sequence, the first word of its header.
@@ -76,10 +97,10 @@ class SequenceStore(Sequences):
         if "ids.bin" not in self.meta["files"]:
             raise DataError(f"{self.path}: has no ids. Prepare the sequences with ids=true.")
         if self._ids is None:
-            letters = np.memmap(self.path / "ids.bin", dtype=np.uint8, mode="r").view(np.ndarray)
-            self._ids = letters, self._array("id_offsets.npy")
+            self._ids = mapped_bytes(self.path / "ids.bin"), self._id_offsets(len(self))
         if not 0 <= row < len(self):
             raise IndexError(f"{row} of {len(self)} sequences")
+        self._mapped.require_whole()
         letters, offsets = self._ids
         return letters[int(offsets[row]) : int(offsets[row + 1])].tobytes().decode("utf-8", "replace")
 
@@ -98,9 +119,18 @@ class SequenceStore(Sequences):
 
     def _array(self, name: str) -> NDArray[Any]:
         try:
-            return np.load(self.path / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{self.path / name}: is damaged ({error}). {_REMEDY}") from error
+            return mapped_array(self.path / name)
+        except DataError as error:
+            raise DataError(f"{error} {_REMEDY}") from error
+
+    def _id_offsets(self, n: int) -> NDArray[np.int64]:
+        offsets = self._array("id_offsets.npy")
+        if offsets.shape != (n + 1,) or offsets.dtype.kind not in "iu":
+            raise DataError(
+                f"{self.path / 'id_offsets.npy'}: holds {offsets.shape} values of {offsets.dtype}. Allowed: ({n + 1},) "
+                f"whole numbers. {_REMEDY}"
+            )
+        return offsets
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -131,15 +161,28 @@ def _read_meta(folder: Path) -> dict[str, Any]:
             f"has written."
         )
     try:
-        meta = dict(json.loads(path.read_text(encoding="utf-8")))
+        meta = dict(from_json(path.read_text(encoding="utf-8")))
         version, alphabet = meta["version"], meta["alphabet"]
         if version == VERSION:
             _ = int(meta["n_sequences"]), int(meta["n_residues"]), meta["policies"], meta["source"]
-            _ = [meta["files"][name]["bytes"] for name in ("tokens.bin", "offsets.npy", "buckets.npy")]
-    except (ValueError, KeyError, TypeError) as error:
+            _check_described(meta["files"])
+    except (ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: does not describe prepared sequences ({error!r}). {_REMEDY}") from error
     if version != VERSION:
         raise DataError(f"{path}: is of version {version}. Allowed: {VERSION}. {_REMEDY}")
     if alphabet != ALPHABET:
         raise DataError(f"{path}: has the alphabet {alphabet}. Allowed: {ALPHABET}. {_REMEDY}")
     return meta
+
+
+def _check_described(files: dict[str, Any]) -> None:
+    """Refuses other files than a store has, such as one in another folder, and what does not describe one."""
+    if missing := [name for name in _NEEDED if name not in files]:
+        raise ValueError(f"describes no {missing[0]}")
+    for name, described in files.items():
+        if name not in (*_NEEDED, *_WITH_IDS):
+            raise ValueError(f"names the file {name[:60]!r}, which no prepared sequences have")
+        if not isinstance(described["bytes"], int) or not isinstance(described["sha256_of_ends"], str):
+            raise ValueError(f"describes {name} by {described!r:.80}")
+    if len(set(_WITH_IDS) & set(files)) == 1:
+        raise ValueError("describes ids without their places")

@@ -17,7 +17,6 @@ came from, so that a split by files is the same as before.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stablelit.data.mapped_files import MappedFiles
+from stablelit.data.safe_load import mapped_array
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.neutrinos.event_table import TRUTH_COLUMNS, EventTable
 from stablelit.families.neutrinos.geometry import DetectorGeometry, read_geometry
 from stablelit.families.neutrinos.pulse_events import PULSE_COLUMNS, PulseEvents
 from stablelit.families.neutrinos.readers.kaggle import in_words
 from stablelit.families.neutrinos.readers.source import EventSource
+from stablelit.run_files import from_json
 
 HEADER = "packed.json"
 GEOMETRY = "sensor_geometry.csv"
@@ -46,6 +48,7 @@ EVENT_DTYPES = {
     "is_track": "|b1",
 }
 PULSE_DTYPES = {"time": "<f4", "charge": "<f4", "sensor": "<u2", "auxiliary": "|b1"}
+_KNOWN = {"begin", *EVENT_DTYPES, *PULSE_DTYPES}
 _NEEDED = ("begin", "event_id", "batch_id", "sensor_count", "hlc_sensor_count", *PULSE_COLUMNS)
 
 
@@ -78,6 +81,7 @@ class PackedFolder(EventSource):
         self.header = _read_header(self.path)
         n_events, n_pulses = int(self.header["n_events"]), int(self.header["n_pulses"])
         columns = {name: self._column(name, n_events, n_pulses) for name in self.header["columns"]}
+        self._mapped = MappedFiles(self.path / f"{name}.npy" for name in columns)
         missing = [name for name in _NEEDED if name not in columns]
         if missing:
             raise DataError(f"{self.path / HEADER}: names no column {missing[0]!r}. Pack the events again.")
@@ -126,9 +130,14 @@ class PackedFolder(EventSource):
         """Packed events without an HLC pulse, those of other batches included."""
         return int(self.header.get("n_all_auxiliary", 0))
 
+    def take(self, places: NDArray[np.int64]) -> PulseEvents:
+        """The packed events at some places, in that order; a file that was cut short meanwhile is a `DataError`."""
+        self._mapped.require_whole()
+        return self.events.take(places)
+
     def read(self, file: int) -> PulseEvents:
         """The events of one batch."""
-        return self.events.take(self.places[self.table.file == file])
+        return self.take(self.places[self.table.file == file])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a worker that is spawned opens the folder anew: pickled, the columns would be copied whole
@@ -144,19 +153,19 @@ class PackedFolder(EventSource):
             raise DataError(f"{path}: is missing, though {HEADER} names it. Pack the events again.")
         rows = n_pulses if name in PULSE_COLUMNS else n_events + (name == "begin")
         try:
-            column = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            column = mapped_array(path)
+        except DataError as error:
             size = path.stat().st_size
             raise DataError(
                 f"{path}: is damaged or cut short, {size} bytes are there ({error}). Pack again."
             ) from error
         wanted = self.header["columns"][name]
-        if column.shape != (rows,) or column.dtype != np.dtype(wanted):
+        if column.shape != (rows,) or column.dtype.str != wanted:
             raise DataError(
                 f"{path}: holds {column.shape} values of {column.dtype}. Allowed: ({rows},) of {wanted}, as {HEADER} "
                 f"says. Pack the events again."
             )
-        return column.view(np.ndarray)
+        return column
 
 
 def position_sha256(geometry: DetectorGeometry) -> str:
@@ -169,11 +178,14 @@ def _read_header(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{folder}: has no {HEADER}. Allowed: a folder that `python -m stablelit.prepare` has written.")
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
+        header = from_json(path.read_text(encoding="utf-8"))
         version = header["version"]
         if version == VERSION:
-            _ = int(header["n_events"]), int(header["n_pulses"]), dict(header["columns"]), header["position_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+            _ = int(header["n_events"]), int(header["n_pulses"]), header["position_sha256"]
+            # names of files, which might else be in another folder
+            if strange := [name for name in dict(header["columns"]) if name not in _KNOWN]:
+                raise ValueError(f"names the column {strange[0][:60]!r}, which no events have")
+    except (ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: is no header of packed events ({error!r}). Pack the events again.") from error
     if version != VERSION:
         raise DataError(f"{path}: is of version {version}. Allowed: {VERSION}. Pack the events again.")
