@@ -15,9 +15,12 @@ from stablelit.run.train_command import run_hydra_job
 @hydra.main(version_base="1.3", config_path="pkg://stablelit.conf", config_name="train")
 def _job(config: DictConfig) -> float | None:
     with told_without_traceback():
-        from stablelit.run.train_job import train  # torch takes seconds to import, and not every command trains
+        # torch takes seconds to import, and not every command trains
+        from stablelit.run.terminated import ending_on_sigterm
+        from stablelit.run.train_job import train
 
-        return train(config)
+        with ending_on_sigterm():
+            return train(config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

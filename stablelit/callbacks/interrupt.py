@@ -88,14 +88,14 @@ class InterruptCheckpoint(pl.Callback):
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Leaves the sanity check, if asked to: nothing was trained yet."""
         if trainer.sanity_checking and self._asked and trainer.world_size == 1:
-            self._leave(self._asked)
+            self._leave(trainer, self._asked)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remembers where the run stands; leaves, if asked to before there was anything to save."""
         self._take_sigterm_back()
         self._last_step = self._agree_at = trainer.global_step
         if decided := self._decide(trainer):
-            self._leave(decided)
+            self._leave(trainer, decided)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -115,7 +115,7 @@ class InterruptCheckpoint(pl.Callback):
         # of a checkpoint made between a step and the validation after it Lightning skips the validation: what was saved
         # is for a cluster that does not wait, and the end comes a step later
         if not _validation_follows(trainer, batch_idx):
-            self._leave(decided)
+            self._leave(trainer, decided)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gives the signals back."""
@@ -145,10 +145,13 @@ class InterruptCheckpoint(pl.Callback):
             self._decided = int(asked)
         return self._decided
 
-    def _leave(self, decided: int) -> None:
-        if decided == _SIGNALS[signal.SIGTERM]:
-            raise SystemExit(TERMINATED)
-        raise KeyboardInterrupt
+    def _leave(self, trainer: Any, decided: int) -> None:
+        if decided != _SIGNALS[signal.SIGTERM]:
+            raise KeyboardInterrupt
+        # Lightning kills its main process as soon as one of the scripts that it started ends with another code than 0,
+        # and rank zero may still be writing
+        launched = type(trainer.strategy.launcher).__name__ == "_SubprocessScriptLauncher"
+        raise SystemExit(0 if launched and not trainer.is_global_zero else TERMINATED)
 
     def _on_signal(self, signum: int, frame: Any) -> None:
         if not self._listening:

@@ -104,8 +104,12 @@ class TinyVAE(pl.LightningModule):
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB")
         if how == "interrupt":
             raise KeyboardInterrupt
-        if how == "ctrl_c":
-            os.kill(os.getpid(), signal.SIGINT)
+        if how in ("ctrl_c", "sigterm"):
+            os.kill(os.getpid(), signal.SIGINT if how == "ctrl_c" else signal.SIGTERM)
+            return loss
+        if how == "sigterm_to_parent":
+            if self.trainer.is_global_zero and self.global_step == self.hparams["fail_at_step"]:
+                os.kill(os.getppid(), signal.SIGTERM)
             return loss
         raise ZeroDivisionError("a defect")
 
