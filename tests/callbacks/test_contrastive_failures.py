@@ -34,6 +34,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verdict", FAILURES)
 def test_each_failure_has_its_verdict(verdict, tmp_path):
     breaks, kwargs = FAILURES[verdict]
@@ -56,6 +57,7 @@ def test_each_failure_has_its_verdict_after_150_steps(verdict, tmp_path):
     assert [f.step for f in read_findings(tmp_path) if f.name == verdict] == [150]
 
 
+@pytest.mark.slow
 def test_a_shuffled_view_without_batch_norm_is_no_dead_encoder(tmp_path):
     module, data = shuffled(make_contrast(lr=1e-2))
     monitor = ContrastiveHealthMonitor(**SOON)
@@ -65,6 +67,7 @@ def test_a_shuffled_view_without_batch_norm_is_no_dead_encoder(tmp_path):
     assert monitor.verdict.name == "mispaired-views"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [True, False])
 def test_a_run_that_learns_has_no_verdict(norm, tmp_path):
     monitor = ContrastiveHealthMonitor(**SOON)

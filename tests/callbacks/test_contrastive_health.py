@@ -253,6 +253,7 @@ def test_an_argument_out_of_range_is_refused(kwargs):
         ContrastiveHealthMonitor(**kwargs)
 
 
+@pytest.mark.slow
 @quiet
 def test_two_ranks_have_one_verdict_and_stop_together(tmp_path):
     class Check(framework(NAMES[0]).Callback):

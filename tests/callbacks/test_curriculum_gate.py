@@ -102,6 +102,7 @@ def test_a_resumed_run_holds_as_the_uninterrupted_one(step, tmp_path):
     assert later.seen["train"] == whole.seen["train"][step:]
 
 
+@pytest.mark.slow
 def test_a_gate_that_comes_or_goes_with_a_resume_changes_what_follows_only(tmp_path):
     path = tmp_path / "s.ckpt"
     saver = save_at_class("lightning.pytorch")(2 * BATCHES, path)

@@ -228,6 +228,7 @@ def test_a_loader_that_is_built_anew_has_a_sampler_that_is_told(tmp_path):
     assert [sampler.difficulty for sampler in made[-3:]] == pytest.approx([RAMP[5], 1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_a_sampler_that_lightning_has_wrapped_for_its_ranks_is_told(tmp_path):
     sampler = Listening(4 * BATCHES)
 

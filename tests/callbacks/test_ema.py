@@ -109,6 +109,7 @@ def test_it_equals_torchs_averaged_model(tmp_path):
         assert torch.allclose(a, b, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_if_nobody_averaged(tmp_path):
     plain = fit(tmp_path, make_module(), [])[1]
     for validate in ("ema", "raw", "both"):

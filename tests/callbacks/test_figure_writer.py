@@ -23,6 +23,7 @@ def test_the_modules_pictures_and_the_curves_are_files(tmp_path):
     assert all(content.startswith(b"\x89PNG") for content in files.values())
 
 
+@pytest.mark.slow
 def test_a_test_has_pictures_of_its_own(tmp_path):
     trainer = fit(tmp_path, FigureWriter(curves=CURVES))
     drawn = (tmp_path / "figures" / "line.png").read_bytes()
@@ -39,6 +40,7 @@ def test_a_quick_look_leaves_no_pictures(tmp_path):
     assert not list(tmp_path.rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_point_is_taken_at_every_epochs_end_but_not_in_the_sanity_check(tmp_path):
     callback = FigureWriter(curves=CURVES)
     trainer = fit(tmp_path, callback)
@@ -48,6 +50,7 @@ def test_a_point_is_taken_at_every_epochs_end_but_not_in_the_sanity_check(tmp_pa
     assert state["points"][-1][2] == pytest.approx(float(trainer.callback_metrics["val/loss"]))
 
 
+@pytest.mark.slow
 def test_a_point_has_the_training_mean_of_its_own_epoch(tmp_path):
     callback = FigureWriter(curves={"loss": [["train/loss_epoch"]]})
     seen = []
@@ -60,12 +63,14 @@ def test_a_point_has_the_training_mean_of_its_own_epoch(tmp_path):
     assert [point[1] for point in callback.state_dict()["points"]] == seen
 
 
+@pytest.mark.slow
 def test_a_validation_inside_an_epoch_has_a_point_of_its_own(tmp_path):
     callback = FigureWriter(curves=CURVES)
     fit(tmp_path, callback, val_check_interval=3)
     assert [point[0] for point in callback.state_dict()["points"]] == [3, 6, 9, 12, 15, 18]
 
 
+@pytest.mark.slow
 def test_the_panels_show_the_points(tmp_path):
     callback = FigureWriter(curves=CURVES, module_figures=False)
     fit(tmp_path, callback)
@@ -75,6 +80,7 @@ def test_the_panels_show_the_points(tmp_path):
     assert drawn == {"train_kl": list(columns[1]), "val/loss": list(columns[2]), "val/weight": list(columns[3])}
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_them_too(tmp_path):
     from lightning.pytorch.loggers import TensorBoardLogger
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -63,6 +63,7 @@ def fit(directory, callback, module, train=None, **kwargs):
     return trainer
 
 
+@pytest.mark.slow
 def test_every_dimension_of_the_analytic_vae_keeps_its_floor_and_without_it_none_does(tmp_path):
     kept = {}
     for name, callback in (
@@ -96,6 +97,7 @@ def test_evaluation_has_the_modules_own_penalty_at_the_evaluation_weight(tmp_pat
     assert float(trainer.callback_metrics["val/penalty"]) == 4.0
 
 
+@pytest.mark.slow
 def test_with_a_kl_target_the_weight_is_steered_and_the_floor_stands(tmp_path):
     module = LinearGaussianVAE()
     callback = KLCapCallback(free_bits=0.2, kl_target=2.0)
@@ -105,6 +107,7 @@ def test_with_a_kl_target_the_weight_is_steered_and_the_floor_stands(tmp_path):
     assert float(kl.sum()) == pytest.approx(2.0, rel=0.05)
 
 
+@pytest.mark.slow
 def test_two_ranks_take_the_steps_of_one_process_with_the_whole_batch(tmp_path):
     class Keep(pl.Callback):
         def on_train_end(self, trainer, pl_module):

@@ -407,6 +407,7 @@ def norm_line(figure, panel=0):
     return next(line for line in figure.axes[panel].get_lines() if line.get_label() == "norm")
 
 
+@pytest.mark.slow
 def test_its_picture_shows_the_norms_of_the_run_and_its_clip(tmp_path):
     module, monitor = Plain(factor=nan_at(22)), GradClipMonitor()
     fit(tmp_path, [FigureWriter(module_figures=False), monitor], module, gradient_clip_val=1.5)

@@ -98,6 +98,7 @@ def test_every_optimizer_has_panels_of_its_own():
     assert labels == ["optimizer 0\nnorm", f"optimizer 1\n{clipped}", ratio, f"optimizer 3\n{clipped}", ratio]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize("norms", [[0.0, 0.0], [math.nan], [1.0], [1e-30, 1e30], [1.0, 1.5, 2.0], [0.5, 20.0]], ids=str)
 def test_what_is_odd_is_drawn_too(norms, clip, tmp_path):

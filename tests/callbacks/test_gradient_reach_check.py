@@ -263,6 +263,7 @@ def test_the_table_is_printed_on_request(tmp_path, capsys):
     assert "2 of 2 parameters" in printed
 
 
+@pytest.mark.slow
 def test_a_gradient_on_one_of_two_ranks_is_one(tmp_path):
     class OneRank(SensorAutoencoder):
         def training_step(self, batch, batch_idx):

@@ -408,6 +408,7 @@ SHARDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clip", "adaptive"), SHARDED)
 def test_fully_sharded_gradients_have_one_norm_on_both_ranks(clip, adaptive, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

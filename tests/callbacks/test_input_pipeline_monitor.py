@@ -95,6 +95,7 @@ def test_a_data_set_without_a_length_is_measured_too(tmp_path, clock):
     assert not any("perf/epoch_eta_s" in line for _, line in trainer.logger.lines)
 
 
+@pytest.mark.slow
 def test_with_workers_and_the_real_clock_shares_are_shares(tmp_path):
     monitor = InputPipelineMonitor(warmup_steps=2)
     loader = DataLoader(Slow(SimpleNamespace(now=0.0)), 4, num_workers=2)

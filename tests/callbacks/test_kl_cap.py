@@ -146,6 +146,7 @@ def test_a_kl_that_is_logged_now_and_then_counts_once(tmp_path):
     assert callback.state_dict()["weight"] == pytest.approx(state.weight, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["forward", "update"])
 def test_a_metric_is_read_by_its_step_or_refused_with_the_way_out(how, tmp_path):
     class WithMetric(TinyVAE):
@@ -172,6 +173,7 @@ def test_a_metric_is_read_by_its_step_or_refused_with_the_way_out(how, tmp_path)
     assert by_metric.state_dict()["weight"] == pytest.approx(by_key.state_dict()["weight"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_callback_that_is_used_again_begins_anew(tmp_path):
     used, fresh = KLCapCallback(kl_target=1.0, warmup="0.5dur"), KLCapCallback(kl_target=1.0, warmup="0.5dur")
     fit(tmp_path, used, max_epochs=1)
@@ -196,6 +198,7 @@ def test_capacity_begins_at_the_weight_it_was_given(tmp_path):
     assert seen[1] == pytest.approx(3.0, rel=0.05)
 
 
+@pytest.mark.slow
 def test_ranks_steer_by_the_mean_of_their_kl(tmp_path):
     class ByRank(TinyVAE):
         def training_step(self, batch, batch_idx):

@@ -58,6 +58,7 @@ def test_batches_that_are_mostly_padding_are_told_so(tmp_path, clock):
         fit(tmp_path, clock, monitor, step=1.0)
 
 
+@pytest.mark.slow
 def test_epochs_of_few_steps_are_judged_together(tmp_path, clock):
     """Thirty batches an epoch, ten of the first are the warm-up: 20 + 30 + 30 reach 70, of which 80 % is waiting."""
     monitor = InputPipelineMonitor(min_steps=70)

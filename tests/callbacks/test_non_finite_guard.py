@@ -388,6 +388,7 @@ def test_weights_that_are_not_finite_are_taken_back(tmp_path):
     assert all(torch.isfinite(torch.tensor(module.weights[48:])))
 
 
+@pytest.mark.slow
 def test_a_spike_that_comes_back_is_left_alone(tmp_path):
     for policy in ("skip", "stop", "rollback"):
         module = Steps(lr=0.3)
@@ -483,6 +484,7 @@ class Kicked(pl.Callback):
                 pl_module.decoder.bias += 300.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "kind"),
     [

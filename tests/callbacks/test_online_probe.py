@@ -129,6 +129,7 @@ def test_a_label_beyond_the_classes_is_an_error(tmp_path):
         fit(tmp_path, OnlineLinearProbe(n_classes=2), clusters([0, 1, 5]), clusters([0, 1]))
 
 
+@pytest.mark.slow
 def test_ranks_judge_by_the_mean_of_their_heads(tmp_path):
     class Compare(OnlineLinearProbe):
         def on_validation_epoch_start(self, trainer, pl_module):

@@ -92,6 +92,7 @@ def test_the_shares_are_those_of_the_values_and_of_the_gradients_by_hand(tmp_pat
     assert "training_step" not in vars(module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batches", "arguments", "every"),
     [(63, {}, 1), (64, {}, 4), (128, {"val_check_interval": 32}, 1), (129, {"val_check_interval": 64}, 4)],
@@ -153,6 +154,7 @@ def test_posteriors_may_come_from_a_method_and_the_bound_from_the_log(tmp_path):
     assert bounds[0] == pytest.approx(bounds[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_ranks_log_what_one_process_does(tmp_path):
     class Keep(pl.Callback):
         def on_train_end(self, trainer, pl_module):
@@ -221,6 +223,7 @@ def test_a_count_without_a_gradient_is_told_in_the_first_step(tmp_path):
     assert trainer.global_step == 0
 
 
+@pytest.mark.slow
 def test_a_cap_of_1e_4_lets_the_kl_grow_and_a_cap_of_1_does_not(tmp_path):
     for cap in (1e-4, 0.5):
         torch.manual_seed(0)

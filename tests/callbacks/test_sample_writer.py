@@ -107,6 +107,7 @@ def test_steps_are_counted_once_with_two_optimizers(tmp_path):
     assert written(tmp_path) == {"step_3.pt"}
 
 
+@pytest.mark.slow
 def test_a_training_is_bit_for_bit_the_one_without_it(tmp_path):
     before = random_state()
     plain_trainer, plain = fit(tmp_path / "a", [])
@@ -186,6 +187,7 @@ def test_a_directory_of_ones_own_is_made(tmp_path):
     assert written(tmp_path / "else" / "where") == {"step_2.pt"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved_at", [4, 8])
 def test_a_resumed_run_writes_what_is_left_and_nothing_twice(tmp_path, saved_at):
     steps = [2, 4, "0.5dur", 10]

@@ -27,6 +27,7 @@ from tests.contract.modules import save_at_class
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, BATCHES, BATCHES + 2, 2 * BATCHES, 3 * BATCHES - 1])
 @pytest.mark.parametrize("kind", LOADERS)
 def test_a_resumed_run_sees_what_the_uninterrupted_one_sees(kind, step, tmp_path):
@@ -80,6 +81,7 @@ def test_without_it_samples_come_twice(kind, tmp_path):
     assert got != expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [0.5, 1.0])
 def test_from_a_checkpoint_made_after_a_validation(interval, tmp_path):
     class Save(pl.callbacks.Checkpoint):
@@ -121,6 +123,7 @@ def test_only_a_part_of_each_epoch(tmp_path):
     assert got == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [BATCHES - 1, BATCHES + 2])
 def test_a_run_of_a_number_of_steps(step, tmp_path):
     """From an epoch's end Lightning 2.6.6 itself goes on with an epoch of one batch where `max_steps` is set."""
@@ -141,6 +144,7 @@ def test_with_accumulated_gradients(tmp_path):
     assert rest.seen == whole.seen[BATCHES + 5 :]
 
 
+@pytest.mark.slow
 def test_every_sample_of_every_epoch_comes_once_and_in_another_order(tmp_path):
     module, _ = fit(tmp_path, LOADERS["RandomSampler"](num_workers=2), [ShuffleCallback()])
     epochs = [[i for e, batch in module.seen if e == epoch for i in batch] for epoch in range(3)]
@@ -153,6 +157,7 @@ def test_the_order_is_that_of_the_runs_seed(tmp_path):
     assert same[0] == same[1] != same[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ShuffleSampler", "RandomSampler"])
 def test_what_training_draws_is_left_alone_on_a_resume(kind, tmp_path):
     draws = []
@@ -181,6 +186,7 @@ class AsksForTheLength(Module):
         return [optimizer], [torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=int(steps))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_schedule_that_asks_for_the_length_of_the_run_costs_no_loader_its_place(workers, tmp_path):
     def loader():
@@ -196,6 +202,7 @@ def test_a_schedule_that_asks_for_the_length_of_the_run_costs_no_loader_its_plac
         assert (rest.seen == whole.seen[BATCHES + 2 :]) == bool(callbacks), "without it: so that the test can fail"
 
 
+@pytest.mark.slow
 def test_the_same_schedule_with_a_plain_loader(tmp_path):
     saver = save_at_class("lightning.pytorch")(BATCHES + 2, tmp_path / "a.ckpt")
     make = LOADERS["RandomSampler"]
@@ -221,6 +228,7 @@ def test_several_loaders_each_keep_their_place(tmp_path):
     assert rest.seen == whole.seen[2 * (BATCHES + 2) :]
 
 
+@pytest.mark.slow
 def test_the_state_after_a_resume_at_any_batch_is_that_of_the_uninterrupted_run(tmp_path):
     for step in range(1, 2 * BATCHES):
         first, second = ShuffleCallback(), ShuffleCallback()
@@ -241,6 +249,7 @@ def test_what_is_logged(tmp_path):
     assert lines[0]["shuffle/design_effect"] == pytest.approx(described.design_effect)
 
 
+@pytest.mark.slow
 def test_from_one_rank_to_two_every_sample_of_the_epoch_still_comes_once(tmp_path):
     """The global batch stays the same: 4 on one rank, 2 on each of two."""
 

@@ -242,6 +242,7 @@ def test_predicting_without_a_threshold_is_reported(tmp_path):
     assert finding.name == "threshold-not-chosen"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["samples", "edges"])
 def test_two_ranks_measure_what_one_does(name, tmp_path):
     # 13 samples on two ranks: the sampler repeats one of them, and the ranks' batches are of unlike sizes
@@ -261,6 +262,7 @@ def test_two_ranks_measure_what_one_does(name, tmp_path):
     assert both[0] == pytest.approx(alone, rel=1e-6, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_two_ranks_thin_what_does_not_fit(tmp_path):
     data = loader(*samples(400, seed=5), batch_size=10)
     alone = validate(tmp_path / "one", Scored(), data, ThresholdSweepValidation())
@@ -893,6 +895,7 @@ def test_with_averaged_weights_the_averaged_graph_is_judged(averaging_first, tmp
         assert saved["current_model_state"]["decision_threshold"] == pytest.approx(kept[0])
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_choice(tmp_path):
     callback = ThresholdSweepValidation()
     assert callback.figures() == {}

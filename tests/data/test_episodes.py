@@ -52,6 +52,7 @@ def test_epochs_seeds_and_episodes_differ_and_fixed_ones_do_not():
     assert list(fixed) == first
 
 
+@pytest.mark.slow
 def test_every_order_of_every_choice_is_as_likely():
     # two classes of three, and of each two of three samples in order: 6 * 6 * 6 outcomes
     sampler = EpisodicSampler([0, 0, 0, 1, 1, 1, 2, 2, 2], 2, 1, 1, n_episodes=20 * 216)
@@ -164,6 +165,7 @@ def test_a_resumed_run_continues_with_the_next_episode(plain, tmp_path):
         assert run(tmp_path / f"b{step}", again, tmp_path / f"{step}.ckpt", plain=plain) == whole[step:]
 
 
+@pytest.mark.slow
 def test_two_ranks_share_an_epoch_and_lightning_leaves_the_sampler_alone(tmp_path):
     one, two = run(tmp_path / "one"), run(tmp_path / "two", ranks=2)
     assert [episode for step in two for episode in step[2]] == [episode for step in one for episode in step[2]]

@@ -103,6 +103,7 @@ def interrupted(tmp_path_factory):
     return make
 
 
+@pytest.mark.slow
 def test_an_uninterrupted_run_sees_every_sample_once_an_epoch(interrupted):
     steps, _ = interrupted()
     for epoch in range(EPOCHS):
@@ -110,6 +111,7 @@ def test_an_uninterrupted_run_sees_every_sample_once_an_epoch(interrupted):
     assert len(steps) == EPOCHS * STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", range(1, STEPS * 2))
 def test_it_continues_at_every_batch(step, workers, interrupted, tmp_path):
@@ -117,6 +119,7 @@ def test_it_continues_at_every_batch(step, workers, interrupted, tmp_path):
     assert run(tmp_path / "b", ckpt=checkpoints / f"{step}.ckpt", workers=workers) == whole[step:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [STEPS, 2 * STEPS])
 def test_it_continues_at_the_end_of_an_epoch(step, workers, interrupted, tmp_path):
@@ -138,6 +141,7 @@ def test_every_kind_of_order_continues(kind, step, interrupted, tmp_path):
     assert run(tmp_path / "b", ckpt=checkpoints / f"{step}.ckpt", kind=kind) == whole[step:]
 
 
+@pytest.mark.slow
 def test_a_run_that_has_been_resumed_is_resumed_again(interrupted, tmp_path):
     whole, checkpoints = interrupted()
     steps = run(tmp_path / "b", [SaveEveryStep(tmp_path)], ckpt=checkpoints / "2.ckpt", workers=2)

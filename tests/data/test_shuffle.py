@@ -102,6 +102,7 @@ def test_above_the_exact_sizes_an_epoch_still_visits_every_sample_once():
     assert list(sampler) == order[-5:].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2**20, 10**7, 10**9])
 def test_memory_does_not_grow_with_the_data(n):
     tracemalloc.start()

@@ -265,6 +265,7 @@ def test_a_run_that_is_still_written_to_is_judged_as_such(tmp_path, capsys):
     assert "judged as a run that goes on" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_the_door_opens_from_a_shell_without_lightning(tmp_path):
     code = (
         "import sys; from stablelit.doctor.door import main; code = main(sys.argv[1:]);"

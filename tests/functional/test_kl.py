@@ -89,6 +89,7 @@ def test_the_hinge_keeps_the_kl_below_its_bound_and_does_nothing_where_it_is_bel
         assert float(state.integral) == 0.0
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(target=st.floats(0.5, 8.0))
 def test_the_capacity_multiplier_reaches_its_target_from_below_and_above(target):

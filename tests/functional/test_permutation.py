@@ -77,6 +77,7 @@ def _chi2_per_dof(counts: np.ndarray) -> float:
     return float(((counts - expected) ** 2 / expected).sum() / (counts.size - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [100_003, 2**20 + 1])
 def test_where_a_position_goes_says_nothing_about_where_it_came_from(n):
     # 32 x 32 contingency of position against image; chi2 / 961 has a standard deviation of 0.046 for a random one

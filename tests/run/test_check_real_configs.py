@@ -196,6 +196,7 @@ def test_schedulers_pass_partial_or_with_their_optimizer_provided(scheduler, par
     assert problems(text) == []
 
 
+@pytest.mark.slow
 def test_every_default_of_every_common_class_passes_when_it_is_written_out():
     """The annotation of a default that YAML can say must accept that default, whatever the library wrote."""
     import inspect

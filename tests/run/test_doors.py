@@ -41,6 +41,7 @@ def test_checking_says_ok_or_lists_every_problem(door):
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_configuration_cannot_allow_its_own_targets(door):
     argv = ["--config-dir", str(CONF), "+experiment=tiny", "+model.decoder._target_=torch.utils.collect_env.run"]
     done = door(check, *argv)
@@ -48,6 +49,7 @@ def test_a_configuration_cannot_allow_its_own_targets(door):
     assert "collect_env" in done.err
 
 
+@pytest.mark.slow
 def test_the_command_line_can_allow_a_target(door):
     argv = ["--config-dir", str(CONF), "+experiment=tiny", "data._target_=tests.run.tiny.a_plane_of_any_size"]
     refused = door(check, *argv)
@@ -116,6 +118,7 @@ def test_a_data_parallel_run_has_one_directory():
     assert (run_dir / "checkpoints/last.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_forked_processes_leave_a_complete_run(train):
     done = train("trainer=ddp_cpu", "trainer.max_epochs=2")
     assert done.code == 0, done.err
@@ -124,6 +127,7 @@ def test_forked_processes_leave_a_complete_run(train):
     assert "val/loss" in (run_dir / "history.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_an_application_of_somebody_elses_uses_our_groups(tmp_path):
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/main.yaml").write_text(

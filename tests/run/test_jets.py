@@ -53,6 +53,7 @@ def test_a_run_is_tested_drawn_generated_from_and_evaluated_on_what_it_generated
     assert f"pictures    {run}/figures/evaluation" in done.out
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_used_are_read_once_and_the_summary_says_why(door):
     write_jets("g.hdf5", toy_shower(30, ("g",), seed=1))
     done = door(train, "+experiment=jets", *SMALL, "data.path=g.hdf5", "data.classes=[gg]")

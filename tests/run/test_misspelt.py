@@ -22,15 +22,18 @@ def test_all_misspelt_keys_are_listed_with_the_nearest_right_names(capsys):
     assert "+model.latent_dimm" not in text
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_misspelt_key_is_told_too(capsys):
     assert "Did you mean 'latent_dim'" in complaint(capsys, "-m", "model.latent_dimm=4,8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["objective.metrc=x", "+objective.metrc=x", "+tune.lr=true"])
 def test_plain_sections_are_read_too(key, capsys):
     assert "unknown key" in complaint(capsys, key)
 
 
+@pytest.mark.slow
 def test_a_key_that_nothing_reads_is_told_and_a_variable_is_not(capsys):
     assert "Nothing reads this key" in complaint(capsys, "+my_width=8")
     assert check(["+experiment=jets", "+my_width=8", "model.latent_dim=${my_width}"]) == 0

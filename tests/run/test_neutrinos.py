@@ -130,6 +130,7 @@ NETWORK_FILES = {p.stem: OmegaConf.load(p) for p in sorted((shipped_conf() / "mo
 
 
 # the others are another family's
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, own in NETWORK_FILES.items() if own.get("name") in NETWORKS])
 def test_an_experiment_trains_every_network_as_its_own_file_has_it(name):
     own = NETWORK_FILES[name].copy()
@@ -146,6 +147,7 @@ def test_an_experiment_trains_every_network_as_its_own_file_has_it(name):
         assert depths == [int(name.removeprefix("hierarchical_deep"))] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

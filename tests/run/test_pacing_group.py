@@ -25,6 +25,7 @@ def test_every_pacing_has_its_file():
     assert set(SHIPPED) == set(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_pacing_can_be_chosen_by_its_name(name):
     curriculum = built(f"pacing={name}")
@@ -32,12 +33,14 @@ def test_every_pacing_can_be_chosen_by_its_name(name):
     assert curriculum.pacing.value(0.0) == (1.0 if name == "constant" else 0.1)
 
 
+@pytest.mark.slow
 def test_the_ramp_is_linear_where_nothing_is_chosen_and_settings_go_over_the_file():
     assert built().pacing.name == "linear"
     assert built("pacing=root", "callbacks.curriculum.power=3").pacing.power == 3
     assert str(built("pacing=postmortem", "callbacks.curriculum.duration=200ba").clock.ramp.duration) == "200ba"
 
 
+@pytest.mark.slow
 def test_a_gate_can_be_written_down():
     gate = "{_target_:stablelit.functional.plateau_gate.PlateauGate,monitor:val/neg_elbo,patience:1}"
     curriculum = built(f"callbacks.curriculum.gate={gate}")

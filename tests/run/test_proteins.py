@@ -128,6 +128,7 @@ def _records(path: Path):
         yield head, "".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -147,6 +148,7 @@ def test_a_mistake_is_told_before_anything_is_trained(door, argument, message):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_fasta_is_refused_by_name(door, tmp_path):
     path = tmp_path / "table.fasta"
     path.write_text("id,sequence\n1,MKV\n", encoding="utf-8")

@@ -59,6 +59,7 @@ def test_what_is_not_finite_is_named():
     assert (found.passed, found.detail) == (False, "grad/norm")
 
 
+@pytest.mark.slow
 def test_debug_quick_wins_over_the_experiment_and_a_value_over_both(train):
     done = train("debug=quick", "optimizer.weight_decay=0")
     assert done.code == 0, done.out
@@ -67,6 +68,7 @@ def test_debug_quick_wins_over_the_experiment_and_a_value_over_both(train):
     assert train("debug=quick", "trainer.max_epochs=4").summary["epochs"] == 4
 
 
+@pytest.mark.slow
 def test_debug_quick_fails_with_exit_code_1(train):
     done = train("debug=quick", "model.learning_rate=1e-9", "trainer.max_epochs=2", "verdict.loss_falls_by=0.1")
     assert done.code == 1
@@ -88,6 +90,7 @@ def test_debug_overfit_learns_one_batch_by_heart(train):
     assert "train/loss fell" in done.out
 
 
+@pytest.mark.slow
 def test_debug_profile_leaves_a_trace_and_says_which_operations_cost_most(train):
     # eight batches to train on, more than are profiled
     done = train("debug=profile", "data.n=256")

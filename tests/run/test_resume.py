@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 
 LAST = "checkpoints/last.ckpt"
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_for_longer_in_its_own_directory(train, trained):
     first = trained("trainer.max_epochs=2", "optimizer.weight_decay=0")
     done = train(f"resume={first.run_dir}", "trainer.max_epochs=4")
@@ -31,6 +33,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(train):
     assert resumed["objective"] == whole["objective"]
 
 
+@pytest.mark.slow
 def test_the_best_value_before_the_resume_still_counts(train, trained):
     first = trained("trainer.max_epochs=2")
     best = first.summary["objective"]["best"]
@@ -38,6 +41,7 @@ def test_the_best_value_before_the_resume_still_counts(train, trained):
     assert again["objective"]["best"] <= best
 
 
+@pytest.mark.slow
 def test_a_checkpoint_can_be_named_itself(train, trained):
     first = trained("trainer.max_epochs=2")
     done = train(f"resume={first.run_dir / LAST}", "trainer.max_epochs=3")
@@ -45,6 +49,7 @@ def test_a_checkpoint_can_be_named_itself(train, trained):
     assert done.run_dir == first.run_dir
 
 
+@pytest.mark.slow
 def test_a_run_with_nothing_left_to_do_says_so(train, trained):
     first = trained("trainer.max_epochs=2")
     done = train(f"resume={first.run_dir}")
@@ -81,6 +86,7 @@ def test_a_run_without_its_overrides_is_told(train, trained):
     assert "overrides.yaml" in done.err
 
 
+@pytest.mark.slow
 def test_a_moved_run_goes_on_where_it_lies(train, trained):
     first = trained("trainer.max_epochs=1")
     shutil.move(first.run_dir, "moved")
@@ -99,6 +105,7 @@ def test_a_sweep_cannot_be_resumed(train, trained):
     assert "cannot be swept" in done.err
 
 
+@pytest.mark.slow
 def test_a_value_that_cannot_be_is_told_before_the_run_is_touched(train, trained):
     first = trained("trainer.max_epochs=1")
     done = train(f"resume={first.run_dir}", "model.learning_rat=1")

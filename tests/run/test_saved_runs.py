@@ -22,6 +22,7 @@ def test_evaluating_again_gives_the_tests_numbers(trained, door):
     assert "test/loss" in done.out
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_other_data_replaces_none(trained, door):
     first = trained()
     door(evaluate, f"run={first.run_dir}")
@@ -56,6 +57,7 @@ def test_another_model_than_the_runs_is_told(trained, door):
     assert "latent_dim is 2 in the checkpoint and 7 in the model" in done.err
 
 
+@pytest.mark.slow
 def test_samples_are_written_and_the_seed_decides_them(trained, door):
     run = trained().run_dir
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -83,6 +85,7 @@ def test_a_wrong_argument_is_told(trained, door, argument, message):
     assert message in done.err
 
 
+@pytest.mark.slow
 def test_a_module_that_cannot_generate_says_so(trained, door):
     first = trained("model._target_=tests.run.tiny.SelfReliant")
     done = door(generate, f"run={first.run_dir}", "n=3", "output=x.pt")
@@ -103,6 +106,7 @@ def test_an_evaluation_says_how_much_of_the_data_it_was_on(trained, door):
     assert "Tested on 16 of 64 samples" in door(evaluate, f"run={trained().run_dir}").out
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_checkpoint_on_the_data_asked_for(trained, door):
     run = trained().run_dir
     for name, seed in (("a", 0), ("b", 5)):

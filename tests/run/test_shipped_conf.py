@@ -86,6 +86,7 @@ def shipped(*overrides: str):
         return compose("train", overrides=list(overrides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", EXPERIMENTS, indirect=True)
 def test_every_experiment_is_free_of_mistakes(recipe):
     check_configuration(shipped(*recipe))

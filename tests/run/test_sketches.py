@@ -120,6 +120,7 @@ def test_an_encoder_that_has_learned_nothing_is_stopped_at_the_gate(door, pretra
     assert not list(the_run("sketches_fewshot").rglob("*.ckpt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -138,6 +139,7 @@ def test_a_mistake_is_told_before_anything_is_trained(door, argument, message):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_more_ways_than_classes_are_told_before_anything_is_trained(door):
     done = door(train, *FEW_SHOT, "data.n_way=40", "model.encoder_from=null")
     assert done.code == 2

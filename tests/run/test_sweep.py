@@ -58,6 +58,7 @@ def test_a_sweep_over_experiments_has_a_directory_too(train):
     assert names == ["tiny", "tiny_too"]
 
 
+@pytest.mark.slow
 def test_one_directory_for_all_runs_is_refused(train):
     done = train("-m", "seed=0,1", "run_dir=mine")
     assert done.code == 2

@@ -35,6 +35,7 @@ def test_the_summary_says_what_the_run_came_to(train):
     assert "torch" in summary["versions"]
 
 
+@pytest.mark.slow
 def test_the_best_epoch_has_the_training_metrics_of_that_epoch(train):
     done = train()
     history = [json.loads(line) for line in (done.run_dir / "history.jsonl").read_text().splitlines()]
@@ -42,6 +43,7 @@ def test_the_best_epoch_has_the_training_metrics_of_that_epoch(train):
     assert best["train/loss"] == history[best["epoch"]]["train/loss"]
 
 
+@pytest.mark.slow
 def test_the_splits_are_the_datamodules(train):
     splits = json.loads((train().run_dir / "splits.json").read_text())
     assert [len(splits[name]) for name in ("train", "val", "test")] == [32, 16, 16]
@@ -75,6 +77,7 @@ def test_a_rerun_can_be_resumed(train, door):
     assert resumed.summary["epochs"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["-m", "seed=0,1"]])
 def test_fast_dev_run_leaves_nothing_behind(train, more):
     done = train("trainer.fast_dev_run=true", *more)
@@ -93,6 +96,7 @@ def test_an_objective_that_nobody_logs_is_an_error_with_what_there_is(composed):
         train_job(composed("objective.metric=val/los", "~callbacks.checkpoint"))
 
 
+@pytest.mark.slow
 def test_a_missing_objective_ends_with_exit_code_2_after_one_epoch(train):
     done = train("objective.metric=val/los", "trainer.max_epochs=50")
     assert done.code == 2
@@ -102,6 +106,7 @@ def test_a_missing_objective_ends_with_exit_code_2_after_one_epoch(train):
     assert done.summary["status"] == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", ["model.latent_dimm=3", "nmae=3", "+trainer.max_epoch=3", "model.latent_dim=two"])
 def test_a_mistake_is_told_without_a_traceback_and_leaves_nothing(train, mistake):
     done = train(mistake)
@@ -118,6 +123,7 @@ def test_an_unknown_experiment_names_the_near_ones(door):
     assert "Did you mean 'jets'" in done.err
 
 
+@pytest.mark.slow
 def test_a_value_that_a_constructor_refuses_is_told_with_its_place(train):
     done = train("callbacks=[default,kl_cap]", "callbacks.kl_cap.mode=target", "callbacks.kl_cap.kl_target=-1")
     assert done.code == 2
@@ -133,6 +139,7 @@ def test_settings_of_a_callback_that_is_not_in_the_list_are_left_out_and_told(do
     assert "callbacks: not in the run, so their settings are left out: figures" in done.out
 
 
+@pytest.mark.slow
 def test_a_logger_that_is_not_installed_names_the_extra(train, monkeypatch):
     import sys
 
@@ -150,6 +157,7 @@ def test_a_compiled_module_trains(train):
     assert done.summary["checkpoints"]["best"]
 
 
+@pytest.mark.slow
 def test_an_error_in_the_data_takes_the_directory_away_again(train):
     done = train("+data.broken=true")
     assert done.code == 2
@@ -157,6 +165,7 @@ def test_an_error_in_the_data_takes_the_directory_away_again(train):
     assert not Path("runs/tiny").exists()
 
 
+@pytest.mark.slow
 def test_a_directory_that_cannot_be_made_is_told_before_data_are_read(train):
     Path("runs").write_text("")
     done = train("+data.broken=true")
@@ -165,6 +174,7 @@ def test_a_directory_that_cannot_be_made_is_told_before_data_are_read(train):
     assert "is a file" in done.err
 
 
+@pytest.mark.slow
 def test_a_defect_keeps_its_traceback_and_is_in_the_summary(composed):
     with pytest.raises(ZeroDivisionError):
         train_job(composed("model.fail_with=defect"))
@@ -174,6 +184,7 @@ def test_a_defect_keeps_its_traceback_and_is_in_the_summary(composed):
     assert "a defect" in summary["error"]
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_ends_with_the_batch_size_to_try(train):
     done = train("model.fail_with=memory", "data.batch_size=16")
     assert done.code == 1
@@ -193,6 +204,7 @@ def test_a_run_that_diverges_says_so(train, how):
     json.loads((done.run_dir / "summary.json").read_text(), parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_before_the_first_checkpoint_says_that_nothing_was_kept(train):
     done = train("model.fail_with=interrupt", "model.fail_at_step=0")
     assert done.code == 130
@@ -200,6 +212,7 @@ def test_an_interrupt_before_the_first_checkpoint_says_that_nothing_was_kept(tra
     assert done.summary["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_an_interrupt_between_checkpoints_names_the_last_one(train):
     done = train("model.fail_with=interrupt", "model.fail_at_step=5", "trainer.max_epochs=9")
     assert done.code == 130
@@ -207,6 +220,7 @@ def test_an_interrupt_between_checkpoints_names_the_last_one(train):
     assert f"resume=runs/tiny/{done.run_dir.name}" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::stablelit.findings.FindingWarning")
 def test_a_finding_that_stops_a_run_is_told_without_a_traceback(train):
     capped = "callbacks=[default,kl_cap]", "callbacks.kl_cap.mode=target", "callbacks.kl_cap.kl_target=1000"
@@ -226,6 +240,7 @@ def test_a_verdict_is_given_on_a_run_that_diverged_too(train):
     assert "diverged" in done.err
 
 
+@pytest.mark.slow
 def test_a_second_run_does_not_take_the_directory_of_the_first(train):
     assert train("run_dir=mine").code == 0
     done = train("run_dir=mine")
@@ -233,11 +248,13 @@ def test_a_second_run_does_not_take_the_directory_of_the_first(train):
     assert "holds a run already" in done.err
 
 
+@pytest.mark.slow
 def test_hyper_parameters_in_the_checkpoint_are_plain_data(train):
     checkpoint = torch.load(train().run_dir / "checkpoints/best.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"]["latent_dim"] == 2
 
 
+@pytest.mark.slow
 def test_a_module_with_its_own_optimizer_is_trained_and_that_is_said(train):
     done = train("model._target_=tests.run.tiny.SelfReliant")
     assert done.code == 0, done.err
@@ -258,6 +275,7 @@ def test_a_finder_says_what_it_suggests(train):
     assert not list(Path.cwd().rglob(".scale_batch_size*"))
 
 
+@pytest.mark.slow
 def test_a_finder_that_saw_too_little_changes_nothing(train):
     done = train("tune.learning_rate=true", "data.n=32", "trainer.max_epochs=1")
     assert done.code == 0, done.err
@@ -277,6 +295,7 @@ def test_what_a_finder_sets_is_in_the_configuration_that_is_kept(train):
 
 
 # the doctor warns of it too
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 def test_a_checkpoint_that_is_not_finite_is_not_recommended(train):
     done = train("model.fail_with=infinity", "model.fail_at_step=0")
@@ -284,6 +303,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_recommended(train):
     assert "best checkpoint" not in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", ["none", "csv", "[tensorboard,csv]"])
 def test_every_logger_writes_into_the_run_directory(train, logger):
     done = train(f"logger={logger}")
@@ -293,6 +313,7 @@ def test_every_logger_writes_into_the_run_directory(train, logger):
 
 
 # the doctor warns of it too
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 @pytest.mark.parametrize(("mode", "worst"), [("min", math.inf), ("max", -math.inf)])
 def test_a_sweeper_is_told_the_worst_value_of_a_run_that_diverged(composed, monkeypatch, tmp_path, mode, worst):

@@ -118,6 +118,7 @@ def test_a_new_training_begins_with_the_weights_and_nothing_else(train, trained,
     assert [line["epoch"] for line in history] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_run_says_which_weights_they_were(train, trained):
     first = trained("trainer.max_epochs=2").run_dir
     relative = first.relative_to(Path.cwd())
@@ -133,6 +134,7 @@ def test_the_run_says_which_weights_they_were(train, trained):
     assert trained("trainer.max_epochs=1").summary["weights"] is None
 
 
+@pytest.mark.slow
 def test_a_run_without_a_best_checkpoint_gives_its_last(train, trained):
     first = trained("trainer.max_epochs=1").run_dir
     (first / BEST).unlink()
@@ -141,6 +143,7 @@ def test_a_run_without_a_best_checkpoint_gives_its_last(train, trained):
     assert_near(weights_of(done.run_dir / LAST), weights_of(first / LAST))
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_told_before_anything_is_made(train, door):
     for argv in ([], ["trainer.fast_dev_run=true"]):
         done = train("weights=nowhere", *argv)
@@ -161,6 +164,7 @@ def test_a_damaged_checkpoint_is_named_and_leaves_no_directory(train, trained):
     assert done.runs == [first]
 
 
+@pytest.mark.slow
 def test_another_latent_size_is_told_with_both_shapes_and_the_way_out(train, trained):
     first = trained("trainer.max_epochs=1").run_dir
     done = train(f"weights={first}", "model.latent_dim=5")
@@ -231,6 +235,7 @@ def test_the_average_is_what_a_training_with_averaging_hands_on(train):
     assert torch.equal(Watch.seen["weights"][weight], checkpoint["state_dict"][weight])
 
 
+@pytest.mark.slow
 def test_parameters_that_setup_makes_anew_are_still_the_checkpoints(train, trained):
     first = trained("trainer.max_epochs=1").run_dir
     done = train(target(BuildsInSetup), f"weights={first}", *WATCH)
@@ -253,6 +258,7 @@ def test_a_module_that_makes_parameters_late_gets_them_and_is_held_to_the_names(
     assert "decoder.weight is (6, 2) in the checkpoint and (7, 2) in the model" in done.err
 
 
+@pytest.mark.slow
 def test_a_name_that_only_the_checkpoint_has_is_told_before_the_first_step(train, trained):
     first = trained("trainer.max_epochs=1").run_dir
     checkpoint = torch.load(first / BEST, weights_only=True)

@@ -90,6 +90,7 @@ def judged_all_along(losses: tuple[float, ...], n: int, temperature: float) -> l
 MORE_RUNS = [(8, 0.5, 1e-2), (24, 0.5, 1e-3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["mispaired", "collapsed"])
 @pytest.mark.parametrize(("n", "temperature"), [(8, 0.5), (24, 0.2)])
 def test_a_contrastive_run_that_knows_nothing_of_its_pairs_is_at_chance(n, temperature, fault):

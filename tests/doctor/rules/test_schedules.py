@@ -96,6 +96,7 @@ def test_what_is_wrong_with_a_schedule_is_said_by_one_rule(name: str) -> None:
     assert found(evidence_of(factor, schedule, TOTAL // 2)) == [cause], "half way it is known as well"
 
 
+@pytest.mark.slow
 def test_real_trainings_are_judged_alike() -> None:
     assert told(train(factor=cosine(10), schedule="CosineAnnealingLR/step"))[:1] == ["schedule-steps-wrong"]
     assert told(train(rate=1e-3, factor=lambda t: max(0.0, 1 - t / 25)))[:1] == ["schedule-ends-early"]

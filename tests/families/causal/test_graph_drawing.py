@@ -79,6 +79,7 @@ def test_of_too_many_edges_the_strongest_are_drawn_and_it_says_so():
     assert len(arrows(graph_drawing(weights * 0 + np.triu(np.ones((5, 5)), 1), names(5), most_edges=3))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", [2, 13, 20, 40])
 def test_graphs_of_many_sizes_are_drawn(nodes, tmp_path):
     rng = np.random.default_rng(nodes)

@@ -32,6 +32,7 @@ def test_er2_has_two_edges_a_node_on_average():
     assert np.var(counts) == pytest.approx(190 * p * (1 - p), rel=0.3)
 
 
+@pytest.mark.slow
 def test_every_pair_is_joined_either_way_equally_often():
     total = sum(random_dag(4, rng(seed), edges=3).astype(int) for seed in range(4000))
     off = total[~np.eye(4, dtype=bool)]

@@ -82,6 +82,7 @@ def test_every_mechanism_finds_a_graph_that_the_data_show(tmp_path, mechanism):
     assert learner.is_dag()
 
 
+@pytest.mark.slow
 def test_the_polished_graph_is_the_true_one_and_tests_say_so(ended):
     learner, trainer = ended
     assert np.array_equal(learner.adjacency().numpy(), truth())
@@ -94,6 +95,7 @@ def test_the_polished_graph_is_the_true_one_and_tests_say_so(ended):
         assert weights[NAMES[i], NAMES[j]] == pytest.approx(weight, abs=0.15)
 
 
+@pytest.mark.slow
 def test_units_change_nothing_but_the_units_of_the_weights(ended, tmp_path):
     factor = np.array([1e-3, 1e3, 7.0, 0.02])
     plain, _ = ended
@@ -106,6 +108,7 @@ def test_units_change_nothing_but_the_units_of_the_weights(ended, tmp_path):
         assert edge.weight == pytest.approx(before[edge.source, edge.target] * ratio, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_stands_in_a_hole_does_not_matter(tmp_path):
     panel = panel_of(missing=0.2)
     dirty = SensorPanel(np.where(panel.mask, panel.values, 1e6), panel.mask, panel.names, truth=panel.truth)
@@ -206,6 +209,7 @@ def test_the_reach_check_passes_the_learner_and_stops_the_post_mortem(tmp_path):
         fitted(tmp_path, around, max_epochs=1, callbacks=[GradientReachCheck({"recon": "mechanism.structure"})])
 
 
+@pytest.mark.slow
 def test_predictions_fill_holes_and_leave_what_was_observed(tmp_path):
     panel = panel_of(missing=0.3)
     learner, trainer = fitted(tmp_path, data=data_of(panel))
@@ -219,6 +223,7 @@ def test_predictions_fill_holes_and_leave_what_was_observed(tmp_path):
     assert filled < 0.9 * np.abs(full[~seen] - full.mean()).mean()
 
 
+@pytest.mark.slow
 def test_a_bfloat16_run_keeps_its_graph_in_float64(tmp_path):
     learner, _ = fitted(tmp_path, precision="bf16-mixed", max_epochs=4)
     assert learner.mechanism.structure.weights.dtype == torch.float64
@@ -368,6 +373,7 @@ def test_a_guard_leaves_out_what_is_not_finite_in_the_place_of_an_error(tmp_path
     assert "train/loss" not in trainer.callback_metrics
 
 
+@pytest.mark.slow
 def test_a_slope_keeps_its_sign_and_its_units_without_a_search(tmp_path):
     learner, _ = fitted(tmp_path, StructureLearner(polish="none"), data_of(panel_of(rows=1500)), max_epochs=12)
     weights = {(edge.source, edge.target): edge.weight for edge in learner.edge_list()}

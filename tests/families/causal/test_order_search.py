@@ -76,6 +76,7 @@ def test_a_descent_ends_where_no_single_move_helps():
             assert search.total(moved) > total - 1e-5
 
 
+@pytest.mark.slow
 def test_units_do_not_decide_between_places_of_one_score():
     # what Markov equivalence leaves open is equal but for rounding, and units change the rounding
     for seed in range(20):

@@ -97,6 +97,7 @@ def test_a_valid_panel_is_returned_as_it_is():
     assert made.validate("p") is made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

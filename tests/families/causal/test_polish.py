@@ -28,6 +28,7 @@ def _toy(seed, nodes=8, n=1000, noise="normal"):
     return linear_rows(graph, weights, getattr(rng, noise)(size=(n, nodes))), graph, np.where(graph, weights, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("score", "noise"), [("equal_variance", "normal"), ("non_gaussian", "laplace")])
 def test_a_graph_that_can_be_told_apart_comes_back_with_its_weights(score, noise):
     for seed in range(4):
@@ -61,6 +62,7 @@ def test_of_a_class_it_is_the_same_graph_from_every_start_and_seed():
     assert len(results) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["normal", "laplace"])
 @pytest.mark.parametrize("score", ["auto", "gaussian", "non_gaussian"])
 def test_units_of_the_columns_do_not_matter(score, noise):

@@ -11,6 +11,7 @@ def part(batch, rows):
     return {name: values[rows] for name, values in batch.items()}
 
 
+@pytest.mark.slow
 def test_two_batches_are_one_evaluation(batch):
     made = JetEvaluation(latent_dim=3)
     assert made.figures() == {}
@@ -34,6 +35,7 @@ def test_two_batches_are_one_evaluation(batch):
     assert made.figures()
 
 
+@pytest.mark.slow
 def test_pictures_show_the_first_jets_with_their_classes_and_reconstructions(batch):
     made = JetEvaluation(latent_dim=3)
     made.begin("val")
@@ -51,6 +53,7 @@ def test_pictures_show_the_first_jets_with_their_classes_and_reconstructions(bat
             torch.testing.assert_close(drawn, particles[jet][mask[jet]][:, :2])
 
 
+@pytest.mark.slow
 def test_a_test_holds_reconstructions_against_their_jets(batch):
     made = JetEvaluation(latent_dim=3)
     made.begin("test")
@@ -69,6 +72,7 @@ def test_a_test_holds_reconstructions_against_their_jets(batch):
     assert "residuals" in made.figures()
 
 
+@pytest.mark.slow
 def test_a_single_jet_is_evaluated_without_what_needs_two(batch):
     made = JetEvaluation(latent_dim=3)
     made.begin("test")

@@ -85,6 +85,7 @@ def test_a_code_of_one_dimension_and_one_of_none_have_a_plane():
     assert principal_plane(torch.zeros(5, 3))[1].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_codes_are_coloured_by_class_where_there_are_some_and_by_mass(tmp_path):
     mean, mass, label = torch.randn(50, 3), torch.rand(50), torch.arange(50) % 2
     figure = latent_code(mean, mass, label, ["q", "g"])

@@ -113,6 +113,7 @@ def test_encoding_and_reconstructing_keep_the_batch(batch, conditional):
     assert torch.equal(drawn["jet"][:, 0], batch["jet"][:, 0])
 
 
+@pytest.mark.slow
 def test_a_score_is_the_bound_of_each_jet(batch):
     module = made(batch)
     found = module.score(batch, n_draws=400)

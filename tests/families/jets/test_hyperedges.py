@@ -25,6 +25,7 @@ def narrowed(batch, n_particles):
     return {name: values[:, :n_particles] if values.dim() > 1 else values for name, values in batch.items()}
 
 
+@pytest.mark.slow
 def test_the_weightiest_triplets_are_those_of_a_search_through_all(batch):
     # any order of particles, and holes
     order = torch.randperm(30, generator=torch.Generator().manual_seed(3))

@@ -55,6 +55,7 @@ def test_codes_get_no_gradient_and_the_heads_do(jets, coordinates):
     assert all(parameter.grad.abs().max() > 0 for parameter in heads.parameters())
 
 
+@pytest.mark.slow
 def test_heads_learn_what_the_code_says(jets, coordinates):
     particles, mask, _ = jets
     torch.manual_seed(0)

@@ -127,6 +127,7 @@ def test_training_sees_augmented_jets(module, batch):
     assert not torch.equal(step(module, batch)["kl_per_dim"], straight)
 
 
+@pytest.mark.slow
 def test_validation_ignores_the_kl_weight_and_the_global_random_state(fitted):
     module, runner, _ = fitted
     before = torch.get_rng_state()
@@ -210,6 +211,7 @@ def test_a_loaded_module_keeps_its_coordinates_on_other_data(fitted):
     assert torch.equal(loaded.network.particle_std, before)
 
 
+@pytest.mark.slow
 def test_figures_show_the_last_evaluation(fitted):
     module, runner, _ = fitted
     assert JetVAE(**TINY).figures() == {}
@@ -269,6 +271,7 @@ def test_optimizer_and_schedule_are_taken_from_the_constructor():
     assert runner.lr_scheduler_configs[0].scheduler.step_size == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
     def run(epochs, ckpt_path=None):
         pl.seed_everything(1)

@@ -54,6 +54,7 @@ def test_spectra_are_those_of_the_jets_and_name_their_distances(tmp_path):
         assert not any("W_1" in t.get_text() for t in panel.texts)
 
 
+@pytest.mark.slow
 def test_spectra_of_one_jet_and_of_absurd_samples_are_drawn(tmp_path):
     one = toy(1, 0)
     absurd = Jets(50.0 * one.particles, one.mask)

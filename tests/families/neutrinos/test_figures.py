@@ -89,6 +89,7 @@ def test_too_large_kappas_lie_below_the_diagonal_and_too_small_ones_above(events
     assert numbers.get_position()[1] > 0.5 if factor > 1 else numbers.get_position()[1] < 0.5
 
 
+@pytest.mark.slow
 def test_columns_of_true_zenith_add_up_and_right_predictions_lie_on_the_diagonal(events, tmp_path):
     f, t, _, _ = events
     figure = predicted_against_true_zenith(f, t)
@@ -104,6 +105,7 @@ def test_columns_of_true_zenith_add_up_and_right_predictions_lie_on_the_diagonal
     assert up.axes[0].get_title() == f"predicted less true cosine on average: {bias:+.3f}"
 
 
+@pytest.mark.slow
 def test_predictions_that_are_not_finite_are_left_out_and_counted(events, tmp_path):
     f, t, pulses, _ = events
     f[::4] = math.nan
@@ -120,6 +122,7 @@ def test_predictions_that_are_not_finite_are_left_out_and_counted(events, tmp_pa
             figure.savefig(tmp_path / "a.png", dpi=30)
 
 
+@pytest.mark.slow
 def test_one_event_makes_pictures_too(events, tmp_path):
     f, t, pulses, error = (column[:1] for column in events)
     for figure in (

@@ -49,6 +49,7 @@ def line_fit_error(events):
     return np.array(errors)
 
 
+@pytest.mark.slow
 def test_every_event_is_as_all_events_are(many):
     assert len(many) == 2500
     many.validate(len(GEOMETRY), "generated")
@@ -128,6 +129,7 @@ def test_what_did_not_trigger_is_counted():
     assert 0.25 < counts["tracks_triggered"] / counts["tracks_drawn"] < 0.45
 
 
+@pytest.mark.slow
 def test_the_line_fit_knows_tracks_and_knows_nothing_of_cascades(many):
     error = line_fit_error(many)
     assert error.mean() == pytest.approx(1.21, abs=0.06)
@@ -136,6 +138,7 @@ def test_the_line_fit_knows_tracks_and_knows_nothing_of_cascades(many):
     assert error[~many.is_track].mean() == pytest.approx(1.55, abs=0.06)
 
 
+@pytest.mark.slow
 def test_events_of_dimmer_cascades_are_as_long_as_those_of_the_competition():
     many = generate_events(2000, GEOMETRY, seed=1, settings=GeneratorSettings(cascade_yield=0.5))
     hit = np.repeat(np.arange(len(many)), many.pulse_count) * len(GEOMETRY) + many.sensor
@@ -159,6 +162,7 @@ def test_a_detector_that_nothing_triggers_is_told_of():
         generate_events(1, tiny, settings=GeneratorSettings(cascade_yield=0.0, noise_rate_hz=0.0, track_yield=0.0))
 
 
+@pytest.mark.slow
 def test_large_detectors_have_wide_sensor_numbers():
     rng = np.random.default_rng(0)
     position = rng.uniform(-400, 400, (70_000, 3)).astype(np.float32)

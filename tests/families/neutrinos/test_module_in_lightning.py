@@ -142,6 +142,7 @@ def test_a_checkpoint_is_plain_and_predicts_the_same(data, tmp_path):
     assert torch.equal(loaded.eval()(batch), module.eval()(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
 def test_a_run_resumed_inside_an_epoch_ends_where_an_unbroken_one_does(data, tmp_path):
     def run(steps, ckpt_path=None):

@@ -131,6 +131,7 @@ def test_the_histogram_counts_training_windows(made):
     assert histogram[16] >= data.training_sequences.n_cut > 0
 
 
+@pytest.mark.slow
 def test_a_budget_of_tokens_is_kept_with_little_padding(made):
     data = made(length={"median": 270}, n_sequences=3000, max_tokens=4096, corpus="iid")
     loader = data.train_dataloader()

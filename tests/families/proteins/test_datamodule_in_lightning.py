@@ -92,6 +92,7 @@ def test_a_run_resumed_inside_an_epoch_sees_what_is_left_of_it_through_the_same_
     assert same(resumed.seen["train"], whole.seen["train"][per_epoch + 3 :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_curriculum_paces_the_length_of_windows_and_leaves_evaluation_alone(workers):
     module = Recorder()

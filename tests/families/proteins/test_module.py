@@ -114,6 +114,7 @@ def test_training_and_validation_estimate_one_bound():
         assert abs(nats.sum() / 4 / residues - truth) < 4 * error, loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", ["absorb", "uniform"])
 @pytest.mark.parametrize("n_states", [20, 36])
 def test_an_untrained_head_of_zeros_costs_log_n(graph, n_states):
@@ -213,6 +214,7 @@ def post_mortems_model():
     )
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_untrained_network_under_the_post_mortems_pacing_has_the_post_mortems_losses():
     """Its table of a rising loss, from a network that never takes a step; beside what knows nothing, it is flat."""
@@ -341,6 +343,7 @@ def test_a_clipped_weight_is_at_most_that():
     torch.testing.assert_close(ratio[there], (3.0 * t).clamp(max=1.0)[there], rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)])
 def test_a_run_in_bfloat16_trains(precision, dtype):
@@ -362,6 +365,7 @@ class Hopeless(ScoreEntropyDiffusion):
         return super().training_step(batch, batch_idx)
 
 
+@pytest.mark.slow
 def test_a_bound_above_the_unigrams_is_said_when_half_of_the_training_is_over():
     torch.manual_seed(0)
     model = Hopeless(TINY)

@@ -103,6 +103,7 @@ def test_one_vector_for_everything_has_the_best_loss_there_is():
     assert float(module._predicted(torch.rand(8, 1, 16, 16))[0].detach()) == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fit_logs_tau_and_a_test_judges_the_online_encoder():
     module, fit = byol(augment=Noise()), trainer(max_epochs=2)
     fit.fit(module, data())

@@ -46,6 +46,7 @@ def test_rows_that_the_classes_do_not_allow_are_left_out():
     }
 
 
+@pytest.mark.slow
 def test_separate_classes_are_told_apart_and_noise_is_at_chance():
     apart = feature_scores(*clusters(spread=0.01), [(5, 1)])
     assert apart["few_shot_5w1s"] == apart["knn_top1"] == apart["linear_top1"] == 1.0
@@ -58,6 +59,7 @@ def test_separate_classes_are_told_apart_and_noise_is_at_chance():
     assert scores["linear_top1_chance"] == pytest.approx(1 / 6)
 
 
+@pytest.mark.slow
 def test_rows_without_a_label_do_not_count():
     features, labels = clusters()
     with_unknown = torch.cat([features, 100 * torch.randn(9, 12)]), torch.cat([labels, torch.full((9,), -1)])
@@ -110,6 +112,7 @@ def test_the_twin_forgets_what_was_learned_and_takes_statistics_from_the_picture
     assert not twin.training
 
 
+@pytest.mark.slow
 def test_an_evaluation_centres_on_training_pictures():
     encoder = nn.Flatten()
     evaluation = EmbeddingEvaluation([(2, 1)])

@@ -7,6 +7,7 @@ import torch
 from stablelit.families.sketches import figures
 
 
+@pytest.mark.slow
 def test_view_pairs_shows_both_views_of_each_sketch():
     views = torch.rand(2, 3, 1, 8, 8)
     figure = figures.view_pairs(views)

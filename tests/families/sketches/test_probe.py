@@ -23,6 +23,7 @@ def drawn(folder, classes=("bar", "box", "dot"), per_class=12):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_classes_that_features_tell_apart_are_told_apart_beside_pixels_and_chance(tmp_path):
     class Extent(nn.Module):
         """Height and width of what is drawn."""
@@ -50,6 +51,7 @@ def test_an_encoder_that_sees_nothing_is_at_chance(tmp_path):
     assert scores["linear_top1_interval"] == pytest.approx(1.96 * (p * (1 - p) / 18) ** 0.5)
 
 
+@pytest.mark.slow
 def test_the_encoder_is_left_as_it_was(tmp_path):
     encoder = SketchCNN(width=4, n_blocks=2)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -68,6 +70,7 @@ def test_arguments_out_of_range_are_refused(arguments, tmp_path):
         probe_encoder(nn.Flatten(), 16, drawn(tmp_path / "a"), **arguments)
 
 
+@pytest.mark.slow
 def test_an_encoder_of_few_shot_training_is_probed_as_any_other(tmp_path):
     folder = drawn(tmp_path / "a")
     module = PrototypicalNetwork({"width": 8, "n_blocks": 2}, image_size=16).eval()

@@ -132,6 +132,7 @@ def trained_encoder(tmp_path_factory):
     return saved(module, directory / "encoder.pt")
 
 
+@pytest.mark.slow
 def test_the_gate_lets_a_pretrained_encoder_pass_with_a_line(trained_encoder, tmp_path, capsys):
     module = network(seed=5, encoder_from=trained_encoder, gate="raise")
     trainer = fit(tmp_path, module, val=loader(4, fixed=True, seed=1, n_episodes=120))
@@ -143,6 +144,7 @@ def test_the_gate_lets_a_pretrained_encoder_pass_with_a_line(trained_encoder, tm
     assert not read_findings(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_gate_stops_an_encoder_that_knows_nothing(tmp_path):
     path = saved(network(seed=3), tmp_path / "encoder.pt")
     with pytest.raises(FindingError, match="pretraining-did-nothing: the pretrained encoder"):
@@ -159,6 +161,7 @@ def test_the_gate_stops_an_encoder_that_knows_nothing(tmp_path):
     assert not read_findings(tmp_path / "off")
 
 
+@pytest.mark.slow
 def test_the_gate_changes_no_step(trained_encoder, tmp_path):
     # what is drawn in training comes from the global generator, as does the seed of a plain loader's workers
     augment = nn.Dropout(0.3)
@@ -176,12 +179,14 @@ def test_a_gate_that_cannot_look_says_so(trained_encoder, tmp_path, capsys):
     assert "no validation episodes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_ranks_look_through_the_gate_together(trained_encoder, tmp_path, capfd):
     module = network(encoder_from=trained_encoder, gate="raise")
     fit(tmp_path, module, loader(6, n_episodes=4), devices=2, strategy="ddp_fork")
     assert "on 12 validation episodes" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_comes_back_from_its_checkpoint(trained_encoder, tmp_path):
     module = network(encoder_from=trained_encoder, distance="cosine")
     trainer = fit(tmp_path, module, enable_checkpointing=True)

@@ -146,6 +146,7 @@ def test_validation_sees_the_same_views_every_time_and_moves_no_random_state():
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
     def fit(epochs, callbacks=(), **more):
         pl.seed_everything(1, verbose=False)
@@ -211,6 +212,7 @@ def test_pictures_of_other_channels_are_refused_with_the_argument_to_change():
         simclr(in_channels=3)(torch.zeros(2, 1, 16, 16))
 
 
+@pytest.mark.slow
 def test_a_module_in_half_precision_is_tested_beside_the_untrained():
     run = trainer(precision="bf16-true", max_steps=1)
     run.fit(model := simclr(augment=Noise()), sketches := data())

@@ -17,6 +17,7 @@ def sets(predicted, truth, kind):
     return both if kind == "directed" else [{frozenset(edge) for edge in edges} for edges in both]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["directed", "skeleton"])
 def test_they_are_ratios_of_sets_of_edges(kind):
     rng = np.random.default_rng(0)
@@ -36,6 +37,7 @@ def test_they_are_ratios_of_sets_of_edges(kind):
         assert found == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_the_directed_f1_of_oriented_graphs_is_never_above_the_skeletons():
     rng = np.random.default_rng(1)
     gaps = []

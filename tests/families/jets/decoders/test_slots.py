@@ -193,6 +193,7 @@ def fit(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:", "ignore:.*val_dataloader")
 def test_what_is_no_bound_is_not_logged_as_one(fit):
     settings = {"name": "slots", "particle_loss": "mse", **ALL_TERMS}

@@ -23,6 +23,7 @@ def quick_coverage(monkeypatch):
     monkeypatch.setattr(collection.coverage, "coverage_and_mmd", small)
 
 
+@pytest.mark.slow
 def test_one_call_measures_what_the_single_metrics_do(real, generated, quick_coverage):
     scores = score_jets(*real, *generated, seed=7)
     names = {f"{name}_w1" for name in W1} | {"fpd", "kpd", "coverage", "mmd"}

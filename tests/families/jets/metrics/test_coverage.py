@@ -64,6 +64,7 @@ def test_jets_against_themselves_are_all_covered(real):
     assert mmd.value == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_error_is_that_of_the_mean_and_seeds_decide(real, generated):
     first = coverage_and_mmd(real, generated, 10, 4, seed=1)
     assert first == coverage_and_mmd(real, generated, 10, 4, seed=1)

@@ -162,6 +162,7 @@ def test_wrong_input_is_refused():
         FrechetPhysicsDistance(protocol="publish")
 
 
+@pytest.mark.slow
 def test_metric_measures_polynomials(real, generated):
     metric = FrechetPhysicsDistance(seed=3)
     for jets, is_real in ((real, True), (generated, False)):

@@ -74,6 +74,7 @@ def _score_a_share(rank, directory, jets):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_with_unequal_shares_score_as_one(real, generated, tmp_path):
     torch.multiprocessing.start_processes(
         _score_a_share, (str(tmp_path), (real, generated)), nprocs=2, start_method="fork"

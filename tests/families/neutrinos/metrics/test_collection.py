@@ -58,6 +58,7 @@ def test_one_collection_has_every_number_beside_what_needs_no_network():
     assert float(again["events"]) == 400
 
 
+@pytest.mark.slow
 def test_what_is_not_given_is_left_out_without_a_warning():
     t = isotropic(200)
     with warnings.catch_warnings():

@@ -51,6 +51,7 @@ def test_a_seed_that_is_no_count_is_refused(seed):
         SampleKeys(torch.tensor([0]), seed=seed)
 
 
+@pytest.mark.slow
 def test_draws_of_any_number_of_samples_compile_once():
     compiled = torch.compile(lambda x: uniform(x.shape, None, x.device), backend="eager", dynamic=True, fullgraph=True)
     for n in (5, 9):

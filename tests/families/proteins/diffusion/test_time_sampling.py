@@ -38,6 +38,7 @@ def test_decoupled_strata_are_those_of_the_micro_batch():
         assert sorted((part * 8).long().tolist()) == list(range(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TIME_SAMPLERS)
 def test_every_number_is_uniform_at_every_place_of_the_batch(method):
     generator = torch.Generator().manual_seed(0)

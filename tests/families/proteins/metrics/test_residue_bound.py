@@ -27,6 +27,7 @@ def test_it_is_the_sum_over_the_sum_in_three_units():
         assert values["bits_per_residue"].item() == pytest.approx(22.5 / 8 / math.log(2))
 
 
+@pytest.mark.slow
 def test_the_error_is_the_spread_over_many_data_sets():
     generator = torch.Generator().manual_seed(5)
     shape = (600, 60)
