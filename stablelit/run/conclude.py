@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 import warnings
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -102,11 +104,15 @@ def _ended_badly(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Pa
 def _interrupted(parts: Parts, outcome: Outcome, run_dir: Path, keep: bool) -> str:
     if not keep or outcome.last_checkpoint is None:
         return "Interrupted; no checkpoint had been written yet."
-    place = shown_path(run_dir)
     last = shown_path(outcome.last_checkpoint)
     saved = any(getattr(callback, "saved_to", None) for callback in parts.trainer.callbacks)  # type: ignore[attr-defined]
     kept = f"What was trained is in {last}" if saved else f"The last checkpoint is {last}; what came after it is lost."
-    return f"Interrupted. {kept}\nGo on with: python -m stablelit.train resume={place}"
+    return f"Interrupted. {kept}\nGo on with: {resume_command(run_dir)}"
+
+
+def resume_command(run_dir: Path) -> str:
+    """What a shell takes as it stands, also where the path has blanks or quotes."""
+    return f"python -m stablelit.train {shlex.quote(f'resume={shown_path(run_dir)}')}"
 
 
 def _what_is_left(outcome: Outcome, run_dir: Path, keep: bool) -> str:
@@ -114,7 +120,7 @@ def _what_is_left(outcome: Outcome, run_dir: Path, keep: bool) -> str:
         return "No checkpoint had been written yet."
     return (
         f"The last checkpoint is {shown_path(outcome.last_checkpoint)}; what came after it is lost.\n"
-        f"Go on with: python -m stablelit.train resume={shown_path(run_dir)}"
+        f"Go on with: {resume_command(run_dir)}"
     )
 
 
@@ -158,7 +164,7 @@ def _write(parts: Parts, outcome: Outcome, config: DictConfig, run_dir: Path) ->
             "last": _relative(outcome.last_checkpoint, run_dir),
         },
         weights=read_weights_record(run_dir),
-        data=None if unusable else data_identity(parts.datamodule),
+        data=None if unusable else _identity_of_data(parts),
         notes=parts.notes,
         doctor=_doctor_says(parts),
         machine=machine_identity(parts.trainer.strategy.root_device),
@@ -186,6 +192,14 @@ def _report(config: DictConfig, run_dir: Path) -> Path | None:
 
 def _doctor_says(parts: Parts) -> list[str]:
     return [c.summary() for c in parts.trainer.callbacks if isinstance(c, TrainingDoctor)]  # type: ignore[attr-defined]
+
+
+def _identity_of_data(parts: Parts) -> Any:
+    try:
+        return data_identity(parts.datamodule)
+    except (OSError, StablelitError) as error:
+        # files that are gone by now: how the run ended is said all the same
+        return {"unknown": in_short(error)}
 
 
 def _relative(path: Path | None, run_dir: Path) -> str | None:

@@ -48,6 +48,8 @@ def format_of(path: str | Path) -> str:
             if file.read(len(_SQLITE_BEGINS)) == _SQLITE_BEGINS or path.suffix.lower() in _DATABASES:
                 return "graphnet_sqlite"
         raise DataError(f"{path}: is no SQLite database ({', '.join(_DATABASES)}). {_looked_for()}")
+    if not path.is_dir():
+        raise DataError(f"{path}: is a device or a pipe. {_looked_for()} Write what comes from it to a file first.")
     if is_packed(path):
         return "packed"
     if any((path / f"{split}_meta.parquet").is_file() or _has_batches(path / split) for split in ("train", "test")):
