@@ -87,8 +87,14 @@ def _moved(value: Any, there: str, here: str) -> Any:
     return value
 
 
-def require_resumable(checkpoint_path: Path, module: object, config: DictConfig) -> None:
+def require_resumable(checkpoint_path: Path, module: object, config: DictConfig, may_be_over: bool = False) -> None:
     """Reads the checkpoint once before training: whole, made for this model, and not at the end of the run already.
+
+    Args:
+        checkpoint_path: what to go on from.
+        module: that shall take it.
+        config: of the run.
+        may_be_over: a job of a sweep that was killed after its last epoch is still to be tested and summed up.
 
     Raises:
         ConfigurationError: any of these.
@@ -96,7 +102,7 @@ def require_resumable(checkpoint_path: Path, module: object, config: DictConfig)
     checkpoint = read_checkpoint(checkpoint_path)
     require_match(checkpoint, module, checkpoint_path)  # type: ignore[arg-type]
     done, planned = epochs_completed(checkpoint), config.trainer.get("max_epochs")
-    if planned is not None and 0 <= planned <= done:
+    if planned is not None and 0 <= planned <= done and not may_be_over:
         raise ConfigurationError(
             f"{checkpoint_path} has {done} epochs behind it, and trainer.max_epochs={planned}: nothing is left to do. "
             f"Give it more: trainer.max_epochs={2 * done}"

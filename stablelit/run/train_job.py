@@ -24,7 +24,7 @@ from stablelit.run.fit import Outcome, fit, test_best
 from stablelit.run.problems import Problem, raise_on_problems
 from stablelit.run.record import RunRecorder
 from stablelit.run.resume import MovedCheckpoints, require_resumable
-from stablelit.run.sweep import refuse_subprocess_ddp, sweep_job_directory
+from stablelit.run.sweep import end_the_sweep_if_asked, refuse_subprocess_ddp, sweep_job_directory
 from stablelit.run.sweep.swept_job import run_swept_job
 from stablelit.run.weights import (
     WEIGHTS_FILE,
@@ -140,7 +140,7 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
         try:
             parts = _build(config, run_dir, keep)
             if resume is not None:
-                require_resumable(resume, parts.module, config)
+                require_resumable(resume, parts.module, config, may_be_over=sweep_job_directory() is not None)
             record = begin_with(weights, parts) if weights is not None else read_weights_record(run_dir)
             if record is not None:
                 config.weights = record["checkpoint"]
@@ -160,7 +160,10 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
             write_configuration(run_dir, config)
         if outcome.status == "finished" and config.get("test", True):
             test_best(parts, outcome)
-        return conclude(parts, outcome, config, run_dir, keep)
+        value = conclude(parts, outcome, config, run_dir, keep)
+    if sweep_job_directory() is not None:
+        end_the_sweep_if_asked(parts.trainer)
+    return value
 
 
 def _build(config: DictConfig, run_dir: Path, keep: bool) -> Parts:

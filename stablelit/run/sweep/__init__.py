@@ -9,6 +9,6 @@ results.py     what the jobs came to: summary.csv; `ranking.py` the table, `pict
 session.py     from the command line to the exit code
 """
 
-from stablelit.run.sweep.job import refuse_subprocess_ddp, sweep_job_directory
+from stablelit.run.sweep.job import end_the_sweep_if_asked, refuse_subprocess_ddp, sweep_job_directory
 
-__all__ = ["refuse_subprocess_ddp", "sweep_job_directory"]
+__all__ = ["end_the_sweep_if_asked", "refuse_subprocess_ddp", "sweep_job_directory"]

@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from stablelit.errors import ConfigurationError
+from stablelit.run.door import RunFailure
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -45,3 +46,14 @@ def refuse_subprocess_ddp(trainer: pl.Trainer) -> None:
     """
     if complaint := repeats_the_sweep(trainer):
         raise ConfigurationError(complaint)
+
+
+def end_the_sweep_if_asked(trainer: pl.Trainer) -> None:
+    """Ends the sweep on an interrupt that came so late that the job was over all the same.
+
+    Raises:
+        RunFailure: somebody asked.
+    """
+    asked = [getattr(callback, "asked_to_end", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    for number in filter(None, asked):
+        raise RunFailure("Interrupted: this job was over, and the sweep ends.", 128 + number)

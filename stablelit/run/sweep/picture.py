@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from stablelit.data.files import replacing
-from stablelit.run.sweep.ranking import SEED_KEY, by_setting, short_names
+from stablelit.run.sweep.ranking import SEED_KEY, by_setting, short_names, shown_value
 from stablelit.run.sweep.record import SweepRecord
 from stablelit.run.sweep.results import JobResult
 
 _POINT, _LINE, _BEST = "#0072b2", "#56b4e9", "#d55e00"
 _DECADES = 20.0
 _MOST_PANELS = 6
+_MOST_TICKS = 8
 
 
 def write_picture(results: Sequence[JobResult], record: SweepRecord, path: Path) -> bool:
@@ -42,49 +43,56 @@ def write_picture(results: Sequence[JobResult], record: SweepRecord, path: Path)
         _draw_map(figure, axes[0], done, keys, names, record)
     else:
         for ax, key in zip(axes, keys, strict=False):
-            _draw_key(ax, done, key, names[key], record)
+            _draw_key(ax, results, done, key, names[key], record)
         if panels > 1:
             _draw_course(axes[-1], results, record)
     unfinished = len(results) - len(done)
     better = "smaller" if record.mode == "min" else "larger"
-    note = f", {unfinished} without a result" if unfinished else ""
+    note = f", {unfinished} without a result (x)" if unfinished else ""
     figure.suptitle(f"{len(results)} jobs{note}; {better} is better", fontsize=10)
     with replacing(path) as fresh:
         figure.savefig(fresh, dpi=130, format="png")
     return True
 
 
-def _draw_key(ax: Any, done: Sequence[JobResult], key: str, name: str, record: SweepRecord) -> None:
-    numeric = _all_numeric(done, key)
-    texts = list(dict.fromkeys(r.swept.get(key, "") for r in done))
+def _draw_key(
+    ax: Any, results: Sequence[JobResult], done: Sequence[JobResult], key: str, name: str, record: SweepRecord
+) -> None:
+    lost = [r for r in results if r.ended_badly and key in r.swept]
+    numeric = _all_numeric([*done, *lost], key)
+    texts = list(dict.fromkeys(r.swept.get(key, "") for r in [*done, *lost]))
     if numeric:
         texts.sort(key=float)
     places = {text: float(text) if numeric else float(i) for i, text in enumerate(texts)}
     values = {text: [float(r.objective or 0.0) for r in done if r.swept.get(key, "") == text] for text in texts}
-    best = _best(done, record)
     for text, own in values.items():
         ax.plot([places[text]] * len(own), own, "o", color=_POINT, alpha=0.75, markersize=5, zorder=3)
-    ax.plot([places[best.swept.get(key, "")]], [best.objective], "o", color=_BEST, markersize=8, zorder=4)
-    ax.annotate(f"job {best.number}", (places[best.swept.get(key, "")], best.objective), xytext=(7, 5),
-                textcoords="offset points", color=_BEST, fontsize=9)  # fmt: skip
-    medians = [statistics.median(own) for own in values.values()]
+    best = _best(done, record)
+    at_best = places[best.swept.get(key, "")]
+    ax.plot([at_best], [best.objective], "o", color=_BEST, markersize=8, zorder=4)
+    ax.annotate(f"job {best.number}", (at_best, best.objective), xytext=(7, 5), textcoords="offset points",
+                color=_BEST, fontsize=9)  # fmt: skip
+    if lost:
+        above = ax.get_xaxis_transform()
+        ax.plot(
+            [places[r.swept[key]] for r in lost], [1.0] * len(lost), "x", color="0.45", transform=above, clip_on=False
+        )
+    medians = {places[text]: statistics.median(own) for text, own in values.items() if own}
     if numeric:
-        ax.plot(list(places.values()), medians, color=_LINE, linewidth=1.5, zorder=2)
+        # where a sweeper drew every value by itself, there is nothing to take a median of
+        if len(done) > len(medians) or len(medians) <= _MOST_TICKS:
+            ax.plot(list(medians), list(medians.values()), color=_LINE, linewidth=1.5, zorder=2)
         if _spans_decades(list(places.values())):
             ax.set_xscale("log")
-        if len(texts) <= 8:
-            ax.set_xticks(list(places.values()), texts)
+        if len(texts) <= _MOST_TICKS:
+            ax.set_xticks(list(places.values()), [shown_value(text) for text in texts])
             ax.minorticks_off()
     else:
-        for place, median in zip(places.values(), medians, strict=True):
+        for place, median in medians.items():
             ax.plot([place - 0.25, place + 0.25], [median, median], color=_LINE, linewidth=2.5, zorder=2)
-        long = max(map(len, texts)) > 9 or len(texts) > 5
-        ax.set_xticks(
-            list(places.values()),
-            [_cut(t) for t in texts],
-            rotation=25 if long else 0,
-            ha="right" if long else "center",
-        )
+        ax.set_xticks(list(places.values()), [_cut(t) for t in texts])
+        if max(map(len, texts)) > 9 or len(texts) > 5:
+            ax.tick_params("x", labelrotation=25)
         ax.set_xlim(-0.6, len(texts) - 0.4)
     _finish(ax, name, record.metric or "objective", [float(r.objective or 0.0) for r in done])
 

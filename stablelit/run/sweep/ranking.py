@@ -70,6 +70,18 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return short
 
 
+def shown_value(text: str) -> str:
+    """A swept value, a long number of a sweeper's at four digits.
+
+    >>> shown_value("0.0017826497151386949"), shown_value("1e-05"), shown_value("cosine")
+    ('0.001783', '1e-05', 'cosine')
+    """
+    try:
+        return text if len(text) <= 8 else f"{float(text):.4g}"
+    except ValueError:
+        return text
+
+
 def print_ranking(results: Sequence[JobResult], record: SweepRecord) -> None:
     """Prints the table."""
     settings = by_setting(results, record)
@@ -88,7 +100,7 @@ def print_ranking(results: Sequence[JobResult], record: SweepRecord) -> None:
     table.add_column("seconds", justify="right")
     for setting in settings[:_MOST_ROWS]:
         values = dict(setting.values)
-        cells = [_numbers(setting), *(values.get(key, "") for key in keys), _shown(setting.median)]
+        cells = [_numbers(setting), *(shown_value(values.get(key, "")) for key in keys), _shown(setting.median)]
         if seeds:
             cells.append(f"{_shown(setting.finite[0])}, {_shown(setting.finite[-1])}" if setting.finite else "")
         seconds = sum(job.seconds or 0.0 for job in setting.jobs)

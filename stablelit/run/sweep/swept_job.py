@@ -19,10 +19,12 @@ from typing import Any, TextIO, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
+from stablelit.errors import ConfigurationError
 from stablelit.run.compose import read_command, write_configuration
-from stablelit.run.directory import BEST_CHECKPOINT, LAST_CHECKPOINT, OVERRIDES_FILE
+from stablelit.run.directory import OVERRIDES_FILE
 from stablelit.run.door import RunFailure, users_mistake
 from stablelit.run.record import ObjectiveNotLogged
+from stablelit.run.resumable import checkpoint_to_resume
 from stablelit.run.summary import write_summary
 from stablelit.run.sweep.record import SweepRecord, of_the_job, read_sweep
 from stablelit.run.sweep.results import number_in, summary_of, write_table
@@ -90,9 +92,12 @@ def note_killed(job_dir: Path, times: int) -> None:
     write_summary(job_dir, status="failed", error=f"its process was killed {times} times, for want of memory perhaps")
 
 
-def checkpoint_in(job_dir: Path) -> Path | None:
-    """What a job can go on from."""
-    return next((job_dir / name for name in (LAST_CHECKPOINT, BEST_CHECKPOINT) if (job_dir / name).is_file()), None)
+def _checkpoint_in(job_dir: Path) -> Path | None:
+    """What a job can go on from: the furthest checkpoint that is whole."""
+    try:
+        return checkpoint_to_resume(job_dir)
+    except ConfigurationError:
+        return None
 
 
 def _from_before(config: DictConfig, job_dir: Path) -> tuple[bool, float | None]:
@@ -114,7 +119,7 @@ def _from_before(config: DictConfig, job_dir: Path) -> tuple[bool, float | None]
         print(f"{what}: {status} before; again.", flush=True)
         clear(job_dir)
         return False, None
-    checkpoint = checkpoint_in(job_dir)
+    checkpoint = _checkpoint_in(job_dir)
     if checkpoint is None:
         print(f"{what}: was ended before its first checkpoint; it begins anew.", flush=True)
         clear(job_dir)
