@@ -250,6 +250,10 @@ class TrainingDoctor(pl.Callback):
         self._examination.load_state_dict(state_dict["examination"])
         self._verdicts.load_state_dict(state_dict["verdicts"])
 
+    def keep_verdict(self) -> None:
+        """What was loaded is of a fit that another process has made: a test after it leaves its verdict alone."""
+        self._has_trained = True
+
     def _begin_anew(self) -> None:
         self._examination = Examination(self._budget, self.hear_finding)
         self._verdicts.begin()

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from stablelit.errors import ConfigurationError, missing_extra
 from stablelit.run.guarded_loggers import guard_loggers
+from stablelit.run.rank_randomness import RankRandomness
 from stablelit.run.record import RunRecorder
 
 PROVIDED = {
@@ -54,7 +55,7 @@ def build_trainer(
     callbacks: list[pl.Callback] = [callback for callback in made if not isinstance(callback, leave_out)]
     # the run's own come last, since an objective may be what another callback logs when an epoch ends; an averaging
     # callback swaps the weights for validation: who looks at the model comes before it
-    callbacks = sorted([*callbacks, *own], key=_averages)
+    callbacks = [RankRandomness(), *sorted([*callbacks, *own], key=_averages)]
     summary = config.get("model_summary")
     if summary is not None:
         callbacks.append(RichModelSummary(max_depth=int(summary.max_depth)))

@@ -11,21 +11,36 @@ from stablelit.findings import FindingError
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can(no|')t allocate memory", re.IGNORECASE)
 _OURS = re.compile(r"^stablelit\.errors\.(\w+): (.*)\Z", re.MULTILINE | re.DOTALL)
+_KINDS: dict[str, type[Exception]] = {
+    "ValueError": ValueError,
+    "RuntimeError": RuntimeError,
+    "FloatingPointError": FloatingPointError,
+    "OverflowError": OverflowError,
+    "MemoryError": MemoryError,
+    "torch.OutOfMemoryError": torch.OutOfMemoryError,
+}
+_NUMBERS_OR_MEMORY = re.compile(rf"^({'|'.join(map(re.escape, _KINDS))}): (.*)\Z", re.MULTILINE | re.DOTALL)
 _NOT_FINITE = re.compile(r"\b(nan|inf|non-?finite|not finite|infinite)\b", re.IGNORECASE)
 
 
 def from_child_process(error: BaseException) -> BaseException:
-    """The error of ours that ended a forked or spawned rank, as itself; any other error as it came.
+    """The error that ended a forked or spawned rank, as itself, where it is one that is told without a traceback.
 
-    A launcher hands a rank's exception on as the text of its traceback, and the kind of it is lost.
+    A launcher hands a rank's exception on as the text of its traceback, and the kind of it is lost: ours, numbers that
+    ran away and memory that ran out are found again. Any other error stays as it came, traceback and all.
     """
     if type(error).__name__ != "ProcessRaisedException":
         return error
     raised = list(_OURS.finditer(str(error)))
     kind = getattr(errors, raised[-1][1], None) if raised else None
-    if not (isinstance(kind, type) and issubclass(kind, errors.StablelitError)):
-        return error
-    return kind(raised[-1][2].strip())
+    if isinstance(kind, type) and issubclass(kind, errors.StablelitError):
+        return kind(raised[-1][2].strip())
+    of_torch = list(_NUMBERS_OR_MEMORY.finditer(str(error)))
+    if of_torch:
+        again = _KINDS[of_torch[-1][1]](of_torch[-1][2].strip())
+        if is_divergence(again) or is_out_of_memory(again):
+            return again.with_traceback(error.__traceback__)
+    return error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, open_dict
 from stablelit.callbacks.interrupt import InterruptCheckpoint
 from stablelit.run.build import Parts, compiled
 from stablelit.run.failures import from_child_process, is_divergence, is_out_of_memory
+from stablelit.run.forked import taking_home
 from stablelit.run.guarded_loggers import begin_to_log
 from stablelit.run.record import numbers
 from stablelit.run.summary import Status
@@ -58,7 +59,7 @@ def fit(parts: Parts, config: DictConfig, resume: Path | None) -> Outcome:
         module = compiled(parts.module, bool(config.get("compile", False)))
         _tune(parts, config)
         begin_to_log(trainer)
-        with telling_ranks(trainer):
+        with telling_ranks(trainer), taking_home(trainer):
             trainer.fit(
                 module,
                 datamodule=parts.datamodule,
