@@ -71,9 +71,7 @@ def forgiving_streams() -> Iterator[None]:
     finally:
         out.flush()
         if out.broken is not None and err.broken is None:
-            err.write(
-                f"Standard output could not be written ({out.broken.strerror}); the run itself went on to its end.\n"
-            )
+            err.write(f"Standard output could not be written ({out.broken.strerror}); the run went on without it.\n")
         err.flush()
         sys.stdout, sys.stderr = before
 
