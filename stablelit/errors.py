@@ -13,7 +13,10 @@ _LONGEST_VALUE = 160
 
 
 class StablelitError(Exception):
-    """Base of the errors below."""
+    r"""Base of the errors below; what would steer a terminal stands in its message as an escape (``\x1b``)."""
+
+    def __str__(self) -> str:
+        return _visible(super().__str__())
 
 
 class ConfigurationError(StablelitError, ValueError):
@@ -36,6 +39,13 @@ def bad_argument(owner: str, name: str, value: object, allowed: str, remedy: str
     """The one form of a rejected argument: `Owner: name=value is not allowed; allowed: ...; remedy`."""
     tail = f" {remedy}" if remedy else ""
     return ConfigurationError(f"{owner}: {name}={_shortened(value)} is not allowed. Allowed: {allowed}.{tail}")
+
+
+def _visible(text: str) -> str:
+    """A name of a file, or a word in it, may hold what moves the cursor or hides what was printed before."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _shortened(value: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from stablelit.errors import StablelitError, bad_argument
 from stablelit.lost_reports import report_may_be_lost
-from stablelit.run_files import append_line
+from stablelit.run_files import append_line, from_json
 
 Severity = Literal["info", "warning", "critical"]
 Action = Literal["warn", "stop", "raise"]
@@ -191,7 +191,16 @@ def read_findings(directory: str | Path) -> list[Finding]:
     findings = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            findings.append(Finding(**json.loads(line)))
-        except (TypeError, ValueError) as error:
+            findings.append(_finding_of(from_json(line)))
+        except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path}:{number}: not a finding: {error}") from error
     return findings
+
+
+def _finding_of(held: Any) -> Finding:
+    for name in ("name", "message", "remedy", "source"):
+        if not isinstance(held.get(name, ""), str):
+            raise ValueError(f"{name} is {held[name]!r:.60}, no text")
+    if isinstance(step := held.get("step", 0), bool) or not isinstance(step, int):
+        raise ValueError(f"step is {step!r:.60}, no whole number")
+    return Finding(**held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -30,6 +31,30 @@ def append_line(path: Path, *lines: str) -> None:
         except OSError:
             file.truncate(before)
             raise
+
+
+def from_json(text: str | bytes) -> Any:
+    """What a text of JSON says.
+
+    Raises:
+        ValueError: it is none, or is nested more deeply than Python's parser goes.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("brackets in brackets, more deeply than anything that is logged") from error
+
+
+def float_of(value: float | int | str) -> float:
+    """A number or its name as a float; an integer that no float holds is infinite.
+
+    >>> float_of("nan"), float_of(10**400), float_of(-(10**400))
+    (nan, inf, -inf)
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, 1 if int(value) > 0 else -1)
 
 
 def plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from stablelit.data.files import replacing
 from stablelit.errors import DataError
 from stablelit.findings import findings_directory
 from stablelit.lost_reports import report_may_be_lost, tell_of_lost
-from stablelit.run_files import HISTORY_FILE, append_line, plain
+from stablelit.run_files import HISTORY_FILE, append_line, from_json, plain
 
 _OWNER = "HistoryWriter"
 
@@ -146,7 +146,7 @@ class HistoryWriter(pl.Callback):
         lines = []
         for text in self._path.read_text(encoding="utf-8").splitlines():
             try:
-                lines.append(json.loads(text))
+                lines.append(from_json(text))
             except ValueError:
                 break  # a kill can leave half a line at the end, and nothing after it
         return lines
@@ -172,7 +172,9 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
     lines = []
     for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            line = json.loads(text)
+            line = from_json(text)
+            if not isinstance(line, dict):
+                raise ValueError("no object")
         except ValueError as error:
             raise DataError(f"{file}:{number}: not a line of JSON: {error}") from error
         lines.append({k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in line.items()})

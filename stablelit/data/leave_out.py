@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from stablelit.errors import DataError
+from stablelit.run_files import from_json
 
 SKIPPED_FILE = "skipped.jsonl"
 _OWNER = "leave_out"
@@ -57,7 +58,7 @@ class SkippedBatch:
         Raises:
             ValueError: not JSON, or without a field, or with something else than sample numbers.
         """
-        plain = json.loads(text)
+        plain = from_json(text)
         if not isinstance(plain, dict):
             raise ValueError("not an object")
         try:

@@ -1,7 +1,7 @@
 """How much of the memory a file may ask for, held against what it is before anything is set aside.
 
-A few kilobytes can stand for a terabyte: a header that claims a shape, numbers that are compressed a thousand times, a
-view with stride 0. What a file unpacks to is known from its headers; it is looked at there.
+A few kilobytes can stand for a terabyte: a header that claims a shape, numbers that are compressed to a thousandth,
+or a view with stride 0. What a file unpacks to is known from its headers; it is looked at there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from stablelit.errors import DataError
 
 ALWAYS_ALLOWED_BYTES = 256 * 2**20
 """What any file may unpack to, however small it is."""
-MOST_TIMES_ITS_SIZE = 1000
+MOST_TIMES_ITS_SIZE = 200
 """Beyond that, how much larger than on the disk. Deflate reaches 1,032 with zeros alone, real data about 20."""
 _SHARE_OF_MEMORY = 0.9
 

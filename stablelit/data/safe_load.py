@@ -79,6 +79,7 @@ class Arrays(Mapping[str, NDArray[Any]]):
             check_unpacked(place, size, info.compress_size, what, _STORE_PLAIN)
         with self._archive.open(info) as file:
             array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+        _check_text(place, what, array)
         return array
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -91,6 +92,32 @@ class Arrays(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self.files)
+
+
+def mapped_array(path: Path) -> NDArray[Any]:
+    """The array of a ``.npy``, of which what is not read stays on the disk.
+
+    Raises:
+        DataError: another format, damaged, cut short, Python objects, text.
+    """
+    with told_of_npz(path):
+        with path.open("rb") as file:
+            shape, dtype = _header(file, str(path), "the array")
+        _check_room(str(path), "the array", shape, dtype, path.stat().st_size)
+        if dtype.kind not in "biuf":
+            raise DataError(f"{path}: holds {dtype}. Allowed: numbers.")
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        return array
+
+
+def mapped_bytes(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, likewise.
+
+    Raises:
+        DataError: it is empty.
+    """
+    with told_of_npz(path):
+        return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
 
 
 def begins_as_array(path: Path) -> bool:
@@ -129,6 +156,7 @@ def loaded_array(path: Path) -> NDArray[Any]:
         check_unpacked(path, math.prod(shape) * dtype.itemsize, stored, "the array", _CUT_SHORT)
         file.seek(0)
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+        _check_text(str(path), "the array", array)
         return array
 
 
@@ -151,4 +179,17 @@ def _check_room(place: str, what: str, shape: tuple[int, ...], dtype: np.dtype[A
         raise DataError(
             f"{place}: {what} claims the shape {shape} of {dtype}, and there are {stored} bytes. The file is damaged "
             f"or cut short. {_CUT_SHORT}"
+        )
+
+
+def _check_text(place: str, what: str, array: NDArray[Any]) -> None:
+    """Text of numbers that are no characters cannot be told, and ends in an error of Python's own insides."""
+    for name in array.dtype.names or ():
+        _check_text(place, f"{what}, field {name!r},", array[name])
+    if array.dtype.kind != "U" or not array.size:
+        return
+    codes = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).view(np.uint32)
+    if bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any()):
+        raise DataError(
+            f"{place}: {what} has text with characters that do not exist. The file is damaged. {_CUT_SHORT}"
         )

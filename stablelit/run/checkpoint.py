@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from stablelit.data.checkpoint_files import alternatives, require_whole
-from stablelit.errors import ConfigurationError
+from stablelit.data.tensor_files import HoldsObjectsError, plain_tensors
+from stablelit.errors import ConfigurationError, DataError
 from stablelit.run.directory import BEST_CHECKPOINT, LAST_CHECKPOINT
 
 _SHOWN = 3
@@ -54,17 +53,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     require_whole(path)
     try:
         # the tensors are read where they are used, and never where only the rest is
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error) and zipfile.is_zipfile(path):
-            reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
-            raise ConfigurationError(
-                f"{path} holds Python objects beside tensors and plain data, and reading those would execute code. "
-                f"{reason}"
-            ) from error
-        raise ConfigurationError(_damaged(path, error)) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise ConfigurationError(_damaged(path, error)) from error
+        checkpoint = plain_tensors(path, mapped=True)
+    except HoldsObjectsError as error:
+        raise ConfigurationError(f"{error} Take another checkpoint.") from error
+    except DataError as error:
+        raise ConfigurationError(f"{error} {alternatives(path)}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ConfigurationError(f"{path} is not a checkpoint of Lightning: it has no 'state_dict'.")
     return checkpoint
@@ -140,8 +133,3 @@ def _shape(tensor: Any) -> tuple[int, ...] | None:
     if not isinstance(tensor, Tensor) or isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         return None
     return tuple(tensor.shape)
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    first = str(error).strip().partition("\n")[0]
-    return f"{path} cannot be read: it is damaged or was not written to its end ({first}). {alternatives(path)}"

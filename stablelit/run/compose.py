@@ -18,6 +18,7 @@ from stablelit.data.files import replacing
 from stablelit.errors import ConfigurationError
 from stablelit.run.directory import OVERRIDES_FILE
 from stablelit.run.misspelt import forced, telling_misspelt_keys
+from stablelit.run.saved_yaml import check_yaml
 from stablelit.run_files import CONFIG_FILE
 
 _HEADER = """\
@@ -82,22 +83,32 @@ def read_command(run_dir: Path) -> SavedCommand:
     path = run_dir / OVERRIDES_FILE
     if not path.is_file():
         raise ConfigurationError(f"{run_dir} is not a run's directory: it has no {OVERRIDES_FILE}.")
+    check_yaml(path)
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(path))
-        overrides = tuple(str(o) for o in plain["overrides"])  # type: ignore[index, call-overload]
-        return SavedCommand(str(plain["config_name"]), plain["config_dir"], overrides)  # type: ignore[index, call-overload]
-    except (YAMLError, OmegaConfBaseException, KeyError, TypeError) as error:
+        # as it is written: an interpolation belongs to the configuration, and is resolved there
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        name, directory, overrides = plain["config_name"], plain["config_dir"], plain["overrides"]
+    except (YAMLError, OmegaConfBaseException, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         raise ConfigurationError(f"{path} cannot be read as the overrides of a run: {error}") from error
+    if not isinstance(name, str) or not (directory is None or isinstance(directory, str)) or name.startswith("-"):
+        raise ConfigurationError(f"{path}: config_name={name!r}, config_dir={directory!r}. Allowed: names.")
+    if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
+        raise ConfigurationError(f"{path}: overrides={overrides!r:.80}. Allowed: a list of key=value.")
+    # an option of Hydra's could have it load a pickle (--experimental-rerun)
+    if options := [o for o in overrides if o.lstrip().startswith("-")]:
+        raise ConfigurationError(f"{path}: the override {options[0]!r:.80} is an option. Allowed: key=value alone.")
+    return SavedCommand(name, directory, tuple(overrides))
 
 
 def compose_saved_run(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
     """The configuration that a run has saved, with overrides.
 
     Raises:
-        ConfigurationError: the directory has no `config.yaml`.
+        ConfigurationError: the directory has no `config.yaml`, or one that `check_yaml` refuses.
     """
     if not (run_dir / CONFIG_FILE).is_file():
         raise ConfigurationError(f"{run_dir} is not a run's directory: it has no {CONFIG_FILE}.")
+    check_yaml(run_dir / CONFIG_FILE)
 
     def composed(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(run_dir.absolute()), version_base="1.3"):

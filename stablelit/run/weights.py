@@ -16,10 +16,12 @@ from omegaconf import DictConfig
 
 from stablelit.callbacks._snapshots import is_sharded
 from stablelit.data.files import file_identity, replacing
+from stablelit.errors import ConfigurationError
 from stablelit.run.build import Parts
 from stablelit.run.checkpoint import fills_itself, locate_run, read_checkpoint, require_match
 from stablelit.run.directory import BEST_CHECKPOINT
 from stablelit.run.table import shown_path
+from stablelit.run_files import from_json
 
 WEIGHTS_FILE = "weights.json"
 _WAY_OUT = "Give the model the values of the checkpoint, or begin without weights=."
@@ -96,5 +98,10 @@ def read_weights_record(run_dir: Path) -> dict[str, Any] | None:
     path = run_dir / WEIGHTS_FILE
     if not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigurationError(f"{path} cannot be read as the record of a run's weights: {error}.") from error
+    if not isinstance(record, dict) or not isinstance(record.get("checkpoint"), str):
+        raise ConfigurationError(f"{path} is no record of a run's weights: it names no 'checkpoint'.")
     return record

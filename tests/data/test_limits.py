@@ -18,11 +18,11 @@ def test_what_is_small_or_not_much_larger_than_its_file_is_allowed(monkeypatch, 
     check_unpacked("a.npz", unpacked, stored, "the array", "")
 
 
-def test_one_byte_beyond_a_thousand_times_the_file_is_refused(monkeypatch):
+def test_one_byte_beyond_two_hundred_times_the_file_is_refused(monkeypatch):
     monkeypatch.setattr(limits, "memory_bytes", lambda: 2**40)
-    stored = 2**20
+    stored = 2 * 2**20
     check_unpacked("a.npz", MOST_TIMES_ITS_SIZE * stored, stored, "the array", "")
-    with pytest.raises(DataError, match=r"a\.npz: the array takes 1000\.0 MiB, unpacked from 1\.0 MiB.*Do so\."):
+    with pytest.raises(DataError, match=r"a\.npz: the array takes 400\.0 MiB, unpacked from 2\.0 MiB.*Do so\."):
         check_unpacked("a.npz", MOST_TIMES_ITS_SIZE * stored + 1, stored, "the array", "Do so.")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from stablelit.doctor.evidence.settings import Settings
+from stablelit.run_files import float_of
 
 
 def number_named(settings: Settings, names: Iterable[str]) -> tuple[str, float] | None:
@@ -22,5 +24,7 @@ def number_named(settings: Settings, names: Iterable[str]) -> tuple[str, float] 
         key = by_leaf.get(name, "")
         value = held.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return key, float(value)
+            number = float_of(value)
+            # what is not finite plans nothing
+            return (key, number) if math.isfinite(number) else None
     return None

@@ -7,6 +7,7 @@ Source: tensorflow/core/lib/io/record_writer.h; tensorboard/compat/proto/event.p
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from stablelit.doctor.readers.run_log import RunLog
 EVENT_FILES = "events.out.tfevents."
 _HEAD = struct.Struct("<QI")
 _LONGEST_RECORD = 1 << 31
+# a record with a scalar has some hundred bytes; longer ones are pictures and graphs, and are passed over unread
+_LONGEST_READ = 64 << 20
 
 
 def read_event_file(path: Path, log: RunLog) -> None:
@@ -47,6 +50,7 @@ def read_event_file(path: Path, log: RunLog) -> None:
 def _records(file: BinaryIO, path: Path, log: RunLog) -> Iterator[bytes]:
     from tensorboard.summary.writer.record_writer import masked_crc32c  # type: ignore[import-untyped]
 
+    size = os.fstat(file.fileno()).st_size
     checksums: dict[int, int] = {}  # most records are as long as one before
     while head := file.read(_HEAD.size):
         if len(head) < _HEAD.size:
@@ -57,10 +61,13 @@ def _records(file: BinaryIO, path: Path, log: RunLog) -> Iterator[bytes]:
         if checksum != checksums[length] or length > _LONGEST_RECORD:
             log.remarks.append(f"{path.name}: not a record at byte {file.tell() - len(head)}; read up to there.")
             return
-        record = file.read(length + 4)
-        if len(record) < length + 4:
+        if file.tell() + length + 4 > size:
+            # reading would first set aside what the length claims
             break
-        yield record[:length]
+        if length > _LONGEST_READ:
+            file.seek(length + 4, os.SEEK_CUR)
+            continue
+        yield file.read(length + 4)[:length]
     else:
         return
     log.remarks.append(f"{path.name}: cut off in the middle of a record (a run that was killed); read up to there.")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stablelit.doctor.readers.metrics_csv import EPOCH_NAMES, STEP_NAMES
+from stablelit.doctor.readers.metrics_csv import EPOCH_NAMES, LONGEST_LINE, STEP_NAMES
 from stablelit.doctor.readers.run_log import RunLog, Unreadable
+from stablelit.run_files import float_of, from_json
 
+_DEEPEST = 16
 _NOT_FINITE = frozenset(["nan", "inf", "-inf", "infinity"])
 
 
@@ -25,11 +28,11 @@ def read_json_lines(path: Path, log: RunLog) -> None:
     log.begin_file(path)
     bad = found = 0
     with path.open(encoding="utf-8", errors="replace") as file:
-        for number, text in enumerate(file):
+        for number, text in enumerate(iter(partial(file.readline, LONGEST_LINE), "")):
             if not text.strip():
                 continue
             try:
-                line = json.loads(text)
+                line = from_json(text)
             except ValueError:
                 line = None
             if not isinstance(line, dict):
@@ -45,7 +48,7 @@ def read_json_lines(path: Path, log: RunLog) -> None:
 def read_summary(path: Path, log: RunLog) -> None:
     """Takes from ``summary.json`` how the run ended; one that cannot be read is said so."""
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         log.remarks.append(f"{path.name}: cannot be read: {error.strerror or error}.")
         return
@@ -62,17 +65,18 @@ def _add_line(line: Mapping[str, Any], number: int, log: RunLog) -> int:
     if axis is None or axis in EPOCH_NAMES:
         log.axis = "epoch"
     step = float(number) if axis is None else flat.pop(axis)
-    if step != step:
+    if not math.isfinite(step):
         return 0
     for name, value in flat.items():
         log.add(name, step, value)
     return len(flat)
 
 
-def _numbers(held: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(held: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
     for key, value in held.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{name}/")
+            if depth < _DEEPEST:
+                yield from _numbers(value, f"{name}/", depth + 1)
         elif not isinstance(value, bool) and (isinstance(value, int | float) or str(value).lower() in _NOT_FINITE):
-            yield name, float(value)
+            yield name, float_of(value)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from stablelit.doctor.readers.run_log import RunLog, Unreadable
 
 CSV_FILE = "metrics.csv"
+LONGEST_LINE = 16 << 20
+"""Characters. A line that is longer is cut there: no run has logged it."""
 STEP_NAMES = ("step", "global_step", "trainer/global_step", "_step", "iteration", "iter", "steps")
 EPOCH_NAMES = ("epoch", "epochs")
 
@@ -29,7 +32,8 @@ def read_metrics_csv(path: Path, log: RunLog) -> None:
             raise Unreadable(f"{path}: binary data, not a table. Was it written to by something else?")
     log.begin_file(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.reader(line.replace("\0", "") for line in file)
+        lines = iter(partial(file.readline, LONGEST_LINE), "")
+        rows = csv.reader(line.replace("\0", "") for line in lines)
         try:
             header = [name.strip() for name in next(rows, [])]
             found = _read_rows(header, rows, log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stablelit.run_files import CONFIG_FILE
 HPARAMS_FILE = "hparams.yaml"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 _LARGEST = 4 << 20
+_MOST_SETTINGS = 20_000
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -41,12 +43,17 @@ def read_yaml_settings(path: Path, log: RunLog) -> None:
             log.remarks.append(f"{path.name}: {path.stat().st_size >> 20} MiB of settings were not read.")
             return
         held = yaml.load(path.read_text(encoding="utf-8", errors="replace"), Loader=_PlainLoader)
-    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        log.remarks.append(f"{path.name}: settings that cannot be read: {str(error).splitlines()[0][:100]}.")
+    # of values that are not what their tags say, the loader raises whatever comes
+    except (OSError, yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        log.remarks.append(f"{path.name}: settings that cannot be read: {(str(error).splitlines() or [''])[0][:100]}.")
         return
     if not isinstance(held, dict):
         return
-    flat = dict(_flatten(held))
+    flat = dict(islice(_flatten(held), _MOST_SETTINGS + 1))
+    if len(flat) > _MOST_SETTINGS:
+        # an alias of an alias of an alias: a line of YAML may stand for a million
+        log.remarks.append(f"{path.name}: more than {_MOST_SETTINGS} settings were not read.")
+        return
     log.hyperparameters.update({key: _resolved(value, flat) for key, value in flat.items()})
     log.sources.append(path.name)
     log.keys_are_overrides = log.keys_are_overrides or path.name == CONFIG_FILE

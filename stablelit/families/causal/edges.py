@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from torch import Tensor
 
+from stablelit.data.files import existing_file
 from stablelit.errors import DataError, did_you_mean
 from stablelit.functional.edge_thresholds import checked_graphs, square_matrices
 from stablelit.functional.score_groups import Array
@@ -118,15 +119,21 @@ class EdgeList:
             names: of all nodes; None takes those that have an edge, in the order in which they come.
 
         Raises:
-            DataError: a column is missing or a field is no number; the message has file and line.
+            DataError: no such file, no table of text, a column is missing or a field is no number; the message has
+                file and line.
         """
+        path = existing_file(path, "lists of edges", "edges.csv")
         # a spreadsheet program puts a mark before the first column's name
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path}: no column {missing[0]!r}; there are {', '.join(reader.fieldnames or ())}.")
-            edges = [_edge_of_row(row, f"{path}:{reader.line_num}") for row in reader]
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            try:
+                reader = csv.DictReader(file)
+                missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+                if missing:
+                    there = ", ".join(reader.fieldnames or ())
+                    raise DataError(f"{path}: no column {missing[0]!r}; there are {there}.")
+                edges = [_edge_of_row(row, f"{path}:{reader.line_num}") for row in reader]
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise DataError(f"{path}: cannot be read as csv ({error}). Allowed: what `to_csv` writes.") from error
         ends = dict.fromkeys(name for edge in edges for name in (edge.source, edge.target))
         return cls(list(ends) if names is None else names, edges)
 

@@ -30,6 +30,7 @@ from stablelit.families.causal.panel import Bools
 CONVENTIONS = ("row", "column")
 _CAUSES, _EFFECTS = ("cause", "source", "from", "parent"), ("effect", "target", "to", "child")
 _TETRAD_EDGE = re.compile(r"^\s*\d+\.\s+(.+?)\s+([-<o]-[->o])\s+(.+?)(?:\s+(?:dd|pd|nl|pl).*)?\s*$")
+_MOST_BYTES, _LONGEST_EDGE = 16 << 20, 500
 _TEXT = (".csv", ".tsv", ".txt")
 
 
@@ -86,12 +87,17 @@ def checked_graph(graph: Bools, names: Sequence[str], place: str, allow_cyclic: 
 
 
 def _of_text(path: Path, names: Sequence[str], convention: str) -> Bools:
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise DataError(f"{path}: is a text of {size} bytes. Allowed: {_MOST_BYTES}, which is a graph of 2,000 nodes.")
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     if "Graph Edges:" in text:
         return _of_edges(path, names, _tetrad_edges(path, text))
     delimiter = next((d for d in ("\t", ";", ",") if d in text), None)
     lines = text.splitlines()
-    rows = [line.split() for line in lines] if delimiter is None else list(csv.reader(lines, delimiter=delimiter))
+    try:
+        rows = [line.split() for line in lines] if delimiter is None else list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as a table of text ({error}).") from error
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if not rows:
         raise DataError(f"{path}: has no row.")
@@ -135,10 +141,11 @@ def _tetrad_edges(path: Path, text: str) -> list[tuple[str, str]]:
             if edges:
                 break
             continue
-        found = _TETRAD_EDGE.match(line)
+        # the pattern takes its time over long lines of blanks
+        found = _TETRAD_EDGE.match(line) if len(line) <= _LONGEST_EDGE else None
         if found is None or found[2] not in ("-->", "<--"):
             raise DataError(
-                f"{path}: the edge {line.strip()!r} has no direction or is of another form. Allowed: 'a --> b' and "
+                f"{path}: the edge {line.strip()[:80]!r} has no direction or another form. Allowed: 'a --> b' and "
                 f"'a <-- b'; give the graph of which every edge has one direction."
             )
         edges.append((found[1], found[3]) if found[2] == "-->" else (found[3], found[1]))

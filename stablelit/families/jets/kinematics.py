@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stablelit.data.limits import check_unpacked
 from stablelit.errors import DataError
 from stablelit.families.jets.jet_arrays import (
     MAX_MEDIAN_PTREL_SUM,
@@ -145,6 +146,11 @@ class RaggedJets:
         eta_axis = self._sum(pt * eta) / np.where(total > 0, total, 1.0)
         d_phi = phi - np.arctan2(p_y, p_x)[self.jet]
         n_particles = int(self.slot.max()) + 1 if len(self.slot) else 1
+        # one long jet pads all the others
+        padded, given = self.n_jets * n_particles * 13, 8 * 4 * len(pt)
+        check_unpacked(
+            self.source, padded, given, f"{self.n_jets} jets of up to {n_particles} particles", "Leave out the longest."
+        )
         particles = np.zeros((self.n_jets, n_particles, 3), dtype=np.float32)
         mask = np.zeros((self.n_jets, n_particles), dtype=bool)
         mask[self.jet, self.slot] = True

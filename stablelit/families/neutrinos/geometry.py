@@ -192,7 +192,7 @@ def _parquet_columns(path: Path) -> dict[str, Sequence[object]]:
             found = file.schema_arrow.names
             wanted = ["sensor_id", *_axes(path, dict.fromkeys(found)), "sensor_string_id"]
             table = file.read(columns=[name for name in wanted if name in found])
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({error}). Copy or download it again.") from error
     if not len(table):
         raise DataError(f"{path}: no sensors (the table has no rows).")

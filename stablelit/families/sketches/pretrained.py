@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stablelit.errors import ConfigurationError
+from stablelit.data.tensor_files import plain_tensors
+from stablelit.errors import ConfigurationError, DataError
 from stablelit.findings import Finding
 from stablelit.functional.intervals import mean_and_interval
 
@@ -192,11 +192,11 @@ def _located(path: str | Path, key: str) -> Path:
 
 def _encoder_weights(file: Path, key: str) -> dict[str, Tensor]:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0]
+        content = plain_tensors(file)
+    except DataError as error:
+        why = str(error).removeprefix(f"{file}: ")
         raise ConfigurationError(
-            f"{key}={file} cannot be read as tensors and plain data ({first}). Take another checkpoint."
+            f"{key}={file} cannot be read as tensors and plain data ({why}) Take another checkpoint."
         ) from error
     weights = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):

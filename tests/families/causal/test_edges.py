@@ -89,7 +89,8 @@ def test_csv_without_confidence_and_without_edges(tmp_path):
     ("text", "message"),
     [
         ("source,target,weight\na,b,1\n", "a.csv: no column 'confidence'"),
-        ("", "no column 'source'"),
+        ("", r"a\.csv: the file is empty"),
+        ("\n", "no column 'source'"),
         ("source,target,weight,confidence,verdict\na,b,1,,\na,c,heavy,,\n", "a.csv:3: .*'heavy'"),
         ("source,target,weight,confidence,verdict\na,b,1\n", "a.csv:2: another number of fields"),
         ("source,target,weight,confidence,verdict\na,b,1,,,,\n", "a.csv:2: another number of fields"),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablelit.data.files import existing_file
+from stablelit.data.limits import check_unpacked
 from stablelit.errors import DataError, missing_extra
 from stablelit.families.causal.panel import Floats
 from stablelit.families.causal.readers.table import Request, Table, no_number, numbers_of
@@ -41,10 +42,13 @@ def read_parquet(path: Path, request: Request) -> Table:
             chosen = request.chosen(found, str(path))
             if file.metadata.num_rows == 0:
                 raise DataError(f"{path}: has no row.")
+            unpacked = 8 * file.metadata.num_rows * (len(chosen) + len(request.keys))
+            check_unpacked(path, unpacked, path.stat().st_size, "the table", "Name fewer columns, or cut its rows.")
             table = file.read(columns=[*chosen, *dict.fromkeys(request.keys)])
             values = [_numbers(table.column(name), path, name, request) for name in chosen]
             keys = {name: _as_it_is(table.column(name)) for name in request.keys}
-    except (pa.ArrowException, OSError) as error:
+    # UnicodeDecodeError: a damaged name of a column
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(
             f"{path}: cannot be read as parquet ({error}). It is another format, or the copy or download was "
             f"interrupted ({path.stat().st_size} bytes are there): fetch it again and compare its size."

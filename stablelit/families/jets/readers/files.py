@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stablelit.data import files
-from stablelit.errors import DataError, missing_extra
+from stablelit.errors import DataError, StablelitError, missing_extra
 
 # Jets that are read at a time: the arrays of a piece stay below 100 MB at 200 particles a jet
 PIECE = 20_000
@@ -57,7 +57,8 @@ def opened_hdf5(path: str | Path, wanted: str) -> Iterator[Any]:
         wanted: what should be in it, for messages.
 
     Raises:
-        DataError: no such file, a directory, not HDF5, truncated, compressed by a filter that is not installed.
+        DataError: no such file, a directory, not HDF5, truncated, damaged, compressed by a filter that is not
+            installed.
         MissingDependencyError: h5py is not installed.
     """
     h5py = imported_h5py()
@@ -82,6 +83,14 @@ def opened_hdf5(path: str | Path, wanted: str) -> Iterator[Any]:
         raise DataError(
             f"{path}: cannot be read as HDF5 ({error}). Allowed: {wanted}. If it is another format, give it its own "
             f"suffix; if it is HDF5, it is damaged."
+        ) from error
+    except StablelitError:
+        raise
+    # of what is damaged inside, h5py tells by many types
+    except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+        raise DataError(
+            f"{path}: cannot be read as HDF5 ({type(error).__name__}: {str(error)[:200]}). Allowed: {wanted}. The file "
+            f"is damaged: copy or download it again."
         ) from error
 
 

@@ -18,9 +18,6 @@ Nearly all of the time goes to opening the pickle: `write_jets("jets.npz", read_
 
 from __future__ import annotations
 
-import pickle
-import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,12 +27,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stablelit.data.tensor_files import HoldsObjectsError, plain_tensors
 from stablelit.errors import DataError
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.kinematics import Floats, RaggedJets
 from stablelit.families.jets.readers.files import existing_file
 
 MAX_OFF_SHELL = 0.2
+_MISSING = object()
+_NUMBERS = frozenset(
+    (
+        *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
+        *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    )
+)
 # Mapped, what is not read, hyperedges above all, stays on the disk; but opening ten thousand small tensors takes longer
 MAPPED_FROM_BYTES = 256_000_000
 _CONVERT = (
@@ -56,9 +61,9 @@ def read_graphs_pt(path: Path) -> Iterator[JetArrays]:
     graphs = _graphs(path, _loaded(path))
     counts = np.array([len(graph.x) for graph in graphs])
     # one tensor of all particles; what follows has no loop
-    x = torch.cat([graph.x for graph in graphs]).double().numpy()
+    x = torch.cat([graph.x.detach() for graph in graphs]).double().numpy()
     _check_indices(path, graphs, counts)
-    stats = getattr(graphs[0], "particle_norm_stats", None)
+    stats = _field(graphs[0], "particle_norm_stats")
     if stats:
         x = _without_standardisation(path, x, stats)
     label, classes = _labels(path, graphs)
@@ -75,21 +80,14 @@ def _loaded(path: Path) -> Any:
     from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
     from torch_geometric.data.storage import GlobalStorage
 
+    is_mapped = path.stat().st_size >= MAPPED_FROM_BYTES
     try:
-        is_mapped = path.stat().st_size >= MAPPED_FROM_BYTES and zipfile.is_zipfile(path)
-        with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"Found: {named[1]}. " if named else ""
+        return plain_tensors(path, [Data, DataEdgeAttr, DataTensorAttr, GlobalStorage], is_mapped)
+    except HoldsObjectsError as error:
+        found = f"Found: {error.found}. " if error.found else ""
         raise DataError(
             f"{path}: has more in it than graphs of tensors, strings and plain numbers, or is no file of torch.save, "
             f"and is not opened, because a pickle can run code. {found}{_CONVERT}"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DataError(
-            f"{path}: cannot be read as a file of torch.save ({str(error).splitlines()[:1]}). It is another format, or "
-            f"the copy or download was interrupted ({path.stat().st_size} bytes are there)."
         ) from error
 
 
@@ -101,7 +99,9 @@ def _graphs(path: Path, loaded: Any) -> list[Any]:
                 f"list of graphs, or a dict with that list at 'graphs'."
             )
         loaded = loaded["graphs"]
-    if not isinstance(loaded, list | tuple) or not all(hasattr(graph, "x") for graph in loaded):
+    if not isinstance(loaded, list | tuple) or not all(
+        _field(graph, "x", _MISSING) is not _MISSING for graph in loaded
+    ):
         raise DataError(
             f"{path}: holds a {type(loaded).__name__}, not a list of graphs. Allowed: "
             f"torch.save([Data(x=..., y=...), ...])."
@@ -126,7 +126,7 @@ def _graphs(path: Path, loaded: Any) -> list[Any]:
 def _check_indices(path: Path, graphs: Sequence[Any], counts: NDArray[np.int64]) -> None:
     for name in ("edge_index", "hyperedge_index"):
         for number, (graph, count) in enumerate(zip(graphs, counts.tolist(), strict=True)):
-            index = getattr(graph, name, None)
+            index = _field(graph, name)
             if index is None:
                 continue
             if not _is_dense(index) or (index.numel() and (index.ndim != 2 or len(index) != 2)) or _is_float(index):
@@ -135,7 +135,7 @@ def _check_indices(path: Path, graphs: Sequence[Any], counts: NDArray[np.int64])
                 )
             if index.numel() == 0:
                 continue
-            features = getattr(graph, "hyperedge_attr", None) if name == "hyperedge_index" else None
+            features = _field(graph, "hyperedge_attr") if name == "hyperedge_index" else None
             limits = (count, count if name == "edge_index" else None if features is None else len(features))
             low, high = index.aminmax(dim=1)
             for row, limit in enumerate(limits):
@@ -149,8 +149,22 @@ def _check_indices(path: Path, graphs: Sequence[Any], counts: NDArray[np.int64])
                     )
 
 
+def _field(graph: Any, name: str, default: object = None) -> Any:
+    """An entry of a graph, or the default, also where the graph is not what PyTorch Geometric makes."""
+    try:
+        return getattr(graph, name, default)
+    except (RuntimeError, TypeError, LookupError, ValueError):
+        return default
+
+
 def _is_dense(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex()
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.dtype in _NUMBERS
+        and value.device.type == "cpu"
+        and not value.is_nested
+    )
 
 
 def _is_float(index: Tensor) -> bool:
@@ -195,7 +209,7 @@ def _on_shell(x: Floats) -> bool:
 
 
 def _labels(path: Path, graphs: Sequence[Any]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    given = [graph.y if getattr(graph, "y", None) is not None else getattr(graph, "jet_type", None) for graph in graphs]
+    given = [y if (y := _field(graph, "y")) is not None else _field(graph, "jet_type") for graph in graphs]
     if all(y is None for y in given):
         return None, ("jet",)
     values = np.array([_class_number(y) for y in given])

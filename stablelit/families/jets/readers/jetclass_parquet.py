@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stablelit.data.limits import check_unpacked
 from stablelit.errors import DataError, missing_extra
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers.files import PIECE, existing_file
@@ -39,15 +40,24 @@ def read_jetclass_parquet(path: Path) -> Iterator[JetArrays]:
             _check_lists(path, file.schema_arrow, columns)
             if file.metadata.num_rows == 0:
                 raise DataError(f"{path}: no jets (the file has no rows).")
+            _check_size(path, file.metadata)
             start = 0
             for batch in file.iter_batches(batch_size=PIECE, columns=columns.names):
                 yield _jets(path, pa.Table.from_batches([batch]), columns, start)
                 start += len(batch)
-    except (pa.ArrowException, OSError) as error:
+    # UnicodeDecodeError: a damaged name of a column
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(
             f"{path}: cannot be read as parquet ({error}). It is another format, or the copy or download was "
             f"interrupted ({path.stat().st_size} bytes are there): fetch it again and compare its size."
         ) from error
+
+
+def _check_size(path: Path, metadata: Any) -> None:
+    """Numbers that repeat are stored once: what they unpack to is told by the file's own count of them."""
+    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    values = sum(max(0, group.column(c).num_values) for group in groups for c in range(group.num_columns))
+    check_unpacked(path, 8 * values, path.stat().st_size, "the table", "Write it again with fewer rows a file.")
 
 
 def _check_lists(path: Path, schema: Any, columns: JetClassColumns) -> None:

@@ -22,6 +22,7 @@ from stablelit.data.files import replacing
 from stablelit.errors import DataError, did_you_mean
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers.files import PIECE, imported_h5py, opened_hdf5
+from stablelit.families.jets.readers.hdf5_data import attribute, data_set, is_there, rows_at_a_time
 
 PARTICLES, JETS = "particle_features", "jet_features"
 WANTED = f"a JetNet file with {PARTICLES!r} and {JETS!r}, or a pandas table with E_0, PX_0, PY_0, PZ_0, ..."
@@ -31,7 +32,7 @@ _CLASS_IN_NAME = re.compile(r"^([gqtwz])(?:\d+)?$")
 def is_jetnet_hdf5(path: Path) -> bool:
     """Whether one of JetNet's data sets is in the file."""
     with opened_hdf5(path, WANTED) as file:
-        return PARTICLES in file or JETS in file
+        return is_there(file, PARTICLES) or is_there(file, JETS)
 
 
 def read_jetnet_hdf5(path: Path) -> Iterator[JetArrays]:
@@ -42,12 +43,14 @@ def read_jetnet_hdf5(path: Path) -> Iterator[JetArrays]:
         MissingDependencyError: h5py is not installed.
     """
     with opened_hdf5(path, WANTED) as file:
-        label, classes = _labels(path, file)
-        for start in range(0, max(len(label), 1), PIECE):
-            piece = slice(start, start + PIECE)
-            values = np.asarray(file[PARTICLES][piece], dtype=np.float32)
+        particles, jets = _checked(path, file)
+        label, classes = _labels(path, file, len(particles))
+        rows = rows_at_a_time(particles, jets, most=PIECE)
+        for start in range(0, max(len(label), 1), rows):
+            piece = slice(start, start + rows)
+            values = np.asarray(particles[piece], dtype=np.float32)
             mask = _mask(path, values[..., 3], start)
-            jet = np.asarray(file[JETS][piece], dtype=np.float32)
+            jet = np.asarray(jets[piece], dtype=np.float32)
             yield JetArrays(values[..., :3], mask, jet, label[piece], classes)
 
 
@@ -59,18 +62,20 @@ def write_jetnet_hdf5(path: str | Path, jets: JetArrays) -> None:
         file.create_dataset(PARTICLES, data=features, compression="gzip", compression_opts=1)
         file.create_dataset(JETS, data=jets.jet)
         label = file.create_dataset("label", data=jets.label)
-        label.attrs["classes"] = ",".join(jets.classes)
+        # of a fixed length: one that is not lies in a heap, which costs a look at the whole file to be trusted
+        label.attrs["classes"] = np.bytes_(",".join(jets.classes).encode())
 
 
-def _labels(path: Path, file: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _checked(path: Path, file: Any) -> tuple[Any, Any]:
+    """The data sets of particles and of jets."""
     found = sorted(file.keys())
     for name in (PARTICLES, JETS):
-        if name not in file or not hasattr(file[name], "shape"):
+        if not is_there(file, name) or not hasattr(file[name], "shape"):
             raise DataError(
                 f"{path}: has no data set {name!r}; this is neither a JetNet file nor a pandas table. Found: "
                 f"{', '.join(found) or 'nothing'}. {did_you_mean(name, found)}".rstrip()
             )
-    particles, jet = file[PARTICLES], file[JETS]
+    particles, jet = (data_set(path, file, name) for name in (PARTICLES, JETS))
     if len(particles.shape) != 3 or particles.shape[-1] != 4:
         raise DataError(
             f"{path}: {PARTICLES!r} has shape {particles.shape}. Allowed: (jets, particles, 4) with etarel, phirel, "
@@ -88,20 +93,28 @@ def _labels(path: Path, file: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     for name in (PARTICLES, JETS):
         if file[name].dtype.kind not in "fiu":
             raise DataError(f"{path}: {name!r} has values of type {file[name].dtype}. Allowed: numbers.")
-    if "label" not in file:
+    return particles, jet
+
+
+def _labels(path: Path, file: Any, n_jets: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    if not is_there(file, "label"):
         by_name = _CLASS_IN_NAME.match(path.stem)
-        return np.zeros(len(particles), dtype=np.int64), (by_name[1],) if by_name else ("jet",)
-    given = np.asarray(file["label"])
-    if given.shape != (len(particles),) or given.dtype.kind not in "iu":
+        return np.zeros(n_jets, dtype=np.int64), (by_name[1],) if by_name else ("jet",)
+    given = data_set(path, file, "label")
+    if given.shape != (n_jets,) or given.dtype.kind not in "iu":
         raise DataError(
             f"{path}: 'label' has shape {given.shape} and type {given.dtype}. Allowed: whole numbers of shape "
-            f"({len(particles)},), one for each jet."
+            f"({n_jets},), one for each jet."
         )
-    label = given.astype(np.int64)
-    if "classes" in file["label"].attrs:
-        return label, tuple(str(file["label"].attrs["classes"]).split(","))
+    label = np.asarray(given).astype(np.int64)
+    if "classes" in given.attrs:
+        return label, tuple(_text(attribute(path, given, "classes")).split(","))
     known, label = np.unique(label, return_inverse=True)
     return label.astype(np.int64), tuple(str(number) for number in known)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _mask(path: Path, values: NDArray[np.float32], first_jet: int) -> NDArray[np.bool_]:

@@ -15,14 +15,13 @@ Source: Kasieczka, Plehn, Thompson, Russell 2019, zenodo.org/records/2603256 (1.
 
 from __future__ import annotations
 
-import io
-import pickle
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +30,15 @@ from stablelit.errors import DataError, did_you_mean
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.kinematics import RaggedJets
 from stablelit.families.jets.readers.files import PIECE, opened_hdf5
+from stablelit.families.jets.readers.hdf5_data import attribute, data_set, is_there, rows_at_a_time
 from stablelit.families.jets.readers.jetnet_hdf5 import WANTED
+from stablelit.families.jets.readers.pickled_names import unpickled_names
 
 CLASSES = ("qcd", "top")
 LABEL = "is_signal_new"
 MOMENTUM = ("E", "PX", "PY", "PZ")
+# pandas has one for each type
+_MOST_BLOCKS = 64
 _ENERGY = re.compile(r"^E_(\d+)$")
 
 
@@ -54,11 +57,12 @@ def read_top_tagging_hdf5(path: Path) -> Iterator[JetArrays]:
     """
     with opened_hdf5(path, WANTED) as file:
         group = file[_one_group(path, file)]
-        table = _blocks_of_table(path, group) if "table" in group else _fixed_blocks(group)
+        table = _blocks_of_table(path, group) if is_there(group, "table") else _fixed_blocks(path, group)
         momentum = _Columns(table, _momentum_names(path, table))
         label = _Columns(table, [LABEL]) if LABEL in table.names else None
-        for start in range(0, table.n_rows, PIECE):
-            values = table.read(slice(start, start + PIECE))
+        rows = table.rows_at_a_time
+        for start in range(0, table.n_rows, rows):
+            values = table.read(slice(start, start + rows))
             momenta = momentum.take(values).reshape(len(values[0]), -1, len(MOMENTUM))
             mask = (momenta != 0).any(axis=-1)
             energy, p_x, p_y, p_z = (momenta[..., i][mask] for i in range(len(MOMENTUM)))
@@ -76,6 +80,7 @@ class _Table:
 
     blocks: list[list[str]]
     n_rows: int
+    rows_at_a_time: int
     read: Callable[[slice], list[NDArray[Any]]]
 
     @cached_property
@@ -98,7 +103,7 @@ class _Columns:
 
 
 def _pandas_groups(file: Any) -> list[str]:
-    return [name for name in file if "pandas_type" in getattr(file[name], "attrs", {})]
+    return [name for name in file if is_there(file, name) and "pandas_type" in getattr(file[name], "attrs", {})]
 
 
 def _one_group(path: Path, file: Any) -> str:
@@ -112,41 +117,55 @@ def _one_group(path: Path, file: Any) -> str:
 
 
 def _blocks_of_table(path: Path, group: Any) -> _Table:
-    table = group["table"]
+    table = data_set(path, group, "table")
+    if not table.dtype.names or table.ndim != 1:
+        raise DataError(f"{path}: {table.name!r} is {table.dtype} of shape {table.shape}. Allowed: a table of pandas.")
     fields = [field for field in table.dtype.names if field != "index"]
     # a column that pandas was asked to index has a field of its own
     blocks = [
-        _names(path, table.attrs[f"{field}_kind"]) if field.startswith("values_block_") else [field] for field in fields
+        _names(path, attribute(path, table, f"{field}_kind")) if field.startswith("values_block_") else [field]
+        for field in fields
     ]
 
     def read(rows: slice) -> list[NDArray[Any]]:
         values = table[rows]
         return [values[field].reshape(len(values), -1) for field in fields]
 
-    return _Table(blocks, len(table), read)
+    for names, field in zip(blocks, fields, strict=True):
+        width = math.prod(table.dtype[field].shape)
+        if len(names) != width:
+            raise DataError(f"{path}: {field} has {width} columns and {len(names)} names. The file is damaged.")
+    return _Table(blocks, len(table), rows_at_a_time(table, most=PIECE), read)
 
 
-def _fixed_blocks(group: Any) -> _Table:
-    numbers = range(int(group.attrs.get("nblocks", 0)))
-    blocks = [[item.decode() for item in group[f"block{k}_items"][:]] for k in numbers]
-    stored = [group[f"block{k}_values"] for k in numbers]
-    return _Table(blocks, len(stored[0]) if stored else 0, lambda rows: [values[rows] for values in stored])
+def _fixed_blocks(path: Path, group: Any) -> _Table:
+    numbers = range(int(attribute(path, group, "nblocks")) if "nblocks" in group.attrs else 0)
+    if len(numbers) > _MOST_BLOCKS:
+        raise DataError(f"{path}: claims {len(numbers)} blocks of columns. Allowed: {_MOST_BLOCKS}, one a type.")
+    blocks, stored = [], []
+    for k in numbers:
+        items, values = (data_set(path, group, f"block{k}_{what}") for what in ("items", "values"))
+        if items.dtype.kind != "S" or items.ndim != 1 or values.ndim != 2 or values.shape[1] != len(items):
+            raise DataError(
+                f"{path}: block{k}_values has the shape {values.shape} and block{k}_items {items.shape}. Allowed: "
+                f"(rows, columns), and as many names as columns."
+            )
+        blocks.append([item.decode() for item in items[:]])
+        stored.append(values)
+    if len({len(values) for values in stored}) > 1:
+        raise DataError(f"{path}: its blocks have {', '.join(str(len(v)) for v in stored)} rows. Allowed: as many.")
+    rows = rows_at_a_time(*stored, most=PIECE) if stored else 1
+    return _Table(blocks, len(stored[0]) if stored else 0, rows, lambda rows: [values[rows] for values in stored])
 
 
 def _names(path: Path, pickled: Any) -> list[str]:
     try:
-        names = _StringsOnly(io.BytesIO(bytes(pickled)), encoding="utf-8").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError, KeyError, TypeError) as error:
+        return unpickled_names(bytes(pickled))
+    except (ValueError, TypeError) as error:
         raise DataError(
             f"{path}: the names of its columns cannot be read without running code from the file ({error}). Write it "
             f'again with pandas: pandas.read_hdf(FILE).to_hdf(NEW, key="table", format="fixed").'
         ) from error
-    return [str(name) for name in names]
-
-
-class _StringsOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it holds {module}.{name}; a list of strings needs no class")
 
 
 def _momentum_names(path: Path, table: _Table) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from stablelit.families.neutrinos.geometry import DetectorGeometry
 from stablelit.families.neutrinos.pulse_events import PulseEvents
 from stablelit.families.neutrinos.readers.graphnet_columns import INDEX, Pointing
 from stablelit.families.neutrinos.readers.graphnet_tables import GraphnetTables
+from stablelit.families.neutrinos.readers.opened_sqlite import opened_sqlite
 
 EVENTS_A_STRETCH = 20_000
 """Events that are read at a time."""
@@ -37,7 +36,8 @@ class GraphnetDatabase(GraphnetTables):
         geometry: of the detector; None takes the positions that occur.
 
     Raises:
-        DataError: not a database, no table of pulses, a missing column, a null or text where a number is meant.
+        DataError: not a database, no table of pulses (a view is none), a missing column, a null or text where a number
+            is meant, what `opened_sqlite` refuses.
         ConfigurationError: tables that are not there, or several that could be meant.
     """
 
@@ -93,42 +93,35 @@ class GraphnetDatabase(GraphnetTables):
         return self._query(f"SELECT {listed} FROM {table} ORDER BY {INDEX}", names)
 
     def _tables(self) -> dict[str, list[str]]:
-        with self._opened() as database:
-            names = database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
-            return {
-                name: [row[1] for row in database.execute(f"PRAGMA table_info({_quoted(name)})")] for (name,) in names
+        with opened_sqlite(self.path) as database:
+            there = database.execute("SELECT name, type, rootpage FROM sqlite_master").fetchall()
+            # a virtual table has no page of its own: a module of SQLite computes it
+            tables = [name for name, kind, page in there if kind == "table" and page and isinstance(name, str)]
+            found = {
+                name: [row[1] for row in database.execute(f"PRAGMA table_info({_quoted(name)})")] for name in tables
             }
+        if not found and (views := [str(name) for name, kind, _ in there if kind == "view"]):
+            raise DataError(
+                f"{self.path}: has views alone ({', '.join(views[:5])}), and a view may compute anything. Allowed: "
+                f"tables. Make one of it: CREATE TABLE pulses AS SELECT * FROM {views[0]}."
+            )
+        return found
 
     def _query(self, query: str, names: Sequence[str], values: tuple[int, ...] = ()) -> dict[str, NDArray[Any]]:
-        with self._opened() as database:
+        with opened_sqlite(self.path) as database:
             rows = database.execute(query, values).fetchall()
         columns = list(zip(*rows, strict=True)) or [()] * len(names)
         return {name: self._numbers(column, name) for name, column in zip(names, columns, strict=True)}
 
     def _numbers(self, column: Sequence[Any], name: str) -> NDArray[Any]:
-        try:
-            array = np.array(column)
-            if array.dtype.kind not in "iufb" and len(array):
-                raise ValueError
-        except ValueError:
-            row = next(i for i, value in enumerate(column) if not isinstance(value, int | float))
+        # by their types: numpy would make every number as wide as the longest text among them
+        if not {*map(type, column)} <= {int, float}:
+            row = next(i for i, value in enumerate(column) if type(value) not in (int, float))
             raise DataError(
-                f"{self.path}: {name} is {column[row]!r} in a row ({row} of those read). Allowed: numbers. Mend or "
+                f"{self.path}: {name} is {column[row]!r:.80} in a row ({row} of those read). Allowed: numbers. Mend or "
                 f"drop such rows."
-            ) from None
-        return array
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        try:
-            # opened for reading alone: a database that somebody else writes is left as it is
-            with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-                yield database
-        except sqlite3.Error as error:
-            raise DataError(
-                f"{self.path}: cannot be read as an SQLite database ({error}). It is damaged, cut short "
-                f"({self.path.stat().st_size} bytes are there) or another format."
-            ) from error
+            )
+        return np.array(column)
 
 
 def _quoted(name: str) -> str:

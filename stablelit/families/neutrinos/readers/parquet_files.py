@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablelit.data.files import existing_file
+from stablelit.data.limits import MOST_TIMES_ITS_SIZE, check_unpacked
 from stablelit.errors import DataError, missing_extra
 
 
@@ -40,8 +41,13 @@ def opened_parquet(path: Path, holds: str) -> Iterator[Any]:
     path = existing_file(path, holds, "*.parquet")
     try:
         with arrow.parquet.ParquetFile(path) as file:
+            unpacked = 8 * file.metadata.num_rows * file.metadata.num_columns
+            # a table may be larger than the memory: of that of all events, only the wanted rows are read
+            if unpacked > MOST_TIMES_ITS_SIZE * (size := path.stat().st_size):
+                check_unpacked(path, unpacked, size, "the table", "Write it again in several files.")
             yield file
-    except (arrow.ArrowException, OSError) as error:
+    # UnicodeDecodeError: a damaged name of a column
+    except (arrow.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(
             f"{path}: cannot be read as parquet ({error}). Allowed: {holds}. It is damaged or truncated "
             f"({path.stat().st_size} bytes are there): fetch it again and compare its size."

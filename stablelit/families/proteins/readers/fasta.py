@@ -27,6 +27,7 @@ MAX_RECORD_BYTES = 1 << 24
 """The longest known protein has 45,212 residues; a record of 16 MB is a chromosome, or the file is something else."""
 
 _BOM = b"\xef\xbb\xbf"
+_IN_FRONT = re.compile(rb"(?:[ \t\r\v\f]*\n|;[^\n]*\n)*")
 _COMMENT = re.compile(rb"^;[^\n]*\n?", re.MULTILINE)
 _NEWLINE, _BEGIN = ord("\n"), ord(">")
 _SHOWN = 60
@@ -80,7 +81,7 @@ class FastaReader:
         self.path = self.stream.path
         self.policies = Policies() if policies is None else policies
         self.block_bytes = check_count("FastaReader", "block_bytes", block_bytes, 1)
-        self._place = Place()
+        self._place = self._passed = Place()
 
     def blocks(self, start: Place | None = None, most: int | None = None) -> Iterator[tuple[RecordBlock, Place]]:
         """Blocks of records, and for each the place behind it, from which another reader can go on.
@@ -114,22 +115,28 @@ class FastaReader:
 
     def _whole_records(self) -> Iterator[bytes]:
         """The text from the place on in stretches of whole records."""
-        held = b""
+        held: list[bytes] = []
+        n_held, self._passed, begun = 0, Place(), self._place.offset > 0
         for piece in self.stream.blocks(self.block_bytes, self._place.offset, self._told):
-            held += piece
-            if self._place.offset == 0:
-                held = self._from_first_record(held, ended=False)
-            # up to the last line that begins with ">"
-            end = held.rfind(b"\n>", 1) + 1
-            if end:
-                yield held[:end]
-                held = held[end:]
-            elif len(held) > MAX_RECORD_BYTES:
-                self._refuse_long(held)
-        if self._place.offset == 0:
-            held = self._from_first_record(held, ended=True)
-        if held:
-            yield held
+            if not begun:
+                text = self._from_first_record(b"".join(held) + piece, ended=False)
+                held, n_held, begun = [], 0, text.startswith(b">")
+                piece = text
+            # up to the last line that begins with ">"; its line may have ended with the piece before
+            before = held[-1][-1:] if held else b""
+            end = (before + piece).rfind(b"\n>", 0 if held else 1) + 1 - len(before) if begun else 0
+            if end > 0 or (end == 0 and before == b"\n" and piece.startswith(b">")):
+                yield b"".join([*held, piece[:end]])
+                held, n_held, piece = [], 0, piece[end:]
+            held.append(piece)
+            n_held += len(piece)
+            if n_held > MAX_RECORD_BYTES:
+                self._refuse_long(b"".join(held))
+        rest = b"".join(held)
+        if not begun:
+            rest = self._from_first_record(rest, ended=True)
+        if rest:
+            yield rest
 
     def _block(self, raw: bytes) -> RecordBlock:
         text, n_comments = self._with_plain_ends(raw), 0
@@ -166,22 +173,23 @@ class FastaReader:
         return text
 
     def _from_first_record(self, text: bytes, ended: bool) -> bytes:
-        """The text without what may stand in front of the first record; empty as long as there is nothing else."""
-        lines, at = 0, len(_BOM) if text.startswith(_BOM) else 0
-        while at < len(text):
-            end = text.find(b"\n", at)
-            line = text[at:] if end < 0 else text[at:end]
-            if line.startswith(b">"):
-                self._place = Place(at, lines, 0)
-                return text[at:]
-            whole = end >= 0 or ended or len(line) > _SHOWN
-            if line.strip() and not line.startswith(b";") and whole:
-                self._refuse_start(lines + 1, line)
-            if end < 0:
-                break
-            at, lines = end + 1, lines + 1
+        """The text without what may stand in front of the first record, as far as that is whole."""
+        at = len(_BOM) if self._passed.offset == 0 and text.startswith(_BOM) else 0
+        front = _IN_FRONT.match(text, at)
+        begin = front.end() if front else at
+        self._passed = Place(self._passed.offset + begin, self._passed.line + text.count(b"\n", 0, begin))
+        text = text[begin:]
+        if text.startswith(b">"):
+            self._place = self._passed
+            return text
+        line, end, _ = text.partition(b"\n")
+        whole = bool(end) or ended or len(line) > _SHOWN
+        if line.strip() and not line.startswith(b";") and whole:
+            self._refuse_start(self._passed.line + 1, line)
         if ended:
             raise DataError(f"{self.path}: has no record: no line begins with '>'. Is it a FASTA file?")
+        if len(text) > MAX_RECORD_BYTES:
+            self._refuse(self._passed.line + 1, "", f"has more than {MAX_RECORD_BYTES >> 20} MB. Is it a FASTA file?")
         return text
 
     def _told(self) -> str:
@@ -202,7 +210,7 @@ class FastaReader:
     def _refuse_long(self, text: bytes) -> NoReturn:
         self._refuse(
             self._place.line + 1,
-            f" (record {self._place.record + 1}, {_shown(text[1:].split(None, 1)[0])})",
+            f" (record {self._place.record + 1}, {_shown((text[1:].split(None, 1) or [b''])[0])})",
             f"the record has more than {MAX_RECORD_BYTES >> 20} MB. Allowed: sequences of proteins. Is it a genome, "
             f"or are line ends missing?",
         )

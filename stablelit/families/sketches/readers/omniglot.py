@@ -16,7 +16,7 @@ from stablelit.errors import DataError
 from stablelit.families.sketches.readers.gathering import Drawing, Gathering, Request
 from stablelit.families.sketches.readers.gathering import strokes_of as joined
 from stablelit.families.sketches.readers.pictures import read_pictures_of
-from stablelit.families.sketches.readers.source_files import SketchFiles, Unreadable
+from stablelit.families.sketches.readers.source_files import MOST_TEXT_BYTES, SketchFiles, Unreadable
 from stablelit.families.sketches.sketches import Sketches
 
 _NAME = re.compile(r"(?:.*/)?([^/]+/character\d+)/\d+_\d+\.(png|txt)$", re.IGNORECASE)
@@ -49,7 +49,7 @@ def read_omniglot_strokes(files: SketchFiles, request: Request) -> Sketches:
     gathering: Gathering[Drawing] = Gathering(files.path)
 
     def read(name: str) -> Drawing:
-        points, lengths = _pen_strokes(files.read(name))
+        points, lengths = _pen_strokes(files.read(name, MOST_TEXT_BYTES))
         return gathering.drawing(points, lengths, files.place(name))
 
     gathering.take_files(files, _found(files, "txt"), read, request)

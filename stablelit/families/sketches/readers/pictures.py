@@ -23,6 +23,10 @@ from stablelit.families.sketches.sketches import SHOWN, Sketches
 from stablelit.families.sketches.told import say
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
+# told by its bytes, a file of any name could be of any of Pillow's formats: EPS is given to a program, Ghostscript
+_DECODED = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
+MOST_PIXELS = 1 << 25
+"""5,792 x 5,792, of which the decoder holds up to four bytes each; a JPEG, which is decoded smaller, may be larger."""
 BLANK = "blank or constant picture"
 # of sketches on paper, the mean ink; outside, they are blank, or ink and paper are confused
 INK_FROM, INK_TO = 0.005, 0.5
@@ -71,7 +75,8 @@ def decoded(data: bytes, size: int, place: str) -> Picture:
     Raises:
         Unreadable: no picture, or a damaged one.
         LeaveOut: all of its pixels are the same.
-        DataError: more pixels than Pillow decodes (`PIL.Image.MAX_IMAGE_PIXELS`), which is how hostile files look.
+        DataError: more pixels than `MOST_PIXELS`, or than Pillow decodes (`PIL.Image.MAX_IMAGE_PIXELS`), which is how
+            hostile files look.
     """
     image_module = pillow()
     bombs = (image_module.DecompressionBombError, image_module.DecompressionBombWarning)
@@ -79,10 +84,13 @@ def decoded(data: bytes, size: int, place: str) -> Picture:
         with warnings.catch_warnings():
             # Pillow refuses only what is twice too large
             warnings.simplefilter("error", image_module.DecompressionBombWarning)
-            with image_module.open(io.BytesIO(data)) as image:
+            with image_module.open(io.BytesIO(data), formats=_DECODED) as image:
                 # a JPEG can be decoded at an eighth of its size; others take no notice
                 image.draft("L", (2 * size, 2 * size))
+                _check_pixels(image.size, place)
                 grey = _grey(image, image_module)
+    except DataError:
+        raise
     except bombs as error:
         raise DataError(
             f"{place}: {str(error).rstrip('.')}. Allowed: {image_module.MAX_IMAGE_PIXELS} pixels, so that no file can "
@@ -90,7 +98,8 @@ def decoded(data: bytes, size: int, place: str) -> Picture:
         ) from error
     except image_module.UnidentifiedImageError as error:
         # its own message has an address in memory in the place of a name
-        raise Unreadable("UnidentifiedImageError: no kind of picture that Pillow knows") from error
+        kinds = ", ".join(_DECODED)
+        raise Unreadable(f"UnidentifiedImageError: no kind of picture that is decoded ({kinds})") from error
     except Exception as error:
         # the decoders raise whatever comes of damaged bytes
         raise Unreadable(f"{type(error).__name__}: {error}") from error
@@ -134,6 +143,14 @@ def inked(
             f"Look at them, and set data.invert=true (dark ink on light paper) or false."
         )
     return images
+
+
+def _check_pixels(size: tuple[int, int], place: str) -> None:
+    if size[0] * size[1] > MOST_PIXELS:
+        raise DataError(
+            f"{place}: has {size[0]} x {size[1]} pixels. Allowed: {MOST_PIXELS} in all, so that no file can fill the "
+            f"memory. Make it smaller, or take it away."
+        )
 
 
 def _grey(image: Any, image_module: Any) -> Any:

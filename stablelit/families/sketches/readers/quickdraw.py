@@ -24,7 +24,7 @@ from stablelit.families.sketches.sketches import Sketches
 SUFFIXES = (".ndjson", ".jsonl")
 NOT_RECOGNIZED = "not recognized by the game (recognized_only=false keeps them)"
 # raw drawings have some 10 kB; a line without an end is no drawing
-_LONGEST_LINE = 16 * 2**20
+_LONGEST_LINE = 4 * 2**20
 _PUBLISHED_AS = re.compile(r"^full([_ ]|%2F)+(simplified|raw)([_ ]|%2F)+", re.IGNORECASE)
 
 
@@ -96,10 +96,11 @@ def _drawing(record: dict[str, Any], request: Request, gathering: Gathering[Draw
         x += stroke[0]
         y += stroke[1]
         lengths.append(len(stroke[0]))
-    try:
-        points = np.array([x, y]).T
-    except (ValueError, OverflowError) as error:
-        raise Unreadable("a coordinate is no number") from error
-    if points.ndim != 2 or points.dtype.kind not in "iuf":
+    # by their types: numpy would make every number as wide as the longest text among them
+    if not {*map(type, x), *map(type, y)} <= {int, float}:
         raise Unreadable("a coordinate is no number")
-    return gathering.drawing(points.astype(np.float64), lengths, place)
+    try:
+        points = np.array([x, y], dtype=np.float64).T
+    except OverflowError as error:
+        raise Unreadable("a coordinate is a number too large to be any") from error
+    return gathering.drawing(points, lengths, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,13 @@ from typing import IO
 from stablelit.errors import DataError
 
 # far above any drawing, far below what a hostile file would take of the memory
-MOST_BYTES = 256 * 2**20
+MOST_BYTES = 64 * 2**20
+MOST_TEXT_BYTES = 4 * 2**20
+"""Of a drawing that is text: a number is two characters in it, and sixty bytes once it is read."""
+# what a damaged or foreign archive raises, in `zipfile` and in the decompressors; RuntimeError: encrypted
+_DAMAGED = (OSError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error, struct.error)
+# its directory and the headers of its members beside: a name that is no UTF-8, a place before the beginning
+_NO_ARCHIVE = (*_DAMAGED, ValueError, OverflowError, IndexError, KeyError, MemoryError)
 _PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
@@ -39,7 +46,7 @@ class SketchFiles:
         elif path.suffix.lower() == ".zip":
             try:
                 self._zip = zipfile.ZipFile(path)
-            except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            except _NO_ARCHIVE as error:
                 raise DataError(f"{path}: cannot be read as a zip ({error}). Copy or download it again.") from error
             self.names = sorted(i.filename for i in self._zip.infolist() if not i.is_dir() and _is_seen(i.filename))
         else:
@@ -65,25 +72,37 @@ class SketchFiles:
         """A file, open for reading.
 
         Raises:
-            Unreadable: it cannot be opened, is damaged or encrypted.
+            Unreadable: it cannot be opened, is damaged or encrypted, is no file but a pipe or a device.
         """
+        if self._zip is None and not (self.path / name).is_file():
+            # reading a pipe waits for somebody to write, and a device may never end
+            raise Unreadable("no file, but a pipe, a device or a link to nothing")
         try:
-            with self._zip.open(name) if self._zip is not None else (self.path / name).open("rb") as file:
-                yield file
-        # RuntimeError: encrypted
-        except (OSError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            file = (self.path / name).open("rb") if self._zip is None else self._zip.open(name)
+        except _NO_ARCHIVE as error:
             raise Unreadable(str(error) or type(error).__name__) from error
+        try:
+            with file:
+                yield file
+        except _DAMAGED as error:
+            raise Unreadable(str(error) or type(error).__name__) from error
+        except Exception as error:
+            # lzma has an error of its own, and is not there in every Python
+            if type(error).__module__ not in ("lzma", "_lzma"):
+                raise
+            raise Unreadable(str(error)) from error
 
-    def read(self, name: str) -> bytes:
-        """All of a file.
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """All of a file, of at most so many bytes; None is `MOST_BYTES`.
 
         Raises:
             Unreadable: as `opened`; it is empty, or larger than any drawing.
         """
+        most = MOST_BYTES if most is None else most
         with self.opened(name) as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise Unreadable(f"larger than {MOST_BYTES // 2**20} MiB")
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise Unreadable(f"larger than {most // 2**20} MiB")
         if not data:
             raise Unreadable("empty (0 bytes)")
         return data

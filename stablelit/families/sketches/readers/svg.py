@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stablelit.errors import DataError
 from stablelit.families.sketches.readers.gathering import Drawing, Gathering, Request
 from stablelit.families.sketches.readers.gathering import strokes_of as joined
-from stablelit.families.sketches.readers.source_files import SketchFiles, Unreadable, of_folders
+from stablelit.families.sketches.readers.source_files import MOST_TEXT_BYTES, SketchFiles, Unreadable, of_folders
 from stablelit.families.sketches.readers.svg_paths import NUMBER, SEGMENTS, Points, numbers_in, strokes_of_path
 from stablelit.families.sketches.sketches import Sketches
 from stablelit.families.sketches.told import say
@@ -30,6 +30,8 @@ SUFFIXES = (".svg",)
 # what is in these is drawn elsewhere or nowhere
 _NOT_SHOWN = {"defs", "clipPath", "mask", "symbol", "marker", "pattern", "metadata", "title", "desc", "style", "script"}
 _PLAIN = {"svg", "g", "a", "switch"}
+MOST_POINTS = 1 << 18
+"""Of a drawing. TU-Berlin's have some thousand; four characters of a curve are 16 points, so text alone is no bound."""
 _TRANSFORM = re.compile(r"[\s,]*(\w+)\s*\(([^()]*)\)[\s,]*")
 _LENGTH = re.compile(rf"\s*({NUMBER})\s*(?:px\s*)?")
 
@@ -52,7 +54,7 @@ def read_svg_of(files: SketchFiles, classes: Mapping[str | None, Sequence[str]],
     not_drawn: Counter[str] = Counter()
 
     def read(name: str) -> Drawing:
-        strokes, others = strokes_of_svg(files.read(name), files.place(name))
+        strokes, others = strokes_of_svg(files.read(name, MOST_TEXT_BYTES), files.place(name))
         not_drawn.update(others)
         points = np.concatenate([np.zeros((0, 2)), *strokes])
         return gathering.drawing(points, [len(stroke) for stroke in strokes], files.place(name))
@@ -98,6 +100,7 @@ class _Drawing:
         self.not_drawn: Counter[str] = Counter()
         self._place = place
         self._matrices: list[NDArray[np.float64]] = [np.eye(3)]
+        self._n_points = 0
         self._hidden = 0
 
     def refuse(self, what: str) -> NoReturn:
@@ -123,6 +126,9 @@ class _Drawing:
             self._hidden += 1
         elif element in _SHAPES:
             for stroke in _SHAPES[element](attributes):
+                self._n_points += len(stroke)
+                if self._n_points > MOST_POINTS:
+                    raise Unreadable(f"more than {MOST_POINTS} points, which no sketch has")
                 self.strokes.append(stroke @ matrix[:2, :2].T + matrix[:2, 2])
         elif element not in _PLAIN:
             self.not_drawn[f"<{name}>"] += 1

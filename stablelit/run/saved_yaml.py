@@ -1,0 +1,37 @@
+"""Files of YAML in a run's directory, looked at before OmegaConf reads them.
+
+A line of YAML may stand for a million (`a: &a [x, x]`, `b: &b [*a, *a]`, ...), and OmegaConf copies what an alias
+stands for every time it is met. A configuration of a run is written without aliases, and is some ten kilobytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+
+from stablelit.errors import ConfigurationError
+
+LARGEST_BYTES = 1 << 20
+MOST_ALIASES = 8
+"""Eight stand for some twenty times what is written."""
+
+
+def check_yaml(path: Path) -> None:
+    """Refuses a file that is no YAML, or that would fill the memory.
+
+    Raises:
+        ConfigurationError: it is larger than `LARGEST_BYTES`, is no text, is no YAML (the place is named), or has more
+            than `MOST_ALIASES` aliases.
+    """
+    if (size := path.stat().st_size) > LARGEST_BYTES:
+        raise ConfigurationError(f"{path}: has {size} bytes. Allowed: {LARGEST_BYTES} for the settings of a run.")
+    try:
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as YAML: {error}.") from error
+    if aliases > MOST_ALIASES:
+        raise ConfigurationError(
+            f"{path}: has {aliases} aliases (`*name`), each of which may stand for many others. Allowed: "
+            f"{MOST_ALIASES}. Write out what they stand for."
+        )

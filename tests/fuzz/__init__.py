@@ -1,0 +1,1 @@
+"""Readers and the check of configurations, tried with inputs that nobody meant: `python -m tests.fuzz`."""
