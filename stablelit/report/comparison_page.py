@@ -15,7 +15,7 @@ from stablelit.report.comparison import (
     run_names,
     setting_word,
 )
-from stablelit.report.comparison_panels import COLOURED, overlaid
+from stablelit.report.comparison_panels import COLOURED, MOST_LINES, overlaid
 from stablelit.report.markup import Markup, element, join, table
 from stablelit.report.page import Section, page
 from stablelit.report.panel_figures import panel_figures
@@ -25,7 +25,6 @@ from stablelit.report.single_page import STATUSES
 from stablelit.report.single_sections import results
 from stablelit.report.units import counted, number
 
-MOST_DRAWN = 20
 _ROWS_SHOWN = 20
 _MOST_ROWS = 2000
 _MOST_COLUMNS = 6
@@ -41,7 +40,7 @@ def comparison_page(records: Sequence[RunRecord], unread: Sequence[str] = ()) ->
     """
     alike = one_family(records)
     groups = groups_of(records) if alike else groups_of(records, best_first=False)
-    drawn = groups[:MOST_DRAWN]
+    drawn = groups[:MOST_LINES]
     one_kind = len({record.family for record in records}) == 1
     curves = Markup()
     if alike:
@@ -95,28 +94,31 @@ def _ranking(records: Sequence[RunRecord], groups: Sequence[Group], alike: bool)
     columns.sort(key=is_seed)
     head = ["run", element("th", "status"), *(element("th", _short(name)) for name in columns)]
     head += ["best" if not alike else records[0].metric or "best", "epoch", "findings"]
+    held = [(slot, record) for slot, group in enumerate(groups) for record in group.records]
+    if alike:
+        sign = -1.0 if records[0].mode == "max" else 1.0
+        held.sort(key=lambda pair: math.inf if pair[1].best is None else sign * pair[1].best)
     rows = []
-    for slot, group in enumerate(groups):
-        for record in group.records:
-            place = place_of[id(record)]
-            told, kind = STATUSES.get(record.status, (record.status, ""))
-            metric = "" if alike or not record.metric else f" {record.metric}"
-            serious = sum(finding.severity != "info" for finding in record.findings)
-            rows.append(
-                [
-                    element("td", _swatch(slot) if alike else None, names[place], class_="long"),
-                    element("td", told.partition(":")[0], class_=kind or None),
-                    *(element("td", setting_word(differing[name][place])) for name in columns),
-                    f"{number(record.best)}{metric}",
-                    number(record.best_epoch),
-                    str(serious or "–"),
-                ]
-            )
+    for slot, record in held[:_MOST_ROWS]:
+        place = place_of[id(record)]
+        told, kind = STATUSES.get(record.status, (record.status, ""))
+        metric = "" if alike or not record.metric else f" {record.metric}"
+        serious = sum(finding.severity != "info" for finding in record.findings)
+        rows.append(
+            [
+                element("td", _swatch(slot) if alike else None, names[place], class_="long"),
+                element("td", told.partition(":")[0], class_=kind or None),
+                *(element("td", setting_word(differing[name][place])) for name in columns),
+                f"{number(record.best)}{metric}",
+                number(record.best_epoch),
+                str(serious or "–"),
+            ]
+        )
     shown = table(head, rows[:_ROWS_SHOWN], numeric_from=2 + len(columns))
-    rest = rows[_ROWS_SHOWN:_MOST_ROWS]
+    rest = rows[_ROWS_SHOWN:]
     if not rest:
         return shown
-    left = len(rows) - _MOST_ROWS
+    left = len(held) - _MOST_ROWS
     return join(
         [
             shown,

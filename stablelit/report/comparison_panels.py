@@ -13,9 +13,10 @@ from stablelit.report.panel import Line, Panel
 from stablelit.report.references import levels_of
 from stablelit.report.run_record import RunRecord
 from stablelit.report.themed_svg import SERIES
-from stablelit.report.units import unit_of
+from stablelit.report.units import counted, unit_of
 
 COLOURED = len(SERIES)
+MOST_LINES = 20
 # by the role that a name has, in the order of the page
 _ROLES = (
     ("loss", "Training loss"),
@@ -52,12 +53,12 @@ def _panel(title: str, groups: Sequence[Group], names: Sequence[str | None], uni
     lines: list[Line] = []
     grey: list[Line] = []
     axis = ""
+    each = max(1, MOST_LINES // len(groups))
     for slot, (group, name) in enumerate(zip(groups, names, strict=True)):
         if name is None:
             continue
-        held = [
-            (r.curves.axis, r.curves.by_name[name]) for r in group.records if len(r.curves.by_name.get(name, Curve()))
-        ]
+        logged = [record.curves for record in group.records[:each]]
+        held = [(one.axis, one.by_name[name]) for one in logged if len(one.by_name.get(name, ()))]
         # an axis of steps and one of epochs are not one picture
         axis = axis or (held[0][0] if held else "")
         curves = [curve for its_axis, curve in held if its_axis == axis]
@@ -66,13 +67,15 @@ def _panel(title: str, groups: Sequence[Group], names: Sequence[str | None], uni
         if slot >= COLOURED:
             grey.extend(Line("", curve, level=True, solid=True) for curve in curves)
             continue
-        seeds = f" ({len(curves)} seeds)" if len(curves) > 1 else ""
-        lines.append(Line(f"{group.label}{seeds}", median_curve(curves), slot=slot))
+        lines.append(Line(group.label, median_curve(curves), slot=slot))
         if len(curves) > 1:
             lines.extend(Line("", curve, slot=slot, faint=True) for curve in curves)
     if not lines:
         return None
-    note = "Thick: the median over seeds." if any(line.faint for line in lines) else ""
+    drawn = sum(line.faint for line in lines)
+    note = "Thick: the median over seeds." if drawn else ""
+    if drawn and any(len(group.records) > each for group in groups):
+        note = f"Thick: the median over the first {counted(each, 'seed')} of each."
     if grey:
         note += f" Grey: {len(grey)} more runs."
     first = groups[0].records[0]

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stablelit.doctor.evidence.curve import Curve
+from stablelit.doctor.evidence.curve import Curve, Floats
 from stablelit.report.units import number
 
 _ROWS = 12
+_FEWEST_FOR_A_CUT = 40
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,27 @@ class Panel:
             return False
         return self.log is True or bool(whole.max() > 40 * whole.min())
 
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest value that the upper part shows: all levels, and all values but a few wild ones.
+
+        A first value that is far above all others would make a straight line of these.
+        """
+        if self.is_logarithmic:
+            whole = np.concatenate([line.curve.finite().values for line in self.lines])
+            return float(whole.min()), float(whole.max())
+        values = [line.curve.finite().values for line in self.lines if not line.level or line.solid]
+        levels = [line.curve.finite().values for line in self.lines if line.level and not line.solid]
+        low, high = _without_outliers(np.concatenate([v for v in values if len(v)] or [np.zeros(1)]))
+        held = [float(value) for level in levels if len(level) for value in (level.min(), level.max())]
+        return min([low, *held]), max([high, *held])
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are values beyond the limits."""
+        low, high = self.limits()
+        values = [line.curve.finite().values for line in self.lines]
+        return not self.is_logarithmic and any(len(v) and (v.min() < low or v.max() > high) for v in values)
+
     def in_words(self) -> str:
         """The picture for those who do not see it: every line with its numbers."""
         named = [line for line in self.lines if line.label]
@@ -105,6 +127,15 @@ class Panel:
             places = places[np.unique(np.linspace(0, len(places) - 1, _ROWS).round().astype(int))]
         rows = [[number(float(at)), *(number(_at(line.curve, float(at))) for line in lines)] for at in places]
         return [self.axis, *(line.label or self.lower_title for line in lines)], rows
+
+
+def _without_outliers(values: Floats) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    if len(values) < _FEWEST_FOR_A_CUT:
+        return low, high
+    a, b = (float(q) for q in np.quantile(values, [0.02, 0.98]))
+    room = 6 * (b - a)
+    return (max(low, a - room), min(high, b + room)) if room > 0 else (low, high)
 
 
 def _at(curve: Curve, at: float) -> float | None:

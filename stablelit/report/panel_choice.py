@@ -22,7 +22,8 @@ _NOT_A_TERM = re.compile(
     r"(^|[/_])(loss|loss_norm|accuracy|acc|top1|top5|f1|excess|mask_rate|temperature|tau|error|angular_error|epoch|step"
     r"|lr|perplexity|chance_loss)($|_)"
 )
-_MOST_TERMS = 6
+_MOST_TERMS, _MOST_COMPARED = 6, 4
+_VALIDATION = ("val", "valid", "validation")
 # the colour of what drives, in every picture
 _SCHEDULE = 2
 
@@ -54,7 +55,8 @@ class PanelChooser:
         """All that there is something to draw for."""
         tried = (self._objective(), self._loss(), self._terms(), self._kl(), self._difficulty(), self._schedules(),
                  self._threshold(), self._gradients(), self._seconds())  # fmt: skip
-        return [panel for panel in tried if panel is not None]
+        chosen = [panel for panel in tried if panel is not None]
+        return [*chosen[:-1], *self._compared(), *chosen[-1:]]
 
     def _panel(self, title: str, lines: Iterable[Line | None], **more: object) -> Panel | None:
         held = [line for line in lines if line is not None]
@@ -84,38 +86,60 @@ class PanelChooser:
         metric = self.record.metric
         if metric is None or metric not in self.curves:
             return None
-        quantity = metric.rpartition("/")[2]
-        twin = self._twin(metric, quantity)
         lines = [
             self._line(metric, metric.partition("/")[0] if "/" in metric else metric, 0),
-            self._line(twin, "train", 1),
+            self._line(self._twin(metric), "train", 1),
             *self._levels(metric),
         ]
         way = "more is better" if self.record.mode == "max" else "less is better"
         note = f"What the best checkpoint is chosen by: {way}."
         if self.record.metric_is_guessed:
             note = "No objective is known: taken by its name."
-        rates = self._rates() if metric in (self.roles.get("loss"), self.roles.get("val_loss")) else []
+        rates = self._rates() if self._loss_is_the_objective() else []
         return self._panel(
             metric, lines, unit=unit_of(metric), note=note, marked=True, lower=rates, lower_title="learning rate"
         )
 
-    def _twin(self, metric: str, quantity: str) -> str | None:
+    def _twin(self, metric: str) -> str | None:
         """The same quantity in training."""
-        if metric == self.roles.get("val_loss"):
-            return self.roles.get("loss")
-        return f"train/{quantity}" if metric != f"train/{quantity}" else None
+        group, _, quantity = metric.rpartition("/")
+        if "loss" in quantity or (self.record.metric_is_guessed and metric == self.roles.get("val_loss")):
+            return self.roles.get("loss") if metric != self.roles.get("loss") else None
+        return f"train/{quantity}" if group != "train" else None
+
+    def _loss_is_the_objective(self) -> bool:
+        metric, train = self.record.metric, self.roles.get("loss")
+        return metric in self.curves and (train is None or train in (metric, self._twin(str(metric))))
 
     def _loss(self) -> Panel | None:
         train, validation = self.roles.get("loss"), self.roles.get("val_loss")
-        if train is None or (self.record.metric in (train, validation) and self.record.metric in self.curves):
+        if train is None or self._loss_is_the_objective():
             return None  # the objective's picture is this one
-        lines = [self._line(train, "train", 1), self._line(validation, "val", 0), *self._levels(train)]
-        rates = self._rates()
-        note = "Below it the learning rate." if rates else ""
+        # a likelihood of validation is not the loss with its penalties
+        same = validation is not None and "loss" in validation
+        lines = [
+            self._line(train, "train", 1),
+            self._line(validation, "val", 0) if same else None,
+            *self._levels(train),
+        ]
         return self._panel(
-            "Loss", lines, marked=True, lower=rates, lower_title="learning rate", note=note, unit=unit_of(train)
+            "Loss", lines, marked=True, lower=self._rates(), lower_title="learning rate", unit=unit_of(train)
         )
+
+    def _compared(self) -> list[Panel]:
+        """Other scores of validation that have a level, or the same in training, beside them."""
+        taken = {self.record.metric, self.roles.get("val_loss"), "val/kl", "val/recon", "val/loss"}
+        found = []
+        for name in self.curves:
+            words = name.partition("/")[0] if "/" in name else name.partition("_")[0]
+            if words not in _VALIDATION or name in taken or is_level(name):
+                continue
+            levels = self._levels(name)
+            twin = self._line("train" + name.removeprefix(words), "train", 1)
+            if levels or twin is not None:
+                lines = [self._line(name, "val", 0), twin, *levels]
+                found.append(self._panel(name, lines, unit=unit_of(name)))
+        return [panel for panel in found if panel is not None][:_MOST_COMPARED]
 
     def _terms(self) -> Panel | None:
         names = [
@@ -137,10 +161,7 @@ class PanelChooser:
             self._line("kl/target", "target", level=True),
         ]
         below = self._line(weight, "", _SCHEDULE)
-        note = "Below it the weight that drives it." if below else ""
-        return self._panel(
-            "KL", lines, unit="nats", lower=[below] if below else [], lower_title="weight of the KL", note=note
-        )
+        return self._panel("KL", lines, unit="nats", lower=[below] if below else [], lower_title="weight of the KL")
 
     def _difficulty(self) -> Panel | None:
         below = self._line(self.roles.get("difficulty"), "", _SCHEDULE)
@@ -166,7 +187,7 @@ class PanelChooser:
         names = ", ".join(name.partition("/")[2] for name in moved)
         return self._panel(
             f"{metric} under a schedule", lines, unit=unit_of(str(metric)), lower=lower,
-            lower_title="scheduled", note=f"Below it {names}.",
+            lower_title=names,
         )  # fmt: skip
 
     def _threshold(self) -> Panel | None:
@@ -183,7 +204,7 @@ class PanelChooser:
         ]
         return self._panel(
             "Decision threshold", lines, unit="share, 0 to 1", lower=[below], lower_title="threshold",
-            note="Below it the threshold; dashed is what scores without information reach.", from_zero=True,
+            note="Dashed is what scores without information reach.", from_zero=True,
         )  # fmt: skip
 
     def _gradients(self) -> Panel | None:
@@ -197,8 +218,7 @@ class PanelChooser:
         if clip is not None and any(lines):
             lines.append(Line("clip", Curve([0.0], [clip]), level=True))
         below = self._line("grad/clip_ratio", "", _SCHEDULE)
-        told = "Norm before the clip." + (" Below it the share of steps that were clipped." if below else "")
-        note = told + (f" Dashed: the clip, {clip:g}." if clip is not None else " Nothing was clipped.")
+        note = "Norm before the clip" + (f"; dashed is the clip, {clip:g}." if clip is not None else "; there is none.")
         return self._panel(
             "Gradient norm", lines, lower=[below] if below else [], lower_title="share of steps clipped", note=note
         )

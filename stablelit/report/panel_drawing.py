@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT, _LOWER = 5.2, 3.2, 0.95
 _LEFT, _BOTTOM, _TOP, _BETWEEN = 0.5, 0.44, 0.17, 0.14
 _POINT = 1 / 72
+# beyond it numbers cannot be subtracted and multiplied on the way to a screen
+_LARGEST = 1e150
 _LETTER = 5.4 * _POINT
 # beyond so many points a line is drawn as the medians of stretches, with a band from the least to the greatest
 _MOST_POINTS = 260
@@ -38,14 +40,14 @@ def draw_panel(panel: Panel, salt: str) -> Markup:
         upper = _add_axes(figure, bottom, _HEIGHT - _TOP, right)
         every = _places([*panel.lines, *panel.lower])
         _draw_lines(upper, panel.lines)
-        _fit(upper, panel.lines, every, panel.is_logarithmic, panel.from_zero, ticks=4)
+        _fit(upper, panel.limits(), every, panel.is_logarithmic, panel.from_zero, ticks=4)
         _mark(upper, panel)
         _name_lines(upper, panel.lines)
         lowest = upper
         if panel.lower:
             lowest = _add_axes(figure, _BOTTOM, bottom - _BETWEEN, right)
             _draw_lines(lowest, panel.lower)
-            _fit(lowest, panel.lower, every, logarithmic=False, from_zero=False, ticks=2)
+            _fit(lowest, Panel("", panel.lower).limits(), every, logarithmic=False, from_zero=False, ticks=2)
             _name_lines(lowest, panel.lower)
         _number_places(lowest, every, panel.axis)
         return inline_svg(figure, panel.in_words())
@@ -113,14 +115,14 @@ def _draw_lines(axes: Axes, lines: list[Line]) -> None:
             axes.plot(gone[0], 0.97, "x", color=colour("bad"), transform=axes.get_xaxis_transform(), clip_on=False)
 
 
-def _fit(axes: Axes, lines: list[Line], every: Floats, logarithmic: bool, from_zero: bool, ticks: int) -> None:
+def _fit(
+    axes: Axes, limits: tuple[float, float], every: Floats, logarithmic: bool, from_zero: bool, ticks: int
+) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    known = [_drawable(line.curve.finite().values) for line in lines]
-    whole = np.concatenate([values for values in known if len(values)] or [np.zeros(1)])
     begin, end = float(every.min()), float(every.max())
     axes.set_xlim(begin, end if end > begin else begin + 1)
-    low, high = float(whole.min()), float(whole.max())
+    low, high = (float(np.clip(limit, -_LARGEST, _LARGEST)) for limit in limits)
     if logarithmic:
         axes.set_yscale("log")
         room = (high / low) ** 0.06
@@ -129,7 +131,6 @@ def _fit(axes: Axes, lines: list[Line], every: Floats, logarithmic: bool, from_z
         if sum(low / room <= place <= high * room for place in places) < 2:
             places = LogLocator(subs=(1.0, 2.0, 5.0), numticks=ticks + 4).tick_values(low / room, high * room)
     else:
-        low, high = _without_outliers(whole, low, high)
         low = min(0.0, low) if from_zero else low
         span = high - low
         if not span > 1e-9 * max(abs(high), abs(low), 1e-300):
@@ -170,17 +171,7 @@ def _number_places(axes: Axes, every: Floats, title: str) -> None:
 
 
 def _drawable(values: Floats) -> Floats:
-    """As large as can be subtracted and multiplied on the way to a screen."""
-    return np.clip(values, -1e150, 1e150)
-
-
-def _without_outliers(values: Floats, low: float, high: float) -> tuple[float, float]:
-    """Limits that a few first or wild values do not stretch until all else is a straight line."""
-    if len(values) < 40:
-        return low, high
-    a, b = (float(q) for q in np.quantile(values, [0.02, 0.98]))
-    room = 6 * (b - a)
-    return max(low, a - room) if room else low, min(high, b + room) if room else high
+    return np.clip(values, -_LARGEST, _LARGEST)
 
 
 def tick_text(value: float) -> str:

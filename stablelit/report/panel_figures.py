@@ -21,11 +21,12 @@ def panel_figure(panel: Panel, salt: str) -> Markup:
     below = f"below: {panel.lower_title}" if panel.lower and panel.lower_title else ""
     told = " · ".join(part for part in (scale, below) if part)
     title = element("h3", panel.title, element("small", told) if told else None)
+    note = " ".join(part for part in (panel.note, "A few values lie outside." if panel.is_cut else "") if part)
     head, rows = panel.numbers()
     return element(
         "figure",
         element("figcaption", title),
         draw_panel(panel, salt),
-        element("p", panel.note, class_="note") if panel.note else None,
+        element("p", note, class_="note") if note else None,
         element("details", element("summary", "Numbers"), table(head, rows, numeric_from=0)),
     )

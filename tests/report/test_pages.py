@@ -135,7 +135,10 @@ def test_runs_of_one_family_lie_over_one_another_and_seeds_are_one_group(tmp_pat
     assert [found.text for found in page.all("h2")] == ["Runs", "Curves", "Results", "Settings"]
     alt = page.all("svg")[0].attributes["aria-label"]
     assert "kl_target=20 falls" in alt
-    assert "kl_target=5 (3 seeds) falls" in alt
+    # the median of the scales 1, 1.01 and 1.02 of 120
+    assert "kl_target=5 falls from 121.2" in alt
+    assert "and 3 lines without a name" in alt
+    assert "Thick: the median over seeds." in page.text
     rows = [found.text for found in page.all("tr")]
     # the best first: 0.9 times 82 beside the median of 82, 82.82 and 83.64
     assert "test/neg_elbo73.882.82 (82 to 83.64)+9.02 worse" in rows
