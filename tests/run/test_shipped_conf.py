@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch import Trainer
 from PIL import Image
 
@@ -157,26 +156,3 @@ def test_an_averaging_callback_comes_after_those_that_look_at_the_model(tmp_path
     order = [type(c).__name__ for c in build_trainer(config, tmp_path, []).callbacks]
     assert order.index("EMACallback") > order.index("HistoryWriter")
     assert order.index("EMACallback") < order.index("ModelCheckpoint")
-
-
-SWEEPS = names("sweep")
-
-
-@pytest.mark.parametrize("sweep", SWEEPS)
-@pytest.mark.slow
-def test_the_last_choices_of_every_sweep_are_free_of_mistakes(sweep):
-    about = (shipped_conf() / "sweep" / f"{sweep}.yaml").read_text(encoding="utf-8")
-    experiment = re.search(r"\+experiment=(\w+) \+sweep=" + sweep, about)
-    assert experiment, "a sweep's file says which experiment it belongs to"
-    belongs = [f"+experiment={experiment[1]}"]
-    with initialize_config_module("stablelit.conf", version_base="1.3"):
-        composed = compose("train", overrides=[*belongs, f"+sweep={sweep}"], return_hydra_config=True)
-        params = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
-        last = []
-        for override in OverridesParser.create().parse_overrides(params):
-            choice = list(override.sweep_string_iterator())[-1] if override.is_sweep_override() else override.value()
-            last.append(f"{override.input_line.partition('=')[0]}={choice}")
-        # a sweep puts its choices first, and they must have their say all the same
-        config = compose("train", overrides=[*last, *belongs])
-        assert config != compose("train", overrides=belongs)
-    check_configuration(config)
