@@ -39,6 +39,7 @@ _names, __getattr__, __dir__ = lazy_exports(
         "InterruptCheckpoint": "callbacks.interrupt",
         "KLCapCallback": "callbacks.kl_cap",
         "NonFiniteGuard": "callbacks.non_finite_guard",
+        "OptimizerSettings": "callbacks.optimizer_settings",
         "PartWriter": "callbacks.part_writer",
         "OnlineKNN": "callbacks.online_knn",
         "OnlineLinearProbe": "callbacks.online_probe",

@@ -19,6 +19,7 @@ from stablelit.callbacks.kl_cap import KLCapCallback
 from stablelit.callbacks.non_finite_guard import NonFiniteGuard
 from stablelit.callbacks.online_knn import OnlineKNN
 from stablelit.callbacks.online_probe import OnlineLinearProbe
+from stablelit.callbacks.optimizer_settings import OptimizerSettings
 from stablelit.callbacks.part_writer import PartWriter
 from stablelit.callbacks.posterior_monitor import PosteriorMonitor
 from stablelit.callbacks.progress_bar import StableProgressBar
@@ -49,6 +50,7 @@ __all__ = [
     "NonFiniteGuard",
     "OnlineKNN",
     "OnlineLinearProbe",
+    "OptimizerSettings",
     "PartWriter",
     "PosteriorMonitor",
     "RandomStateCheckpoint",

@@ -71,6 +71,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "random_state": Setting(suite.RandomStateCheckpoint),
     "durable_checkpoint": Setting(suite.DurableCheckpoint),
+    "optimizer_settings": Setting(suite.OptimizerSettings),
     "edge_list_writer": Setting(suite.EdgeListWriter),
     "part_writer": Setting(suite.PartWriter, lambda: suite.PartWriter("decoder")),
     "ema": Setting(lambda: suite.EMACallback(half_life="0.2dur", delay="0.3dur", validate="both")),
