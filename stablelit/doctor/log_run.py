@@ -120,7 +120,8 @@ def _evidence(log: RunLog, curves: dict[str, Curve], epoch: Curve, place: Path) 
     limit = number_named(settings, NAMES["max_steps"])
     planned = None
     if settings.max_epochs and settings.steps_per_epoch:
-        planned = math.ceil(settings.max_epochs * settings.steps_per_epoch)
+        steps = settings.max_epochs * settings.steps_per_epoch
+        planned = math.ceil(steps) if math.isfinite(steps) else None
     if limit is not None and limit[1] > 0 and log.axis == "step":
         planned = int(min(limit[1], planned or math.inf))
     if planned is not None and planned < 0.9 * last:

@@ -12,7 +12,9 @@ import yaml  # type: ignore[import-untyped]
 
 from stablelit.errors import ConfigurationError
 
-LARGEST_BYTES = 1 << 20
+LARGEST_BYTES, DEEPEST = 1 << 18, 50
+# the parser in Python, which OmegaConf uses, takes minutes over some thousand brackets in brackets
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_ALIASES = 8
 """Eight stand for some twenty times what is written."""
 
@@ -21,13 +23,18 @@ def check_yaml(path: Path) -> None:
     """Refuses a file that is no YAML, or that would fill the memory.
 
     Raises:
-        ConfigurationError: it is larger than `LARGEST_BYTES`, is no text, is no YAML (the place is named), or has more
-            than `MOST_ALIASES` aliases.
+        ConfigurationError: it is larger than `LARGEST_BYTES`, is no text, is no YAML (the place is named), has more
+            than `MOST_ALIASES` aliases, or more than `DEEPEST` brackets in brackets.
     """
     if (size := path.stat().st_size) > LARGEST_BYTES:
         raise ConfigurationError(f"{path}: has {size} bytes. Allowed: {LARGEST_BYTES} for the settings of a run.")
+    aliases = depth = 0
     try:
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text(encoding="utf-8")))
+        for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=_LOADER):
+            aliases += isinstance(event, yaml.AliasEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ConfigurationError(f"{path}: nests more than {DEEPEST} levels. No settings of a run do.")
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: cannot be read as YAML: {error}.") from error
     if aliases > MOST_ALIASES:

@@ -209,3 +209,9 @@ def test_a_history_of_ours_is_read(tmp_path):
     assert run.tags == {"loss": "train/loss", "lr": "lr"}
     assert (run.evidence.step, run.evidence.settings.steps_per_epoch) == (90, 10)
     assert "logged/seconds" not in run.evidence.curves
+
+
+def test_more_epochs_than_any_number_holds_plan_nothing(tmp_path):
+    write_lines(tmp_path, [{"epoch": i, "step": 10 * i, "train/loss": 1.0 / (i + 1)} for i in range(9)])
+    (tmp_path / "config.yaml").write_text("trainer: {max_epochs: 1.7e308}\n")
+    assert open_log_run(tmp_path).evidence.planned_steps is None

@@ -327,3 +327,59 @@ def test_a_summary_says_how_the_run_ended(tmp_path):
     write_events(tmp_path, {"loss": FALLING})
     (tmp_path / "summary.json").write_text(json.dumps({"status": "diverged"}))
     assert read_run(tmp_path).status == "diverged"
+
+
+def test_brackets_in_brackets_and_numbers_that_no_float_holds_are_no_defect(tmp_path):
+    lines = [json.dumps({"step": i, "train/loss": 1.0 / (i + 1)}) for i in range(20)]
+    deep = '{"a": ' * 3000 + "1" + "}" * 3000
+    nested = '{"step": 30, "m": ' + '{"n": ' * 40 + "1" + "}" * 41
+    huge = '{"step": 31, "train/loss": 1%s}' % ("0" * 400)
+    far = '{"step": Infinity, "train/loss": 1}'
+    (tmp_path / "history.jsonl").write_text("\n".join([*lines, deep, "[" * 100_000, nested, huge, far]) + "\n")
+    (tmp_path / "summary.json").write_text("[" * 100_000)
+    (tmp_path / "findings.jsonl").write_text("[" * 100_000)
+    log = read_run(tmp_path)
+    assert values(log, "train/loss")[-1] == math.inf
+    assert any("2 lines that are not JSON" in remark for remark in log.remarks)
+    assert any("summary.json: not JSON" in remark for remark in log.remarks)
+    assert any("findings.jsonl: " in remark for remark in log.remarks)
+
+
+@pytest.mark.parametrize("tag", ["!!timestamp x", "!!int ''", "!!bool x", "!!float x", "!!set [a]"])
+def test_a_value_that_is_not_what_its_tag_says_is_a_remark(tmp_path, tag):
+    (tmp_path / "hparams.yaml").write_text(f"lr: 0.1\nx: {tag}\n")
+    log = RunLog(tmp_path)
+    read_yaml_settings(tmp_path / "hparams.yaml", log)
+    assert "settings that cannot be read" in log.remarks[0]
+
+
+def test_a_page_of_yaml_that_stands_for_a_billion_settings_is_not_read(tmp_path):
+    levels = ["l0: &l0 {" + ", ".join(f"k{i}: 1" for i in range(9)) + "}"]
+    levels += [f"l{n}: &l{n} {{" + ", ".join(f"k{i}: *l{n - 1}" for i in range(9)) + "}" for n in range(1, 10)]
+    (tmp_path / "hparams.yaml").write_text("\n".join(levels))
+    log = RunLog(tmp_path)
+    read_yaml_settings(tmp_path / "hparams.yaml", log)
+    assert log.hyperparameters == {}
+    assert "more than 20000 settings" in log.remarks[0]
+
+
+@pytest.mark.parametrize("length", [1 << 30, 1 << 31, (1 << 63) - 1, (1 << 64) - 1])
+def test_a_record_that_claims_what_is_not_there_takes_no_memory(tmp_path, length):
+    from tensorboard.summary.writer.record_writer import masked_crc32c
+
+    path = write_events(tmp_path, {"train/loss": FALLING[:5]})
+    head = struct.pack("<Q", length)
+    path.write_bytes(path.read_bytes() + head + struct.pack("<I", masked_crc32c(head)) + b"x" * 100)
+    log = read_run(tmp_path)
+    assert len(values(log, "train/loss")) == 5
+    assert "read up to there" in log.remarks[0]
+
+
+@pytest.mark.parametrize("field", ["name", "message", "remedy", "source", "step"])
+def test_a_finding_whose_words_are_none_is_left_out(tmp_path, field):
+    write_lines(tmp_path, [{"step": i, "train/loss": 1.0} for i in range(5)])
+    finding = {"name": "a", "severity": "warning", "message": "b", field: [1]}
+    (tmp_path / "findings.jsonl").write_text(json.dumps(finding) + "\n")
+    log = read_run(tmp_path)
+    assert log.findings == []
+    assert any(f"{field} is [1]" in remark for remark in log.remarks)

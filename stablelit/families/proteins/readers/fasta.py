@@ -27,7 +27,7 @@ MAX_RECORD_BYTES = 1 << 24
 """The longest known protein has 45,212 residues; a record of 16 MB is a chromosome, or the file is something else."""
 
 _BOM = b"\xef\xbb\xbf"
-_IN_FRONT = re.compile(rb"(?:[ \t\r\v\f]*\n|;[^\n]*\n)*")
+_IN_FRONT = re.compile(rb"(?:\s*\n|;[^\n]*\n)*")
 _COMMENT = re.compile(rb"^;[^\n]*\n?", re.MULTILINE)
 _NEWLINE, _BEGIN = ord("\n"), ord(">")
 _SHOWN = 60

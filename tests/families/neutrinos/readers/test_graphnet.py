@@ -11,6 +11,7 @@ from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.neutrinos.geometry import DetectorGeometry
 from stablelit.families.neutrinos.readers import format_of, graphnet_sqlite, open_source
 from stablelit.families.neutrinos.readers.graphnet_columns import find_columns
+from stablelit.families.neutrinos.readers.opened_sqlite import opened_sqlite
 
 from ..graphnet_files import GraphnetTablesOnDisk
 
@@ -249,3 +250,54 @@ def test_of_several_tables_one_must_be_named():
         find_columns(tables, "x.db", columns={"tim": "t"})
     with pytest.raises(ConfigurationError, match="pointing='up'"):
         find_columns(tables, "x.db", pointing="up")  # type: ignore[arg-type]
+
+
+def with_statements(tmp_path, *statements: str):
+    path = GraphnetTablesOnDisk("icecube").write_sqlite(tmp_path / "a.db")
+    with sqlite3.connect(path) as database:
+        for statement in statements:
+            database.execute(statement)
+    database.close()
+    return path
+
+
+def test_a_view_that_never_ends_is_not_read(tmp_path):
+    columns = "x AS event_no, x AS dom_x, x AS dom_y, x AS dom_z, x AS dom_time, x AS charge"
+    rows = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+    endless = f"CREATE VIEW SRTInIcePulses AS {rows} SELECT {columns} FROM c"
+    with sqlite3.connect(tmp_path / "a.db") as database:
+        database.execute(endless)
+    database.close()
+    with pytest.raises(DataError, match=r"has views alone \(SRTInIcePulses\).*CREATE TABLE"):
+        open_source(tmp_path / "a.db")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT hex(1)",
+        "SELECT load_extension('x')",
+        "ATTACH 'b.db' AS b",
+        "PRAGMA writable_schema=ON",
+        "DELETE FROM truth",
+    ],
+)
+def test_of_a_database_nothing_is_done_but_reading_tables(tmp_path, statement):
+    path = GraphnetTablesOnDisk("icecube").write_sqlite(tmp_path / "a.db")
+    with pytest.raises(DataError, match=r"a\.db: cannot be read"), opened_sqlite(path) as database:
+        database.execute(statement)
+
+
+def test_rows_beyond_what_the_file_can_hold_end_the_reading(tmp_path, monkeypatch):
+    # pages that refer to each other in a circle give such: here a bound that is reached at once
+    monkeypatch.setattr("stablelit.families.neutrinos.readers.opened_sqlite.STEPS_ANYWAY", 0)
+    monkeypatch.setattr("stablelit.families.neutrinos.readers.opened_sqlite.STEPS_A_BYTE", 0)
+    monkeypatch.setattr("stablelit.families.neutrinos.readers.opened_sqlite._STEPS_BETWEEN", 1)
+    with pytest.raises(DataError, match="more rows than .* bytes can hold"):
+        open_source(GraphnetTablesOnDisk("icecube").write_sqlite(tmp_path / "a.db"))
+
+
+def test_a_text_among_numbers_does_not_widen_them(tmp_path):
+    path = with_statements(tmp_path, "UPDATE truth SET azimuth = hex(zeroblob(200000)) WHERE rowid = 1")
+    with pytest.raises(DataError, match=r"azimuth is '0000.{,100} in a row"):
+        open_source(path)

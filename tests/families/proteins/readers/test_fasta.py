@@ -316,3 +316,37 @@ def test_a_missing_an_empty_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "nothing.fasta", tmp_path / "empty.fasta", tmp_path):
         with pytest.raises(DataError, match=str(path)):
             FastaReader(path)
+
+
+@pytest.mark.parametrize(
+    "front", [b"\n", b" \t\r\n", b"; a comment\n", b";\n"], ids=["empty", "blank", "comment", "mark"]
+)
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_what_stands_in_front_of_the_first_record_is_passed_and_its_lines_are_counted(tmp_path, front, block):
+    (tmp_path / "a.fasta").write_bytes(b"\xef\xbb\xbf" + front * 9 + b">a\nMK!\n")
+    with pytest.raises(DataError, match=r"a\.fasta: line 11 \(record 1, 'a'\), column 3"):
+        list(FastaReader(tmp_path / "a.fasta", block_bytes=block).blocks())
+
+
+def test_a_front_without_an_end_is_passed_in_little_memory_and_once(tmp_path, monkeypatch):
+    # a gzip of 6 kB: 6 MB of empty lines, 12 blocks. Read from the beginning for each block they take far longer
+    (tmp_path / "a.fasta.gz").write_bytes(gzip.compress(b"\n" * 6_000_000 + b">a\nMK\n", 1))
+    seen = []
+    passed = FastaReader._from_first_record
+    monkeypatch.setattr(
+        FastaReader, "_from_first_record", lambda self, text, ended: seen.append(len(text)) or passed(self, text, ended)
+    )
+    (block, place), *_ = FastaReader(tmp_path / "a.fasta.gz").blocks()
+    assert block.ids == [b"a"]
+    assert place.line == 6_000_002
+    assert max(seen) <= 2 * fasta.BLOCK_BYTES
+
+
+@pytest.mark.parametrize(
+    "text", [b";" + b"x" * 5000, b" " * 5000, b">" + b" " * 5000], ids=["comment", "blank", "header"]
+)
+def test_a_line_without_an_end_is_refused_when_it_is_longer_than_any_record(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(fasta, "MAX_RECORD_BYTES", 1000)
+    (tmp_path / "a.fasta").write_bytes(text)
+    with pytest.raises(DataError, match=r"line 1.*has more than 0 MB"):
+        list(FastaReader(tmp_path / "a.fasta", block_bytes=64).blocks())

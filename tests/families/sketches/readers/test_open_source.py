@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 import types
 import zipfile
@@ -170,3 +171,26 @@ def test_without_scikit_learn_the_digits_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingDependencyError, match="pip install scikit-learn"):
         open_source("digits")
+
+
+def test_a_pipe_among_drawings_is_not_waited_for(tmp_path):
+    for i in range(2):
+        (tmp_path / f"{i}.svg").write_text('<svg><path d="M0 0L1 1"/></svg>')
+    os.mkfifo(tmp_path / "2.svg")
+    sketches = open_source(tmp_path)
+    assert len(sketches) == 2
+    assert "no file, but a pipe" in sketches.left_out.places["cannot be read"][0]
+
+
+@pytest.mark.parametrize("method", [12, 14, 99], ids=["bzip2", "lzma", "unknown"])
+def test_a_member_that_its_decompressor_refuses_is_left_out(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for i in range(3):
+            file.writestr(f"{i}.svg", '<svg><path d="M0 0L1 1"/></svg>')
+    raw = bytearray((tmp_path / "a.zip").read_bytes())
+    for begin, at in ((raw.index(b"PK\x03\x04"), 8), (raw.index(b"PK\x01\x02"), 10)):
+        raw[begin + at] = method
+    (tmp_path / "a.zip").write_bytes(raw)
+    sketches = open_source(tmp_path / "a.zip")
+    assert len(sketches) == 2
+    assert sketches.left_out.counts["cannot be read"] == 1

@@ -11,6 +11,7 @@ from stablelit.errors import DataError
 from stablelit.families.sketches.readers import open_source
 from stablelit.families.sketches.readers.gathering import LeaveOut
 from stablelit.families.sketches.readers.pictures import decoded
+from stablelit.families.sketches.readers.source_files import Unreadable
 
 # rows and columns are averaged one after the other, and rounded after each
 ROUNDED = 1.0
@@ -251,3 +252,29 @@ def test_a_bad_file_costs_a_class_none_of_its_sketches(folder):
 def test_links_that_lead_back_are_followed_once(folder):
     (folder / "a" / "back").symlink_to(folder, target_is_directory=True)
     assert len(open_source(folder)) == 8
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n"
+
+
+def test_a_picture_that_is_postscript_is_given_to_no_program(monkeypatch):
+    # Pillow hands EPS, whatever its file is called, to Ghostscript
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+    with pytest.raises(Unreadable, match="no kind of picture that is decoded"):
+        decoded(POSTSCRIPT, 32, "a.png")
+
+
+def test_a_format_that_nobody_asked_for_is_not_decoded():
+    buffer = io.BytesIO()
+    Image.fromarray(drawing()).save(buffer, "TIFF")
+    with pytest.raises(Unreadable, match="PNG, JPEG, BMP, WEBP, GIF"):
+        decoded(buffer.getvalue(), 32, "a.png")
+
+
+def test_more_pixels_than_the_memory_is_meant_for_are_refused_before_they_are_decoded(monkeypatch):
+    monkeypatch.setattr("stablelit.families.sketches.readers.pictures.MOST_PIXELS", 64 * 64)
+    buffer = io.BytesIO()
+    Image.fromarray(drawing(height=65)).save(buffer, "PNG")
+    # the pixels are cut off: whoever decodes them finds out
+    with pytest.raises(DataError, match=r"a\.png: has 64 x 65 pixels"):
+        decoded(buffer.getvalue()[:60], 32, "a.png")

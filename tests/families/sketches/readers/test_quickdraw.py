@@ -165,3 +165,17 @@ def test_real_drawings_are_read_whole(test_data):
         assert [stroke.T.tolist() for stroke in strokes] == record["drawing"]
     assert sketches.strokes.points.min() == 0
     assert sketches.strokes.points.max() == 255
+
+
+@pytest.mark.parametrize(
+    "drawing",
+    ['[[[1, "%s"], [2, 3]]]' % ("a" * 100_000), "[[[1, true], [2, 3]]]", "[[[1%s, 2], [2, 3]]]" % ("0" * 400)],
+    ids=["a-long-text", "a-flag", "no-float-holds-it"],
+)
+def test_a_coordinate_that_is_no_number_costs_no_memory(tmp_path, drawing):
+    # numpy would make each of a thousand numbers as wide as the text
+    many = drawing.replace("[[[1", "[[[" + "1, " * 1000 + "1").replace("[2, 3]", "[" + "1, " * 1000 + "2, 3]")
+    bad = '{"word": "cat", "drawing": ' + many + "}"
+    sketches = open_source(written(tmp_path, cat=[line(), line(), bad]))
+    assert len(sketches) == 2
+    assert "a coordinate is" in sketches.left_out.places["cannot be read"][0]

@@ -154,3 +154,11 @@ def test_a_folder_is_read_by_class_with_what_cannot_be_used_counted(tmp_path, ca
     assert lines[2].startswith("left out 1: points that are not finite")
     assert lines[3] == f"left out 1: the only sketch of its class ({tmp_path}/alone/0.svg)"
     assert "elements that are not drawn: <text> (6)" in capsys.readouterr().out
+
+
+def test_text_that_stands_for_more_points_than_any_sketch_has_is_left_out(monkeypatch):
+    monkeypatch.setattr("stablelit.families.sketches.readers.svg.MOST_POINTS", 1000)
+    # four characters of a smooth curve are 16 points
+    assert len(strokes('<path d="M0 0Q1 1 2 2' + "T1 1" * 50 + '"/>')) == 1
+    with pytest.raises(Unreadable, match="more than 1000 points"):
+        strokes('<path d="M0 0Q1 1 2 2' + "T1 1" * 70 + '"/>')
