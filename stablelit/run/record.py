@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 import lightning.pytorch as pl
 
@@ -27,6 +28,38 @@ ObjectiveMode = Literal["min", "max"]
 
 class ObjectiveNotLogged(ConfigurationError):
     """The objective is not among what a run has logged."""
+
+
+class EpochMetrics(Sequence[dict[str, float]]):
+    """The metrics of every epoch, in the eight bytes that a number takes.
+
+    A dictionary an epoch is 100 bytes for each metric, which are tens of MB in a run of many short epochs.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._rows: list[tuple[tuple[str, ...], array[float]]] = []
+
+    def append(self, metrics: Mapping[str, float]) -> None:
+        """Adds an epoch."""
+        names = tuple(metrics)
+        # a run has a set of names or two
+        self._rows.append((self._names.setdefault(names, names), array("d", metrics.values())))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, float]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, float]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, float] | list[dict[str, float]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        names, values = self._rows[index]
+        return dict(zip(names, values, strict=True))
 
 
 class RunRecorder(pl.Callback):
@@ -45,7 +78,7 @@ class RunRecorder(pl.Callback):
         if mode not in get_args(ObjectiveMode):
             raise bad_argument("objective", "mode", mode, "min or max")
         self.metric, self.mode, self.directory = metric, mode, directory
-        self.epochs: list[dict[str, float]] = []
+        self.epochs = EpochMetrics()
         self.best: dict[str, float] = {}
         self.best_epoch = -1
         self._validated = False
