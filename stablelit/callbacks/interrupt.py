@@ -1,14 +1,15 @@
 """Ctrl-C or SIGTERM ends a run at a batch boundary and keeps what was trained.
 
 Runs    on_fit_start (takes the signals, and goes behind the other callbacks), on_sanity_check_start and on_train_start
-        (takes SIGTERM back from Lightning), on_train_batch_end (saves and leaves), on_fit_end, on_exception (gives them
-        back)
+        (takes SIGTERM back from Lightning), on_train_batch_end (saves and leaves), on_train_epoch_start (leaves),
+        on_fit_end, on_exception (gives them back)
 Reads   SIGINT, SIGTERM
 Writes  last.ckpt in `directory`, else where ModelCheckpoint writes
 Logs    nothing
 Resumes the checkpoint lies between two optimizer steps, so a resume is exact
-Limits  main thread only; during validation the run ends at the first optimizer step after it (of a signal in an epoch's
-        last step, what was trained is saved before the validation too); a second Ctrl-C ends it at once, without
+Limits  main thread only; a validation comes to its end first: the run ends behind it, where the epoch's end was saved
+        as last.ckpt, else at the first optimizer step after it (of a signal in an epoch's last step, what was trained
+        is saved before the validation too); a second Ctrl-C ends it at once, without
         saving, a second SIGTERM changes nothing, since clusters send several
 """
 
@@ -18,6 +19,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -61,6 +63,8 @@ class InterruptCheckpoint(pl.Callback):
         self.saved_to: str | None = None
         self._previous: dict[int, Any] = {}
         self._listening = False
+        self._has_waited = False
+        self._before_epoch_end: tuple[int, int, int] | None = None
         self._begin(0)
 
     def __repr__(self) -> str:
@@ -106,15 +110,29 @@ class InterruptCheckpoint(pl.Callback):
         if not stepped:
             return
         decided = self._decide(trainer)
-        if not decided:
+        if not decided and not trainer.is_last_batch:
             return
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            path = checkpoint_directory(trainer, self.directory) / "last.ckpt"
-            trainer.save_checkpoint(path)
-            self.saved_to = str(path)
-        # of a checkpoint made between a step and the validation after it Lightning skips the validation: what was saved
-        # is for a cluster that does not wait, and the end comes a step later
-        if not _validation_follows(trainer, batch_idx):
+        last = checkpoint_directory(trainer, self.directory) / "last.ckpt"
+        if decided:
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                trainer.save_checkpoint(last)
+                self.saved_to = str(last)
+            # of a checkpoint made between a step and the validation after it Lightning skips the validation: what was
+            # saved is for a cluster that does not wait, and the end comes behind the validation, or a step later
+            if self._has_waited or not _validation_follows(trainer, batch_idx):
+                self._leave(trainer, decided)
+            self._has_waited = True
+        if trainer.is_last_batch:
+            self._before_epoch_end = _identity(last)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leaves between two epochs, if asked to and somebody has saved the end of the one before."""
+        if trainer.global_step == 0 or not (decided := self._decide(trainer)):
+            return
+        last = checkpoint_directory(trainer, self.directory) / "last.ckpt"
+        is_saved = _identity(last) not in (None, self._before_epoch_end)
+        if trainer.strategy.broadcast(is_saved):
+            self.saved_to = str(last)
             self._leave(trainer, decided)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -127,6 +145,7 @@ class InterruptCheckpoint(pl.Callback):
 
     def _begin(self, step: int) -> None:
         self._asked = self._decided = 0
+        self._has_waited, self._before_epoch_end = False, None
         self._last_step = self._agree_at = step
         self._agreed_at, self._agreed_seconds = step, time.monotonic()
 
@@ -191,6 +210,14 @@ class InterruptCheckpoint(pl.Callback):
                 signal.signal(number, previous if previous is not None else signal.SIG_DFL)
             if found.get(number) == self._on_signal:
                 found[number] = previous
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _validation_follows(trainer: Any, batch_idx: int) -> bool:

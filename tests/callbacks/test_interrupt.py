@@ -172,6 +172,37 @@ def test_what_was_trained_is_saved_before_the_validation_that_a_cluster_may_not_
     assert seen == [BATCHES]
 
 
+def test_epochs_of_one_step_end_too(tmp_path):
+    """Behind each of their steps is a validation."""
+    callback = InterruptCheckpoint(str(tmp_path))
+    trainer = make_trainer(
+        tmp_path, [callback, PressCtrlC(3, signum=signal.SIGTERM)], limit_train_batches=1, max_epochs=9
+    )
+    with pytest.raises(SystemExit):
+        trainer.fit(make_module(), train_loader(), val_loader())
+    assert trainer.global_step == 5
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 5
+
+
+@pytest.mark.parametrize("when", ["in the last step", "in the validation"])
+def test_where_the_end_of_the_epoch_is_saved_the_run_ends_there(when, tmp_path):
+    saving = pl.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="last", enable_version_counter=False)
+    send = PressCtrlC(BATCHES - 1, signum=signal.SIGTERM)
+    if when == "in the validation":
+        send = Once("on_validation_batch_start")
+    torch.manual_seed(0)
+    callback = InterruptCheckpoint()
+    trainer = make_trainer(
+        tmp_path, [callback, send, saving, *exact()], enable_checkpointing=True, num_sanity_val_steps=0
+    )
+    with pytest.raises(SystemExit):
+        trainer.fit(make_module(), train_loader(), val_loader())
+    assert trainer.global_step == BATCHES
+    assert callback.saved_to == str(tmp_path / "last.ckpt")
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 1, "the epoch's end, validated"
+
+
 def test_sigterm_in_the_last_epoch_leaves_a_run_that_is_finished(tmp_path):
     callback = InterruptCheckpoint(str(tmp_path))
     press = PressCtrlC(BATCHES - 1, signum=signal.SIGTERM)

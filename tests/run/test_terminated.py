@@ -106,9 +106,9 @@ def test_what_ended_it_is_told_apart(error, was):
 @pytest.mark.slow
 def test_sigterm_to_the_process_that_waits_for_two_ranks(train):
     ranks = ("trainer.devices=2", "trainer.strategy=ddp_fork", "test=false", "model.fail_with=sigterm_to_parent")
-    done = train(*ranks, "trainer.max_epochs=500", "model.fail_at_step=3")
+    done = train(*ranks, "trainer.max_epochs=60", "model.fail_at_step=3")
     assert done.code == 143, done.err
     assert done.summary["status"] == "interrupted"
     assert (done.run_dir / "checkpoints/last.ckpt").is_file()
-    resumed = train(f"resume={done.run_dir}", "model.fail_with=null", "trainer.max_epochs=40")
+    resumed = train(f"resume={done.run_dir}", "model.fail_with=null", "trainer.max_epochs=8")
     assert resumed.code == 0, resumed.err
