@@ -158,12 +158,15 @@ def findings_directory(trainer: Any) -> Path:
 
 
 def append_finding(directory: Path, finding: Finding) -> None:
-    """Appends one line to `findings.jsonl`.
+    """Appends one line to `findings.jsonl`; one that a resumed run comes to again is there already.
 
     Raises:
         OSError: it cannot be written there.
     """
-    append_line(directory / FINDINGS_FILE, json.dumps(asdict(finding), sort_keys=True))
+    path, line = directory / FINDINGS_FILE, json.dumps(asdict(finding), sort_keys=True)
+    if path.is_file() and line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        return
+    append_line(path, line)
 
 
 def _plain(value: Any) -> Any:

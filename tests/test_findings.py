@@ -16,6 +16,7 @@ from stablelit.findings import (
     FindingReporter,
     FindingWarning,
     HearsFindings,
+    append_finding,
     findings_directory,
     read_findings,
 )
@@ -190,3 +191,10 @@ def test_the_first_logger_with_a_directory_says_where_findings_go(tmp_path):
     loggers = [SimpleNamespace(), SimpleNamespace(log_dir=None, save_dir=str(tmp_path))]
     assert findings_directory(SimpleNamespace(loggers=loggers, default_root_dir="elsewhere")) == tmp_path
     assert str(findings_directory(SimpleNamespace(loggers=[], default_root_dir="elsewhere"))) == "elsewhere"
+
+
+def test_a_finding_that_a_resumed_run_comes_to_again_has_one_line(tmp_path):
+    first = Finding("few-rows", "warning", "12 rows.", {"rows": 12}, step=3)
+    for finding in (first, Finding("few-rows", "warning", "12 rows.", {"rows": 12}, step=9), first):
+        append_finding(tmp_path, finding)
+    assert [finding.step for finding in read_findings(tmp_path)] == [3, 9]

@@ -130,7 +130,8 @@ class TrainingDoctor(pl.Callback):
 
     def hear_finding(self, finding: Finding) -> None:
         """Another callback has found something."""
-        if finding.source != self.state_key:
+        # what is found before training begins is found again where the run goes on
+        if finding.source != self.state_key and finding not in self.evidence.raised:
             self.evidence.raised.append(finding)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

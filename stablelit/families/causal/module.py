@@ -249,7 +249,9 @@ class StructureLearner(KnowsItsGraph):
 
     def on_validation_epoch_start(self) -> None:
         """Makes W an acyclic graph while it is learned, and searches for a better one from there."""
-        if self.trainer.state.fn == "fit":
+        # a resumed run has the graph of its last validation, which the check at its beginning is not to replace
+        goes_on = self.trainer.sanity_checking and self.estimator.is_polished
+        if self.trainer.state.fn == "fit" and not goes_on:
             self.estimator.from_gradient(self.mechanism.edge_weights(), self.statistics)
             if not self.trainer.sanity_checking:
                 self._polish()
