@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stablelit.run.command_line import CommandLine, key_of, merge_overrides
+from stablelit.run.command_line import CommandLine, key_of, merge_overrides, quoted
 
 
 def ordered(*argv: str) -> list[str]:
@@ -65,3 +65,46 @@ def test_a_key_that_was_added_is_given_anew_without_a_plus():
 
 def test_an_exchanged_experiment_stays_an_appended_group():
     assert merge_overrides(["+experiment=a"], ["experiment=b"]) == ["experiment=b"]
+
+
+ODD = [
+    "a b",
+    "it's",
+    "back\\",
+    "x\\'y",
+    "läuft",
+    "a=b,c",
+    "${home}",
+    "\\${x}",
+    "new\nline\n",
+    "'",
+    '"q"',
+    "[a]",
+    "null",
+]
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_a_quoted_text_is_read_as_it_stands(text):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    value = OverridesParser.create().parse_override(f"key={quoted(text)}").value()
+    assert OmegaConf.create({"key": str(value)}).key == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        ("data.path=/home/jörg/a.csv", "data.path='/home/jörg/a.csv'"),
+        ("data.path=~/a.csv", "data.path='~/a.csv'"),
+        ("data.path=/ö.csv,/a.csv", "data.path='/ö.csv',/a.csv"),
+        ("model.x=[ö]", "model.x=[ö]"),
+        ("data.path='ö'", "data.path='ö'"),
+        ("seed=3", "seed=3"),
+        ("resume=runs/ö", "resume=runs/ö"),
+        ("~callbacks.doctor", "~callbacks.doctor"),
+    ],
+)
+def test_values_with_letters_that_hydra_does_not_take_are_quoted(typed, given):
+    assert CommandLine.parse([typed]).overrides == (given,)

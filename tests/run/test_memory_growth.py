@@ -7,6 +7,8 @@ import pytest
 from benchmarks.memory_fits import everything, held
 
 MOST_MIB = 5.0
+# a toy that every callback looks at is told a good deal
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.mark.slow
