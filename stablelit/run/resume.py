@@ -13,6 +13,7 @@ from stablelit.run.checkpoint import epochs_completed, locate_run, read_checkpoi
 from stablelit.run.command_line import CommandLine, merge_overrides, quoted
 from stablelit.run.compose import read_command
 from stablelit.run.resumable import checkpoint_to_resume, require_resumable_file
+from stablelit.run.same_data import require_same_data
 
 
 def resumed_command(line: CommandLine) -> CommandLine:
@@ -87,20 +88,25 @@ def _moved(value: Any, there: str, here: str) -> Any:
     return value
 
 
-def require_resumable(checkpoint_path: Path, module: object, config: DictConfig, may_be_over: bool = False) -> None:
-    """Reads the checkpoint once before training: whole, made for this model, and not at the end of the run already.
+def require_resumable(
+    checkpoint_path: Path, module: object, config: DictConfig, may_be_over: bool = False, datamodule: object = None
+) -> None:
+    """Looks before training: a whole checkpoint, made for this model and of these data, and something left to do.
 
     Args:
         checkpoint_path: what to go on from.
         module: that shall take it.
         config: of the run.
         may_be_over: a job of a sweep that was killed after its last epoch is still to be tested and summed up.
+        datamodule: with the data to go on with.
 
     Raises:
         ConfigurationError: any of these.
     """
     checkpoint = read_checkpoint(checkpoint_path)
     require_match(checkpoint, module, checkpoint_path)  # type: ignore[arg-type]
+    if datamodule is not None:
+        require_same_data(Path(config.run_dir), datamodule)
     done, planned = epochs_completed(checkpoint), config.trainer.get("max_epochs")
     if planned is not None and 0 <= planned <= done and not may_be_over:
         raise ConfigurationError(

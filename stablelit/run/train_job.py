@@ -140,7 +140,8 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
         try:
             parts = _build(config, run_dir, keep)
             if resume is not None:
-                require_resumable(resume, parts.module, config, may_be_over=sweep_job_directory() is not None)
+                over = sweep_job_directory() is not None
+                require_resumable(resume, parts.module, config, over, parts.datamodule)
             record = begin_with(weights, parts) if weights is not None else read_weights_record(run_dir)
             if record is not None:
                 config.weights = record["checkpoint"]

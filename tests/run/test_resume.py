@@ -111,3 +111,37 @@ def test_a_value_that_cannot_be_is_told_before_the_run_is_touched(train, trained
     done = train(f"resume={first.run_dir}", "model.learning_rat=1")
     assert done.code == 2
     assert "learning_rat" in done.err
+
+
+def test_other_data_are_refused_with_both_values_and_nothing_is_changed(train, trained):
+    first = trained("trainer.max_epochs=1")
+    before = {name: (first.run_dir / name).read_bytes() for name in ("config.yaml", "overrides.yaml", "splits.json")}
+    done = train(f"resume={first.run_dir}", "data.n=128", "trainer.max_epochs=2")
+    assert done.code == 2
+    assert "n was 64 and is 128" in done.err
+    assert "the split 'train' had 32 samples and has 64" in done.err
+    assert f"weights={first.run_dir}" in done.err
+    assert before == {name: (first.run_dir / name).read_bytes() for name in before}
+
+
+def test_of_a_killed_run_the_splits_tell(train, trained):
+    first = trained("trainer.max_epochs=1")
+    (first.run_dir / "summary.json").unlink()
+    done = train(f"resume={first.run_dir}", "data.n=128", "trainer.max_epochs=2")
+    assert done.code == 2
+    assert "the split 'val' had 16 samples and has 32" in done.err
+
+
+def test_another_batch_size_is_the_same_data(train, trained):
+    first = trained("trainer.max_epochs=1")
+    done = train(f"resume={first.run_dir}", "data.batch_size=8", "trainer.max_epochs=2")
+    assert done.code == 0, done.err
+
+
+def test_another_rate_is_taken_and_told(train, trained):
+    first = trained("trainer.max_epochs=1")
+    done = train(f"resume={first.run_dir}", "model.learning_rate=0.001", "lr_schedule=none", "trainer.max_epochs=2")
+    assert done.code == 0, done.err
+    assert "learning rate 0.01 -> 0.001" in done.out
+    history = [json.loads(line) for line in (done.run_dir / "history.jsonl").read_text().splitlines()]
+    assert history[-1]["lr"] == 0.001
