@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
@@ -104,6 +105,11 @@ class TinyVAE(pl.LightningModule):
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB")
         if how == "interrupt":
             raise KeyboardInterrupt
+        if how == "killed_once":
+            if not Path("killed").exists():
+                Path("killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return loss
         if how in ("ctrl_c", "sigterm"):
             os.kill(os.getpid(), signal.SIGINT if how == "ctrl_c" else signal.SIGTERM)
             return loss
