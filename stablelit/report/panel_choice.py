@@ -53,10 +53,10 @@ class PanelChooser:
 
     def panels(self) -> list[Panel]:
         """All that there is something to draw for."""
-        tried = (self._objective(), self._loss(), self._terms(), self._kl(), self._difficulty(), self._schedules(),
-                 self._threshold(), self._gradients(), self._seconds())  # fmt: skip
-        chosen = [panel for panel in tried if panel is not None]
-        return [*chosen[:-1], *self._compared(), *chosen[-1:]]
+        of_the_model = (self._objective(), self._loss(), self._terms(), self._kl(), self._difficulty(),
+                        self._schedules(), self._threshold(), self._gradients())  # fmt: skip
+        tried = (*of_the_model, *self._compared(), self._seconds())
+        return [panel for panel in tried if panel is not None]
 
     def _panel(self, title: str, lines: Iterable[Line | None], **more: object) -> Panel | None:
         held = [line for line in lines if line is not None]

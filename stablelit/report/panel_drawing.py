@@ -244,9 +244,9 @@ def spread(places: list[float], apart: float, height: float) -> list[float]:
     for total, n in blocks:
         first = total / n
         out.extend(first + place * apart for place in range(int(n)))
-    over = max(0.0, out[-1] - height)
-    out = [place - over for place in out]
-    return [place + max(0.0, -out[0]) for place in out]
+    last = len(out) - 1
+    # those behind and before a name need their room too
+    return [min(max(place, n * apart), height - (last - n) * apart) for n, place in enumerate(out)]
 
 
 def _short(label: str) -> str:

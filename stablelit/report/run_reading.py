@@ -18,7 +18,7 @@ from stablelit.doctor.readers.json_lines import read_json_lines
 from stablelit.doctor.readers.run_directories import is_log_file
 from stablelit.doctor.readers.yaml_settings import HPARAMS_FILE, read_yaml_settings
 from stablelit.findings import FINDINGS_FILE, Finding
-from stablelit.report.run_record import Curves, RunRecord
+from stablelit.report.run_record import Curves, RunRecord, as_number
 from stablelit.run_files import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE
 
 OVERRIDES_FILE = "overrides.yaml"
@@ -84,17 +84,25 @@ def _status(record: RunRecord, directory: Path, names: set[str]) -> str:
     logs = [directory / name for name in names if is_log_file(name)]
     written = max((path.stat().st_mtime for path in logs if path.is_file()), default=0.0)
     if said:
-        summarised = (directory / SUMMARY_FILE).stat().st_mtime
-        # a resumed run writes into the same directory, and its summary comes last
-        history = directory / HISTORY_FILE
-        resumed = history.is_file() and history.stat().st_mtime > summarised + 1
-        if not resumed:
+        if not _goes_on_behind(record, directory):
             return said
     elif CONFIG_FILE not in names:
         return "unknown"
     seconds = record.curves.by_name.get("seconds", Curve()).finite()
     patience = max(_STILL_WARM_SECONDS, 3 * float(np.median(seconds.values)) if len(seconds) else 0.0)
     return "running" if time.time() - written < patience or not written else "broken off"
+
+
+def _goes_on_behind(record: RunRecord, directory: Path) -> bool:
+    """Whether a run was resumed: it writes into the same directory, and its summary comes last."""
+    history, steps = directory / HISTORY_FILE, as_number(record.summary.get("steps"))
+    if steps is None or not history.is_file():
+        return False
+    # a copy has times of its own, so that they only save the reading of a history that is older
+    if history.stat().st_mtime <= (directory / SUMMARY_FILE).stat().st_mtime:
+        return False
+    reached = record.curves.steps.values
+    return len(reached) > 0 and float(reached[-1]) > steps
 
 
 def _read_curves(place: Path) -> Curves:

@@ -32,9 +32,10 @@ _NAMES = {value: name for name, value in STAND_INS.items()}
 _COLOUR = re.compile(r"#010a[01][0-9a-f]")
 _TAG = re.compile(r"<[^>]*>")
 _LONG_NUMBER = re.compile(r"(?<![\w#.])(-?\d+\.\d)\d+")
-_FONT = re.compile(r"font: (?:[a-z]+ )*([\d.]+)px [^;\"]*")
+_FONT = re.compile(r"font: ((?:[\w-]+ )*?)([\d.]+)px [^;\"]*")
 _ID = re.compile(r" id=\"([^\"]*)\"")
 _REFERENCE = re.compile(r"#([\w.:-]+)")
+_FAMILY = re.compile(r"font-family: [^;\"]*(; )?")
 _SIZE = re.compile(r"<svg [^>]*viewBox=\"([^\"]+)\"[^>]*>")
 _FONT_SIZE = 10.0
 
@@ -92,7 +93,9 @@ def inline_svg(figure: Figure, alt: str) -> Markup:
     wanted = set(_REFERENCE.findall(text))
     text = _ID.sub(lambda found: found[0] if found[1] in wanted else "", text)
     text = _COLOUR.sub(lambda found: f"var(--{_NAMES[found[0]]})", text)
-    text = _FONT.sub(lambda found: f"font-size: {found[1]}px", text)
+    # before matplotlib 3.10 in one word
+    text = _FONT.sub(lambda found: f"font-size: {found[2]}px" + ("; font-weight: 700" if found[1] else ""), text)
+    text = _FAMILY.sub("", text)
     # a tenth of a point is finer than any screen
     text = _TAG.sub(lambda tag: _LONG_NUMBER.sub(r"\1", tag[0]), text)
     text = re.sub(r"\n\s*", "\n", text)
