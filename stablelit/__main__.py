@@ -16,6 +16,7 @@ stablelit {stablelit.__version__}: training runs that do not fail, and that say 
   python -m stablelit.train resume=RUN                        goes on with a run
   python -m stablelit.check +experiment=jets key=value        looks for mistakes, trains nothing
   python -m stablelit.evaluate run=RUN                        tests a run's best checkpoint again
+  python -m stablelit.report RUN [RUN ...]                    a run as one page, or several side by side
   python -m stablelit.generate run=RUN n=1000 output=FILE     samples from it
   python -m stablelit.predict run=RUN output=FILE             predictions in the field's format
   python -m stablelit.probe run=RUN path=FOLDER               what its encoder is worth on your own data
