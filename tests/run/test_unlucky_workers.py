@@ -78,13 +78,6 @@ def test_a_file_that_a_worker_does_not_find_is_named():
     assert "Traceback" not in done.err
 
 
-def test_a_worker_that_hangs_is_told_where_the_loader_has_a_patience():
-    done = train(signal.pause, timeout=2)
-    assert done.code == 1
-    assert "did not deliver a batch within 2 seconds" in done.err
-    assert "Traceback" not in done.err
-
-
 def test_a_defect_in_a_worker_keeps_its_traceback():
     done = train(raises(ZeroDivisionError("a defect")))
     assert done.code == 1
