@@ -144,10 +144,9 @@ def _written(path: Path) -> tuple[int, int]:
 
 def _findings(run_dir: Path) -> Iterator[tuple[str, str]]:
     path = run_dir / "findings.jsonl"
-    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else []):
-        told = json.loads(line)
-        if told.get("name") in TIMED:
-            continue
+    lines = path.read_text().splitlines() if path.is_file() else []
+    kept = [told for told in map(json.loads, lines) if told.get("name") not in TIMED]
+    for number, told in enumerate(kept):
         yield f"findings: {number}", f"{told.get('name')} at {told.get('step')}: {told.get('message')}"
 
 

@@ -166,6 +166,22 @@ def test_a_run_resumed_inside_an_epoch_and_a_stage_is_the_uninterrupted_one(tmp_
         assert float(trainer.callback_metrics[name]) == float(again.callback_metrics[name]), name
 
 
+def test_a_resumed_run_keeps_its_graph_through_the_check_of_validation(tmp_path):
+    module, again = fitted(tmp_path, StructureLearner(), max_epochs=1)
+    again.save_checkpoint(tmp_path / "end.ckpt")
+    assert module.estimator.is_polished
+    rest, seen = StructureLearner(), []
+
+    class AtTheStart(Callback):
+        def on_train_start(self, trainer, pl_module):
+            seen.append((pl_module.estimator.is_polished, pl_module.estimator.graph.clone()))
+
+    checked = trainer_of(tmp_path, max_epochs=2, callbacks=[AtTheStart()], num_sanity_val_steps=1)
+    checked.fit(rest, datamodule=data_of(), ckpt_path=str(tmp_path / "end.ckpt"), weights_only=True)
+    assert seen[0][0]
+    assert torch.equal(seen[0][1], module.estimator.graph)
+
+
 def test_a_run_resumed_for_longer_does_not_jump_back_on_its_path(tmp_path):
     _, trainer = fitted(tmp_path, max_epochs=2, callbacks=[Stop(tmp_path, 20)], checkpoint=1)
     assert int(trainer.global_step) == 40

@@ -132,6 +132,31 @@ def test_a_resumed_run_goes_on_with_the_average(tmp_path):
     assert torch.equal(weights(resumed.target), saved)
 
 
+def test_the_average_moves_though_the_checkpoint_was_written_before_it_did(tmp_path):
+    class Before(pl.Callback):
+        """What the average is when a batch begins."""
+
+        def __init__(self):
+            self.seen = {}
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.seen[trainer.global_step] = weights(pl_module.target).clone()
+
+    def fit(ckpt_path=None):
+        # a callback's end of a batch comes before the module's, where the average moves
+        saving = pl.callbacks.ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+        before = Before()
+        options = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 0, "enable_checkpointing": True}
+        trainer(callbacks=[before, saving], **options).fit(byol(tau_base=0.5), data(), ckpt_path=ckpt_path)
+        return before.seen
+
+    whole = fit()
+    resumed = fit(tmp_path / "step=1.ckpt")
+    assert list(resumed) == [1]
+    assert torch.equal(resumed[1], whole[1])
+    assert not torch.equal(whole[0], whole[1])
+
+
 def test_a_run_without_an_end_is_refused():
     with pytest.raises(ConfigurationError, match="max_epochs"):
         trainer(max_epochs=-1).fit(byol(), data())
