@@ -14,9 +14,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar, RichModelSummary, WeightAveraging
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
-from stablelit.errors import ConfigurationError, missing_extra
+from stablelit.errors import ConfigurationError, StablelitError, missing_extra
 from stablelit.run.guarded_loggers import guard_loggers
 from stablelit.run.rank_randomness import RankRandomness
 from stablelit.run.record import RunRecorder
@@ -50,7 +51,11 @@ class Parts:
 def build_trainer(
     config: DictConfig, run_dir: Path, own: Sequence[pl.Callback], leave_out: tuple[type, ...] = ()
 ) -> pl.Trainer:
-    """The Trainer with its loggers, the run's own callbacks, and the configured ones but for classes in `leave_out`."""
+    """The Trainer with its loggers, the run's own callbacks, and the configured ones but for classes in `leave_out`.
+
+    Raises:
+        ConfigurationError: Lightning refuses the settings, or the machine has no such device.
+    """
     made = [built_from(node) for node in _nodes(config.get("callbacks"), "callbacks")]
     callbacks: list[pl.Callback] = [callback for callback in made if not isinstance(callback, leave_out)]
     # the run's own come last, since an objective may be what another callback logs when an epoch ends; an averaging
@@ -66,9 +71,24 @@ def build_trainer(
             arguments[name] = any(isinstance(c, kind) for c in callbacks)
     loggers = [built_from(node) for node in _nodes(config.get("logger"), "logger")]
     make = instantiate(config.trainer, _partial_=True, _convert_="all")
-    trainer: pl.Trainer = make(callbacks=callbacks, logger=loggers or False, default_root_dir=str(run_dir), **arguments)
+    arguments |= {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(run_dir)}
+    try:
+        trainer: pl.Trainer = make(**arguments)
+    except (MisconfigurationException, ValueError) as error:
+        # of the machine, or of settings that do not go together
+        if isinstance(error, StablelitError):
+            raise
+        raise _refused_trainer(config, error) from error
     guard_loggers(trainer)
     return trainer
+
+
+def _refused_trainer(config: DictConfig, cause: BaseException) -> ConfigurationError:
+    settings = {name: config.trainer.get(name) for name in ("accelerator", "devices", "strategy", "precision")}
+    told = ", ".join(f"trainer.{name}={value}" for name, value in settings.items() if value is not None)
+    missing = config.trainer.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available()
+    remedy = "This machine has no GPU that torch can use: choose trainer=cpu or trainer=ddp_cpu." if missing else ""
+    return ConfigurationError(f"Lightning refuses {told}: {' '.join(str(cause).split())} {remedy}".strip())
 
 
 def _averages(callback: pl.Callback) -> bool:
