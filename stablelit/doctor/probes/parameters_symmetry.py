@@ -88,4 +88,6 @@ def _is_born_equal(matrix: Tensor) -> bool:
 
 
 def _size(rows: Tensor) -> float:
-    return max(float(torch.linalg.vector_norm(rows, dtype=torch.float32)) / math.sqrt(rows.numel()), 1e-38)
+    # no norm of doubles is taken in single precision, and none of halves should be in half
+    precision = torch.promote_types(rows.dtype, torch.float32)
+    return max(float(torch.linalg.vector_norm(rows, dtype=precision)) / math.sqrt(rows.numel()), 1e-38)
