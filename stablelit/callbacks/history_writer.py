@@ -170,7 +170,7 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise DataError(f"{file}: there is no history here. Add HistoryWriter to the Trainer's callbacks.")
     lines = []
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
             line = from_json(text)
             if not isinstance(line, dict):

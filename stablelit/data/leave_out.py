@@ -82,7 +82,7 @@ def read_skipped(path: str | Path) -> list[SkippedBatch]:
     if not file.is_file():
         raise DataError(f"{file}: there is no list of skipped batches here. NonFiniteGuard writes one when it skips.")
     lines = []
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
             lines.append(SkippedBatch.parse(text))
         except ValueError as error:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from stablelit.errors import ConfigurationError
 
@@ -35,7 +37,20 @@ def check_yaml(path: Path) -> None:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise ConfigurationError(f"{path}: nests more than {DEEPEST} levels. No settings of a run do.")
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        if aliases <= MOST_ALIASES:
+            OmegaConf.load(path)
+    except ConfigurationError:
+        raise
+    # of values that are not what their tags say, the loader raises whatever comes
+    except (
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+    ) as error:
         raise ConfigurationError(f"{path}: cannot be read as YAML: {error}.") from error
     if aliases > MOST_ALIASES:
         raise ConfigurationError(

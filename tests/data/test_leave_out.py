@@ -120,3 +120,9 @@ def test_bad_ids_are_told(tmp_path):
     path = write(tmp_path / "skipped.jsonl", a_batch(culprits=(40,)))
     with pytest.raises(DataError, match=r"skipped.jsonl: there is no sample 40 among 12"):
         leave_out(Chunked(), path)
+
+
+def test_bytes_that_are_no_text_are_a_line_that_is_none(tmp_path):
+    (tmp_path / "skipped.jsonl").write_bytes(b"\xe7\n")
+    with pytest.raises(DataError, match=r"skipped\.jsonl:1: not a skipped batch"):
+        read_skipped(tmp_path / "skipped.jsonl")

@@ -105,5 +105,5 @@ TARGETS = (
     Target("jets-jetnet-hdf5", _jetnet, read_jets, BYTES),
     Target("jets-pandas-hdf5", _pandas, read_jets, (*BYTES, _OPCODES, _OPCODES)),
     Target("jets-parquet", _parquet, read_jets, BYTES),
-    Target("jets-graphs-pt", _graphs, read_jets, within_zip((*BYTES, _OPCODES)), quick=60),
+    Target("jets-graphs-pt", _graphs, read_jets, within_zip((*BYTES, _OPCODES)), quick=25),
 )

@@ -73,7 +73,7 @@ def _is_unreadable(error: BaseException) -> bool:
     return isinstance(error, Unreadable) or is_stablelit_error(error)
 
 
-def _target(name: str, write: Callable[[Path], list[Path]], mutators: object, quick: int = 40) -> Target:
+def _target(name: str, write: Callable[[Path], list[Path]], mutators: object, quick: int = 15) -> Target:
     return Target(name, write, _judge, mutators, quick, _is_unreadable)  # type: ignore[arg-type]
 
 

@@ -58,14 +58,14 @@ def _read(path: Path) -> object:
 
 
 TARGETS = (
-    Target("neutrinos-kaggle-pulses", _kaggle("train/batch_1.parquet"), _read, BYTES, quick=50),
-    Target("neutrinos-kaggle-table", _kaggle("train_meta.parquet"), _read, BYTES, quick=50),
-    Target("neutrinos-geometry", _kaggle("sensor_geometry.csv"), _read, TEXT, quick=60),
+    Target("neutrinos-kaggle-pulses", _kaggle("train/batch_1.parquet"), _read, BYTES, quick=20),
+    Target("neutrinos-kaggle-table", _kaggle("train_meta.parquet"), _read, BYTES, quick=20),
+    Target("neutrinos-geometry", _kaggle("sensor_geometry.csv"), _read, TEXT, quick=25),
     Target("neutrinos-sqlite", _sqlite, _read, (*BYTES, _SQL, _SQL)),
-    Target("neutrinos-graphnet-pulses", _graphnet("pulses"), _read, BYTES, quick=50),
-    Target("neutrinos-graphnet-truth", _graphnet("truth"), _read, BYTES, quick=50),
-    Target("neutrinos-packed-header", _packed("packed.json"), _read, JSON, quick=60),
-    Target("neutrinos-packed-begin", _packed("begin.npy"), _read, NPY, quick=60),
-    Target("neutrinos-packed-time", _packed("time.npy"), _read, NPY, quick=40),
-    Target("neutrinos-packed-azimuth", _packed("azimuth.npy"), _read, NPY, quick=40),
+    Target("neutrinos-graphnet-pulses", _graphnet("pulses"), _read, BYTES, quick=20),
+    Target("neutrinos-graphnet-truth", _graphnet("truth"), _read, BYTES, quick=20),
+    Target("neutrinos-packed-header", _packed("packed.json"), _read, JSON, quick=25),
+    Target("neutrinos-packed-begin", _packed("begin.npy"), _read, NPY, quick=25),
+    Target("neutrinos-packed-time", _packed("time.npy"), _read, NPY, quick=15),
+    Target("neutrinos-packed-azimuth", _packed("azimuth.npy"), _read, NPY, quick=15),
 )

@@ -54,9 +54,9 @@ TARGETS = (
         Target(f"proteins-fasta-{kind}", one_file(f"a.fasta.{kind}", pack(_FASTA)), _read, within_stream(TEXT))
         for kind, pack in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress))
     ),
-    Target("proteins-store-meta", _store(META), _open, JSON, quick=60),
-    Target("proteins-store-offsets", _store("offsets.npy"), _open, NPY, quick=60),
-    Target("proteins-store-buckets", _store("buckets.npy"), _open, NPY, quick=40),
-    Target("proteins-store-tokens", _store("tokens.bin"), _open, BYTES, quick=40),
-    Target("proteins-store-id-offsets", _store("id_offsets.npy"), _open, NPY, quick=40),
+    Target("proteins-store-meta", _store(META), _open, JSON, quick=25),
+    Target("proteins-store-offsets", _store("offsets.npy"), _open, NPY, quick=25),
+    Target("proteins-store-buckets", _store("buckets.npy"), _open, NPY, quick=15),
+    Target("proteins-store-tokens", _store("tokens.bin"), _open, BYTES, quick=15),
+    Target("proteins-store-id-offsets", _store("id_offsets.npy"), _open, NPY, quick=15),
 )

@@ -221,12 +221,12 @@ _CONFIGS: tuple[Mutator, ...] = (*[inserting(_YAML_OF_HYDRA)] * 6, *YAML)
 
 TARGETS = (
     Target("checkpoint", _checkpoint, read_checkpoint, within_zip(BYTES)),
-    Target("encoder", _encoder, lambda p: load_encoder(nn.Linear(3, 2), p), within_zip(BYTES), quick=60),
+    Target("encoder", _encoder, lambda p: load_encoder(nn.Linear(3, 2), p), within_zip(BYTES), quick=20),
     Target("weights-record", one_file("weights.json", _RECORD), lambda p: read_weights_record(p.parent), JSON),
-    Target("overrides", one_file("overrides.yaml", _COMMAND), lambda p: read_command(p.parent), YAML, 100, is_mistake),
-    Target("config-check", one_file("a.yaml", _CONFIG), _check_config, _CONFIGS, 60, is_mistake),
-    Target("config-saved", one_file("config.yaml", _SAVED), _compose, _CONFIGS, 8, is_mistake, 2.0),
+    Target("overrides", one_file("overrides.yaml", _COMMAND), lambda p: read_command(p.parent), YAML, 35, is_mistake),
+    Target("config-check", one_file("a.yaml", _CONFIG), _check_config, _CONFIGS, 25, is_mistake),
+    Target("config-saved", one_file("config.yaml", _SAVED), _compose, _CONFIGS, 4, is_mistake, 2.0),
     Target(
-        "command-line", one_file("line.txt", b"+experiment=causal\nseed=3"), _command_line, _LINES, 4, is_mistake, 3.0
+        "command-line", one_file("line.txt", b"+experiment=causal\nseed=3"), _command_line, _LINES, 1, is_mistake, 3.0
     ),
 )

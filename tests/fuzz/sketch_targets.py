@@ -108,6 +108,6 @@ TARGETS = (
     ),
     Target("sketches-pictures", _pictures, lambda p: _read(p.parents[1], "images"), PICTURE),
     Target("sketches-stroke3", _stroke3, lambda p: _read(p, "stroke3"), within_zip(NPY)),
-    Target("sketches-zip", _zip, lambda p: _read(p, "auto"), (*within_zip(XML), *BYTES), quick=60),
-    Target("sketches-tuberlin-list", _tuberlin, lambda p: _read(p.parents[1], "auto"), TEXT, quick=60),
+    Target("sketches-zip", _zip, lambda p: _read(p, "auto"), (*within_zip(XML), *BYTES), quick=25),
+    Target("sketches-tuberlin-list", _tuberlin, lambda p: _read(p.parents[1], "auto"), TEXT, quick=25),
 )

@@ -34,7 +34,7 @@ class Target:
     write: Callable[[Path], list[Path]]
     read: Callable[[Path], object]
     mutators: tuple[Mutator, ...]
-    quick: int = 100
+    quick: int = 35
     is_ours: Callable[[BaseException], bool] = is_stablelit_error
     seconds: float = 1.0
 

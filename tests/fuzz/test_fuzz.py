@@ -1,4 +1,4 @@
-"""A hundred hostile inputs for each reader by default, a thousand in the slow tests; `python -m tests.fuzz` tries more.
+"""Some hostile inputs for each reader by default, ten times as many in the slow tests; `python -m tests.fuzz` has more.
 
 Here they are read in the test's own process: a fault in a library's C would end it. That is looked for in processes of
 their own, by the command.
