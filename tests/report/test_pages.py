@@ -228,6 +228,7 @@ def test_a_file_that_cannot_be_replaced_leaves_the_old_one_and_no_litter(tmp_pat
     assert not [p for p in run.iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_neither_torch_nor_hydra_is_waited_for(tmp_path):
     code = (
         "import sys; from stablelit.report.door import main\n"
@@ -238,6 +239,7 @@ def test_neither_torch_nor_hydra_is_waited_for(tmp_path):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_file(tmp_path):
     run = make_run(tmp_path / "run", 6)
     first = write_report([run], tmp_path / "one.html").path.read_text()

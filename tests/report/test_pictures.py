@@ -32,11 +32,11 @@ def test_small_pictures_are_taken_as_they_are(tmp_path):
 
 
 def test_large_pictures_share_what_the_small_ones_leave(tmp_path):
-    paths = [make_picture(tmp_path / f"noise_{place}.png", 500, 400, noise=True) for place in range(3)]
+    paths = [make_picture(tmp_path / f"noise_{place}.png", 250, 200, noise=True) for place in range(3)]
     paths.append(make_picture(tmp_path / "small.png"))
-    data, pictures, held, remarks = shown(paths, tmp_path, 200_000)
-    assert sum(map(len, data)) <= 200_000
-    assert sum(map(len, data[:3])) > 60_000
+    data, pictures, held, remarks = shown(paths, tmp_path, 80_000)
+    assert sum(map(len, data)) <= 80_000
+    assert sum(map(len, data[:3])) > 20_000
     assert data[3] == paths[3].read_bytes()
     assert [picture.size for picture in pictures] == [(int(one["width"]), int(one["height"])) for one in held]
     assert all(one["src"].startswith("data:image/webp") for one in held[:3])
