@@ -196,7 +196,8 @@ def _doctor_says(parts: Parts) -> list[str]:
 
 def _identity_of_data(parts: Parts) -> Any:
     try:
-        return data_identity(parts.datamodule)
+        # as it was when training began: what was trained on
+        return parts.recorder.data or data_identity(parts.datamodule)
     except (OSError, StablelitError) as error:
         # files that are gone by now: how the run ended is said all the same
         return {"unknown": in_short(error)}

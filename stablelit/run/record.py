@@ -4,7 +4,7 @@ Runs    on_train_start, on_validation_end and on_train_epoch_end
 Reads   trainer.callback_metrics
 Writes  splits.json, when training begins: a run that is killed has it too
 Logs    nothing
-Resumes the best value is in the checkpoint
+Resumes the best value is in the checkpoint, and what data the run is trained on: of a killed run nothing else tells
 Limits  under ddp_spawn and ddp_fork the parent process sees only the last metrics; `history.jsonl` has the others
 """
 
@@ -20,8 +20,10 @@ from typing import Any, Literal, get_args, overload
 import lightning.pytorch as pl
 
 from stablelit.data.files import replacing
-from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
+from stablelit.errors import ConfigurationError, StablelitError, bad_argument, did_you_mean
 from stablelit.run.directory import SPLITS_FILE
+from stablelit.run.summary import data_identity
+from stablelit.run_files import plain
 
 ObjectiveMode = Literal["min", "max"]
 
@@ -81,6 +83,7 @@ class RunRecorder(pl.Callback):
         self.epochs = EpochMetrics()
         self.best: dict[str, float] = {}
         self.best_epoch = -1
+        self.data: Any = None
         self._validated = False
 
     @property
@@ -99,7 +102,9 @@ class RunRecorder(pl.Callback):
         return math.inf if self.mode == "min" else -math.inf
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes which samples are train, val and test."""
+        """Writes which samples are train, val and test, and takes down what data they are of."""
+        if trainer.is_global_zero:
+            self.data = _identity(trainer)
         splits = _split_indices(trainer)
         if splits and self.directory is not None and trainer.is_global_zero:
             with replacing(self.directory / SPLITS_FILE) as fresh:
@@ -137,12 +142,13 @@ class RunRecorder(pl.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value and what was measured beside it."""
+        """The best value and what was measured beside it; the identity of the data."""
         best = {"best": dict(self.best), "best_epoch": self.best_epoch}
-        return {"metric": self.metric or "", "mode": self.mode, **best}
+        return {"metric": self.metric or "", "mode": self.mode, **best, "data": self.data}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up the best value, unless the resumed run has another objective."""
+        self.data = state.get("data")
         if state["metric"] == (self.metric or "") and state["mode"] == self.mode:
             self.best, self.best_epoch = dict(state["best"]), int(state["best_epoch"])
 
@@ -160,6 +166,14 @@ class RunRecorder(pl.Callback):
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Logged metrics as plain floats."""
     return {name: float(value) for name, value in sorted(metrics.items())}
+
+
+def _identity(trainer: pl.Trainer) -> Any:
+    # somebody's own may not know yet, and a file may be on its way out: training tells of that better
+    try:
+        return plain(data_identity(getattr(trainer, "datamodule", None)))
+    except (OSError, StablelitError, AttributeError, RuntimeError, TypeError):
+        return None
 
 
 def _split_indices(trainer: pl.Trainer) -> dict[str, list[int]]:

@@ -106,7 +106,7 @@ def require_resumable(
     checkpoint = read_checkpoint(checkpoint_path)
     require_match(checkpoint, module, checkpoint_path)  # type: ignore[arg-type]
     if datamodule is not None:
-        require_same_data(Path(config.run_dir), datamodule)
+        require_same_data(Path(config.run_dir), datamodule, checkpoint)
     done, planned = epochs_completed(checkpoint), config.trainer.get("max_epochs")
     if planned is not None and 0 <= planned <= done and not may_be_over:
         raise ConfigurationError(

@@ -12,6 +12,7 @@ from typing import Any
 
 from stablelit.errors import ConfigurationError
 from stablelit.run.directory import SPLITS_FILE
+from stablelit.run.record import RunRecorder
 from stablelit.run.summary import data_identity
 from stablelit.run_files import SUMMARY_FILE, plain
 
@@ -21,17 +22,20 @@ _MAY_CHANGE = {"n_left_out", "left_out"}
 _PLACES = {"source", "path", "folder", "cache"}
 
 
-def require_same_data(run_dir: Path, datamodule: Any) -> None:
+def require_same_data(run_dir: Path, datamodule: Any, checkpoint: Mapping[str, Any]) -> None:
     """Complains of other data, or of the same ones split otherwise.
 
     Args:
         run_dir: of the run that goes on, with its `splits.json` and, unless it was killed, its `summary.json`.
         datamodule: with the data as they are configured now.
+        checkpoint: that is gone on from; it says what data the run was trained on.
 
     Raises:
         ConfigurationError: with what differs, both values, and the way out.
     """
-    saved = _read(run_dir / SUMMARY_FILE).get("data")
+    saved = (checkpoint.get("callbacks") or {}).get(RunRecorder.__qualname__, {}).get("data")
+    if not isinstance(saved, dict):
+        saved = _read(run_dir / SUMMARY_FILE).get("data")
     try:
         now = plain(data_identity(datamodule)) if isinstance(saved, dict) else {}
         splits = _split_indices(datamodule)

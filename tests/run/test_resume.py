@@ -132,6 +132,14 @@ def test_of_a_killed_run_the_splits_tell(train, trained):
     assert "the split 'val' had 16 samples and has 32" in done.err
 
 
+def test_of_a_killed_run_the_checkpoint_tells_of_other_data_of_the_same_size(train, trained):
+    first = trained("trainer.max_epochs=1")
+    (first.run_dir / "summary.json").unlink()
+    done = train(f"resume={first.run_dir}", "data.seed=7", "trainer.max_epochs=2")
+    assert done.code == 2
+    assert "seed was 0 and is 7" in done.err
+
+
 def test_another_batch_size_is_the_same_data(train, trained):
     first = trained("trainer.max_epochs=1")
     done = train(f"resume={first.run_dir}", "data.batch_size=8", "trainer.max_epochs=2")
