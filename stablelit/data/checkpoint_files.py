@@ -104,7 +104,11 @@ def _damage(path: Path) -> str | None:
         except Exception as error:
             return f"it is no checkpoint, or its beginning is lost ({_first_line(error)})"
         return None
-    if not zipfile.is_zipfile(path):
+    try:
+        has_end = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # an end that says of more than one disk
+        return f"bytes of it have changed since it was written ({_first_line(error)})"
+    if not has_end:
         return f"it was not written to its end: it breaks off after {path.stat().st_size:,} bytes"
     # whatever a flipped bit in a header makes of the archive, the answer is that it is damaged
     try:

@@ -68,3 +68,19 @@ def test_a_list_that_holds_itself_is_walked_once(tmp_path):
     held: list[object] = [torch.zeros(3)]
     held.append(held)
     assert _tensor_bytes(held) == 12
+
+
+def test_an_archive_that_claims_to_span_several_disks_is_damaged(tmp_path):
+    from stablelit.data.checkpoint_files import damage_of
+
+    torch.save(torch.zeros(2), tmp_path / "a.ckpt")
+    raw = (tmp_path / "a.ckpt").read_bytes()
+    # in front of the end of the directory, a pointer to one of the 64-bit kind on another disk
+    at = raw.rindex(b"PK\x05\x06")
+    pointer = b"PK\x06\x07" + (1).to_bytes(4, "little") + bytes(8) + (2).to_bytes(4, "little")
+    start = raw.find(b"PK\x06\x07")
+    raw = raw[: start if start >= 0 else at] + pointer + raw[at:]
+    (tmp_path / "a.ckpt").write_bytes(raw)
+    assert "have changed" in (damage_of(tmp_path / "a.ckpt") or "")
+    with pytest.raises(DataError, match=r"a\.ckpt: cannot be read"):
+        plain_tensors(tmp_path / "a.ckpt")
