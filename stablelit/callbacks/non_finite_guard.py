@@ -156,7 +156,7 @@ class NonFiniteGuard(pl.Callback):
         if trainer.global_step == 0:  # also where the callback is used again
             self.load_state_dict({"books": GuardBooks().plain(), "rollbacks": 0, "findings": [{}, {}]})
         self._buffers, self._means, self._meter = BufferKeeper(pl_module), RunningMeans(), StepMeter()
-        self._window_is_open = self._saw_a_step = False
+        self._window_is_open = self._saw_a_step = self._saw_a_batch = False
         self._begin_step()
         if self.policy == "rollback":
             self._rollbacks.begin(trainer)
@@ -169,6 +169,7 @@ class NonFiniteGuard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Keeps what a forward pass changes, as it is before the first batch of a step."""
+        self._saw_a_batch = True
         if not self._window_is_open:
             self._buffers.keep()
             self._means.keep(trainer)
@@ -204,7 +205,8 @@ class NonFiniteGuard(pl.Callback):
         """Logs the epoch's counts."""
         names = COUNTS if gradient_scaler(trainer) is not None else COUNTS[:-1]
         log_epoch(trainer, {f"guard/{name}": float(self._books.counts[name]) for name in names})
-        if not self._saw_a_step:
+        # a run may go on behind the last batch of an epoch
+        if self._saw_a_batch and not self._saw_a_step:
             message = "an epoch went by, and no optimizer step went through Lightning: none was guarded."
             self._note(trainer, "no-step-to-guard", message, {}, "step the optimizers that self.optimizers() returns")
 
