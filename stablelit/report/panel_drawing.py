@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # inches, of which a page makes what fits
 _WIDTH, _HEIGHT, _LOWER = 5.2, 3.2, 0.95
-_LEFT, _BOTTOM, _TOP, _BETWEEN = 0.5, 0.44, 0.17, 0.14
+_LEFT, _BOTTOM, _TOP, _BETWEEN = 0.56, 0.44, 0.17, 0.14
 _POINT = 1 / 72
 # beyond it numbers cannot be subtracted and multiplied on the way to a screen
 _LARGEST = 1e150
@@ -133,10 +133,10 @@ def _fit(
     else:
         low = min(0.0, low) if from_zero else low
         span = high - low
-        if not span > 1e-9 * max(abs(high), abs(low), 1e-300):
-            span = abs(high) or 1.0
+        flat = not span > 1e-9 * max(abs(high), abs(low), 1e-300)
+        span = (abs(high) or 1.0) if flat else span
         axes.set_ylim(low if from_zero else low - 0.06 * span, high + 0.08 * span)
-        places = MaxNLocator(nbins=ticks).tick_values(*axes.get_ylim())
+        places = [low] if flat and not from_zero else MaxNLocator(nbins=ticks).tick_values(*axes.get_ylim())
     bottom, top = axes.get_ylim()
     shown = [float(place) for place in places if bottom <= place <= top]
     axes.hlines(

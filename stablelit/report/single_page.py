@@ -59,7 +59,8 @@ def _verdict(record: RunRecord) -> LogVerdict | None:
 
 def _header(record: RunRecord, verdict: LogVerdict | None) -> Markup:
     told, kind = STATUSES.get(record.status, ("", ""))
-    error = record.summary.get("error")
+    # what interrupts a run is no error of it
+    error = record.summary.get("error") if record.status != "interrupted" else None
     return join(
         [
             element("h1", record.name),

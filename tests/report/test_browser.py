@@ -77,10 +77,11 @@ def test_texts_in_pictures_can_be_read_on_a_phone(browser, pages):
     )
     assert len(sizes) > 40
     assert min(sizes) > 8
-    # names of lines stay in their picture
+    # names of lines and numbers of axes stay in their picture
     out = browser.ask_page(
         "[...document.querySelectorAll('figure svg')].flatMap(s => [...s.querySelectorAll('text')]"
-        ".filter(t => t.getBoundingClientRect().right > s.getBoundingClientRect().right + 2).map(t => t.textContent))"
+        ".filter(t => t.getBoundingClientRect().right > s.getBoundingClientRect().right + 2"
+        " || t.getBoundingClientRect().left < s.getBoundingClientRect().left - 2).map(t => t.textContent))"
     )
     assert out == []
 

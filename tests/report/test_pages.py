@@ -96,6 +96,15 @@ def test_a_run_that_goes_on_says_so(tmp_path):
     assert page.all("svg")
 
 
+def test_what_interrupted_a_run_is_not_told_as_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary = {"status": "interrupted", "error": "SystemExit: 1", "epochs": 2}
+    run = make_run(tmp_path / "run", 2, summary=summary)
+    page = page_of(run, tmp_path=tmp_path)
+    assert not [found for found in page.all("p") if "SystemExit" in found.text]
+    assert "python -m stablelit.train resume=run" in page.text
+
+
 def test_a_run_that_diverged_shows_where(tmp_path):
     def spoil(made):
         return {**made, "train/loss": "inf", "val/loss": "nan", "val/neg_elbo": "nan"} if made["epoch"] > 3 else made

@@ -81,6 +81,11 @@ def test_a_picture_is_in_the_pages_colours_and_its_texts_are_texts():
     assert "DejaVu" not in styles
 
 
+def test_a_flat_line_has_its_own_value_at_the_axis():
+    page = svg_of(Panel("a", [Line("x", Curve(range(3), [0.00104] * 3))]))
+    assert next(found.text for found in page.all("text") if "x" not in found.text) == "0.00104"
+
+
 def test_words_say_what_the_curve_does():
     panel = Panel("a", [Line("x", Curve([0, 1, 2, 3], [3.0, float("nan"), 1.0, 2.0]))])
     assert panel.in_words() == (
