@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,7 @@ class RunRecord:
     def best_epoch(self) -> int | None:
         """The epoch of the best value."""
         held = as_number(self._part("best").get("epoch"))
-        return None if held is None or held != held else int(held)
+        return None if held is None or not math.isfinite(held) else int(held)
 
     @property
     def results(self) -> tuple[dict[str, float], str]:

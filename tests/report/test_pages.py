@@ -96,6 +96,19 @@ def test_a_run_that_goes_on_says_so(tmp_path):
     assert page.all("svg")
 
 
+def test_a_summary_of_impossible_numbers_is_shown(tmp_path):
+    huge = 10**400
+    summary = {
+        "status": "finished", "epochs": huge, "steps": "nan", "seconds": "inf",
+        "best": {"epoch": "inf", "val/x": "-inf"},
+        "objective": {"metric": "val/neg_elbo", "best": huge}, "test": {"test/x": huge, "test/y": "inf"},
+    }  # fmt: skip
+    strange = make_run(tmp_path / '<b>x & "y"', 2, summary=summary, change=lambda made: {**made, "deep": {"a": [1]}})
+    assert "test/y∞" in page_of(strange, tmp_path=tmp_path).text
+    page = page_of(strange, make_run(tmp_path / "other", 2), tmp_path=tmp_path)
+    assert '<b>x & "y"' in page.text
+
+
 def test_what_interrupted_a_run_is_not_told_as_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     summary = {"status": "interrupted", "error": "SystemExit: 1", "epochs": 2}
