@@ -62,7 +62,7 @@ def in_words(n_bytes: int) -> str:
     """A number of bytes, for messages.
 
     >>> in_words(300), in_words(3 * 2**20), in_words(10**30)
-    ('300 B', '3.0 MiB', '8.3e+17 TiB')
+    ('300 B', '3.0 MiB', '9.1e+17 TiB')
     """
     size = float(n_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
