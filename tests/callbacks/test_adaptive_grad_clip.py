@@ -131,6 +131,7 @@ def test_only_the_optimizer_that_steps_is_clipped(tmp_path):
     assert seen == [True] * BATCHES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["autoclip", "zclip"])
 def test_one_nan_changes_nothing_that_comes_after(mode, tmp_path):
     class Guard(framework(NAMES[0]).Callback):

@@ -114,6 +114,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("options", "module", "places"), PLACES.values(), ids=PLACES)
 def test_a_run_goes_on_from_wherever_a_checkpoint_was_written(options, module, places, tmp_path):

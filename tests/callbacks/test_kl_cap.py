@@ -339,6 +339,7 @@ def test_two_writers_of_one_weight_are_refused(tmp_path):
         fit(tmp_path, KLCapCallback(), ScalarSchedule("kl_weight"))
 
 
+@pytest.mark.slow
 def test_a_run_resumed_for_longer_does_not_jump(tmp_path):
     module = make_module()
     trainer = make_trainer(tmp_path, [KLCapCallback(warmup="0.5dur")], max_epochs=4)

@@ -654,6 +654,7 @@ def test_a_bad_batch_on_one_of_two_ranks_is_left_out_on_both(tmp_path):
     assert torch.isfinite(module.last.weight).all()
 
 
+@pytest.mark.slow
 def test_two_ranks_go_back_together(tmp_path):
     module = Frozen(kicks=[45])
     found = in_ranks(tmp_path, module, NonFiniteGuard("rollback", **GUARD), steps=60, loader=numbers(400))

@@ -110,6 +110,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), CHANGES.values(), ids=CHANGES)
 def test_another_schedule_stands_where_it_would_after_the_steps_that_were_trained(before, after, tmp_path, capsys):
     whole, _ = fit(tmp_path / "whole", sgd(), after, epochs=4)

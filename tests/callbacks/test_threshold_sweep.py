@@ -378,6 +378,7 @@ def test_what_is_applied_to_the_scores_is_said_and_not_guessed(tmp_path):
     assert c["threshold/f1_fixed"] == b["threshold/f1_fixed"] != a["threshold/f1_fixed"]
 
 
+@pytest.mark.slow
 def test_scores_of_padded_sequences_are_one_pool_and_a_callable_may_pick_them(tmp_path):
     scores, labels = torch.rand(9, 5), (torch.rand(9, 5) < 0.4).long()
     labels[:, 3:] = -100

@@ -21,6 +21,7 @@ from stablelit.errors import ConfigurationError
 from tests.data.numbered_loaders import BATCH_SAMPLERS, DATA, loader_of, ordered, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("stop", range(6))
 def test_it_continues_at_the_batch_after_the_last_one_handed_out(stop, workers):

@@ -37,6 +37,7 @@ def test_a_file_that_whoever_maps_it_still_has_whole_is_no_error(mapped, how):
     files.require_whole()
 
 
+@pytest.mark.slow
 def test_descriptors_are_given_back(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     before = len(os.listdir("/proc/self/fd"))

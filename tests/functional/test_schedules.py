@@ -75,6 +75,7 @@ def test_cyclical_rises_in_each_cycle_and_holds():
         assert part[10:] == pytest.approx([1.0] * 10)
 
 
+@pytest.mark.slow
 @given(n=st.integers(1, 1000))
 def test_a_staircase_rises_at_each_of_its_steps(n):
     assert [step(k / n, n) for k in range(n + 1)] == pytest.approx([k / n for k in range(n + 1)])

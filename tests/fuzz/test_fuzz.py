@@ -44,6 +44,7 @@ def test_inputs_are_decided_by_seed_target_and_number(tmp_path):
     assert len({one.input(i) for i in range(20)}) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("act", "kind"),
     [

@@ -187,6 +187,7 @@ def test_a_place_that_cannot_be_read_is_named_beside_the_others(tmp_path, capsys
     assert "gone: there is no such directory" in parsed(out.read_text()).text
 
 
+@pytest.mark.slow
 def test_one_run_is_written_into_it_and_several_where_one_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):

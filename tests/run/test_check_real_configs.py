@@ -151,6 +151,7 @@ TARGETS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_common_targets_pass(target):
     assert problems(f"x: {{_target_: {target}}}") == []

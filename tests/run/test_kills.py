@@ -109,6 +109,7 @@ def Dies(at):
     return DiesAt()
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_is_of_the_last_epoch_also_where_nothing_improves(train):
     # the loss falls, and is asked to rise
     done = train("objective.mode=max", "trainer.max_epochs=3", "test=false", "report=false")
@@ -119,6 +120,7 @@ def test_the_last_checkpoint_is_of_the_last_epoch_also_where_nothing_improves(tr
     assert last == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_checkpoint_says_how_to_begin_again(tmp_path):
     from tests.run.conftest import tiny
     from tests.soak.forks import train

@@ -164,6 +164,7 @@ def test_a_mistake_is_told_before_anything_is_trained(door, toy, argument, messa
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_a_truncated_file_is_refused_by_name_before_training(door, files):
     copy = Path("copy")
     (copy / "train").mkdir(parents=True)

@@ -27,6 +27,7 @@ def test_every_problem_of_all_jobs_is_told_before_anything_is_made(train):
     assert nothing_was_made()
 
 
+@pytest.mark.slow
 def test_a_sweep_can_be_checked_alone(door):
     done = door(check, *tiny("-m", "model.latent_dim=2,3", "seed=0,1"))
     assert done.code == 0, done.err

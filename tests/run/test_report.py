@@ -9,6 +9,7 @@ import pytest
 from tests.report.page_checks import parsed
 
 
+@pytest.mark.slow
 def test_a_training_leaves_its_report_and_says_where(train):
     done = train("report=true", "callbacks=[history,doctor]")
     assert done.code == 0, done.err
@@ -24,6 +25,7 @@ def test_a_training_leaves_its_report_and_says_where(train):
     assert "as far as the logs tell" not in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::stablelit.lost_reports.LostReportWarning")
 def test_a_report_that_fails_is_a_warning_and_the_run_is_finished(train, monkeypatch):
     def fail(*_, **__):
@@ -39,6 +41,7 @@ def test_a_report_that_fails_is_a_warning_and_the_run_is_finished(train, monkeyp
     assert not (done.run_dir / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_no_report_is_written_where_none_is_wanted(train):
     done = train("report=false", "callbacks=[history]")
     assert done.code == 0
@@ -48,6 +51,7 @@ def test_no_report_is_written_where_none_is_wanted(train):
     assert len(done.runs) == 1
 
 
+@pytest.mark.slow
 def test_a_report_is_wanted_or_not(train):
     done = train("report=maybe")
     assert done.code == 2

@@ -37,6 +37,7 @@ def three_epochs(trained):
     return trained("lr_schedule=none", "trainer.max_epochs=3", "objective.mode=max", "test=false")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_last_checkpoint_is_told_and_the_one_before_it_is_taken(damage, train, three_epochs):
     run = three_epochs.run_dir
@@ -56,6 +57,7 @@ def _measured(line):
     return {k: v for k, v in json.loads(line).items() if k.startswith(("val/", "train/", "epoch", "step", "lr"))}
 
 
+@pytest.mark.slow
 def test_the_history_is_cut_back_to_what_is_gone_on_from(train, three_epochs):
     run = three_epochs.run_dir
     for name in (LAST, PREVIOUS):
@@ -68,6 +70,7 @@ def test_the_history_is_cut_back_to_what_is_gone_on_from(train, three_epochs):
     assert [line["epoch"] for line in history] == [0, 1]
 
 
+@pytest.mark.slow
 def test_without_a_last_checkpoint_the_furthest_is_taken_and_that_is_said(train, three_epochs):
     run = three_epochs.run_dir
     (run / LAST).unlink()
@@ -96,6 +99,7 @@ def test_where_nothing_is_whole_every_file_is_told(train, three_epochs):
         assert f"{name}: it is damaged" in done.err
 
 
+@pytest.mark.slow
 def test_weights_alone_are_no_state_to_go_on_from(train, three_epochs):
     run = three_epochs.run_dir
     checkpoint = torch.load(run / LAST, weights_only=True)

@@ -57,6 +57,7 @@ def test_a_run_with_nothing_left_to_do_says_so(train, trained):
     assert "trainer.max_epochs=4" in done.err
 
 
+@pytest.mark.slow
 def test_another_latent_size_is_told_with_parameter_shapes_and_hyper_parameter(train, trained):
     first = trained("trainer.max_epochs=1")
     before = (first.run_dir / "config.yaml").read_text()
@@ -124,6 +125,7 @@ def test_other_data_are_refused_with_both_values_and_nothing_is_changed(train, t
     assert before == {name: (first.run_dir / name).read_bytes() for name in before}
 
 
+@pytest.mark.slow
 def test_of_a_killed_run_the_splits_tell(train, trained):
     first = trained("trainer.max_epochs=1")
     (first.run_dir / "summary.json").unlink()
@@ -132,6 +134,7 @@ def test_of_a_killed_run_the_splits_tell(train, trained):
     assert "the split 'val' had 16 samples and has 32" in done.err
 
 
+@pytest.mark.slow
 def test_of_a_killed_run_the_checkpoint_tells_of_other_data_of_the_same_size(train, trained):
     first = trained("trainer.max_epochs=1")
     (first.run_dir / "summary.json").unlink()
@@ -140,6 +143,7 @@ def test_of_a_killed_run_the_checkpoint_tells_of_other_data_of_the_same_size(tra
     assert "seed was 0 and is 7" in done.err
 
 
+@pytest.mark.slow
 def test_another_batch_size_is_the_same_data(train, trained):
     first = trained("trainer.max_epochs=1")
     done = train(f"resume={first.run_dir}", "data.batch_size=8", "trainer.max_epochs=2")

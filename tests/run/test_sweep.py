@@ -78,6 +78,7 @@ def test_two_sweeps_of_one_second_do_not_share_a_directory(tmp_path, monkeypatch
     assert made == ["now", "now-2", "now-3"]
 
 
+@pytest.mark.slow
 def test_a_file_in_the_way_of_a_sweep_is_told(train):
     Path("runs").write_text("")
     done = train("-m", "seed=0,1")

@@ -30,6 +30,7 @@ def sweep():
         yield hydra.config_loader, config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: " ".join(job[1:]))
 def test_a_job_is_composed_as_hydra_itself_composes_it(sweep, job):
     loader, config = sweep

@@ -108,6 +108,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_picture_of_every_kind_of_sweep(kind, tmp_path):
     rows = VALUES[kind]

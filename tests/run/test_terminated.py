@@ -29,6 +29,7 @@ def test_sigterm_in_training_saves_and_the_resume_is_the_run_that_was_not_ended(
     assert resumed.summary["status"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["__init__", "prepare_data", "setup", "train_dataloader"])
 def test_sigterm_before_the_first_step_leaves_nothing_to_go_on_from_and_says_so(method, train, monkeypatch):
     real = getattr(tiny.TinyDataModule, method)
@@ -48,6 +49,7 @@ def test_sigterm_before_the_first_step_leaves_nothing_to_go_on_from_and_says_so(
         assert done.summary["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_test_keeps_the_training(train, monkeypatch):
     monkeypatch.setattr(tiny.TinyVAE, "test_step", terminate)
     done = train("trainer.max_epochs=1")
@@ -56,6 +58,7 @@ def test_sigterm_in_the_test_keeps_the_training(train, monkeypatch):
     assert done.summary["checkpoints"]["last"] == "checkpoints/last.ckpt"
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_last_step_of_all_ends_without_a_test(train):
     done = train("trainer.max_epochs=1", "model.fail_with=sigterm", "model.fail_at_step=1")
     assert done.code == 0

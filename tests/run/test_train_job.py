@@ -23,6 +23,7 @@ def test_a_run_leaves_what_the_design_says(train):
     assert {p.name for p in Path.cwd().iterdir()} == {"runs"}, "Hydra's own folders and log files must not appear"
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_the_run_came_to(train):
     summary = train("seed=3").summary
     assert summary["status"] == "finished"
@@ -49,6 +50,7 @@ def test_the_splits_are_the_datamodules(train):
     assert [len(splits[name]) for name in ("train", "val", "test")] == [32, 16, 16]
 
 
+@pytest.mark.slow
 def test_the_last_thing_printed_is_the_table_and_where_things_are(train):
     done = train()
     lines = done.out.rstrip().splitlines()
@@ -193,6 +195,7 @@ def test_memory_that_runs_out_ends_with_the_batch_size_to_try(train):
 
 
 # the doctor warns of it too
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 @pytest.mark.parametrize("how", ["infinity", "nan_error"])
 def test_a_run_that_diverges_says_so(train, how):

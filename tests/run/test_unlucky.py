@@ -67,6 +67,7 @@ def test_reports_that_cannot_be_written_cost_no_training():
     assert steps_of(run / "checkpoints/last.ckpt") == 6
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_ends_the_run_with_one_error_and_the_checkpoint_before():
     done, run = train(lambda: when_step(3, lambda module: fill_the_disk()))
     assert done.code == 1
@@ -82,6 +83,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_error_and_the_checkpoint_bef
     assert [json.loads(line)["epoch"] for line in (run / "history.jsonl").read_text().splitlines()] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_start_is_told_before_anything_is_trained():
     done = in_child(lambda: (fill_the_disk(), main(tiny()))[1])
     assert done.code == 2

@@ -120,6 +120,7 @@ def test_what_stands_in_a_hole_does_not_matter(tmp_path):
     assert torch.equal(clean.adjacency(), other.adjacency())
 
 
+@pytest.mark.slow
 def test_prior_knowledge_holds_for_the_gradient_and_for_the_search(tmp_path):
     learner = StructureLearner(forbidden=[["pump", "flow"]], required=[["heat", "valve"]], tiers=[["heat"], ["valve"]])
     learner, _ = fitted(tmp_path, learner)
@@ -196,6 +197,7 @@ def test_a_run_resumed_for_longer_does_not_jump_back_on_its_path(tmp_path):
     assert longer.objective.path.ends.tolist()[0] == 8
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_a_graph_without_any_data(ended, tmp_path):
     learner, trainer = ended
     trainer.save_checkpoint(tmp_path / "end.ckpt")

@@ -32,6 +32,7 @@ def toy(n, seed):
     return Jets(torch.from_numpy(arrays.particles), torch.from_numpy(arrays.mask))
 
 
+@pytest.mark.slow
 def test_spectra_are_those_of_the_jets_and_name_their_distances(tmp_path):
     real, drawn = toy(200, 0), toy(150, 1)
     figure = spectra(real, drawn, {"multiplicity_w1": 0.5, "multiplicity_w1_floor": 0.25})

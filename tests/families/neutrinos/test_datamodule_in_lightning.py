@@ -77,6 +77,7 @@ def test_every_event_is_seen_once_an_epoch_under_the_suites_callbacks(data):
     assert predicted == made._events.source.table.event_id[made.split_indices["test"]].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_resumed_inside_an_epoch_sees_what_is_left_of_it(data, tmp_path, workers):
     whole = Recorder()

@@ -60,6 +60,7 @@ def test_medians_and_bands_are_those_of_the_events_of_a_class(events, tmp_path):
     assert not [text for text in labels(angular_error_by_pulse_count(error, pulses).axes[0]) if "line fit" in text]
 
 
+@pytest.mark.slow
 def test_the_share_of_smaller_errors_is_counted_beside_that_of_a_guess(events, tmp_path):
     *_, error = events
     figure = cumulative_angular_error(error, error * 2)

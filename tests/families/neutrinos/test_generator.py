@@ -63,6 +63,7 @@ def test_every_event_is_as_all_events_are(many):
     assert np.array_equal(many.event_id, np.arange(2500))
 
 
+@pytest.mark.slow
 def test_every_event_has_triggered(many):
     assert hlc_pulses(many).min() == 8
 

@@ -80,6 +80,7 @@ def test_every_sequence_is_seen_once_an_epoch_through_another_window_each_time()
     assert sorted(ids(module.seen["predict"])) == sorted(ids(module.seen["test"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_resumed_inside_an_epoch_sees_what_is_left_of_it_through_the_same_windows(tmp_path, workers):
     whole = Recorder()

@@ -174,6 +174,7 @@ def test_the_gate_changes_no_step(trained_encoder, tmp_path):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_gate_that_cannot_look_says_so(trained_encoder, tmp_path, capsys):
     fit(tmp_path, network(encoder_from=trained_encoder), limit_val_batches=0)
     assert "no validation episodes" in capsys.readouterr().out

@@ -34,6 +34,7 @@ def _one_event(network: DynEdge, event: Event) -> torch.Tensor:
     return network.readout(torch.cat([functional.leaky_relu(pooled), known]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph_columns", [3, 4])
 def test_the_network_is_what_it_is_edge_by_edge(graph_columns):
     network = randomised(DynEdge(((8, 6), (7, 5)), (9, 8), (7, 6), neighbours=3, graph_columns=graph_columns))
