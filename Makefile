@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stablelit-installed
 
-.PHONY: setup demo test test-all lint bench clean
+.PHONY: setup demo test test-all test-notebooks lint bench clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,9 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m 'not gpu'
+
+test-notebooks: $(STAMP)
+	$(BIN)/python -m pytest tests/notebooks -m ''
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
