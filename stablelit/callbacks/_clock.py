@@ -122,14 +122,14 @@ class RampClock:
         return {
             "delay": [self.delay.amount, self.delay.unit],
             "duration": [self.duration.amount, self.duration.unit],
-            "given": [str(self.delay), str(self.duration)],
+            "given": [str(length) for length in self._given],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what a share of the first run came to; a duration that was changed since is taken as it is now."""
         self._continued = True
-        for name in ("delay", "duration"):
-            if getattr(self, name).unit == "dur":
+        for name, given, before in zip(("delay", "duration"), self._given, state["given"], strict=True):
+            if getattr(self, name).unit == "dur" and str(given) == before:
                 amount, unit = state[name]
                 setattr(self, name, Duration(float(amount), unit))
 

@@ -95,13 +95,20 @@ class CurriculumClock:
             "lost": self._lost,
             "shut_at": self._shut_at,
             "unit": self.ramp.unit,
+            "monitor": None if self.gate is None else self.gate.monitor,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them up; time that was lost in another unit is not known in this one, and counts as none."""
+        """Takes them up; time that was lost in another unit is not known in this one, and counts as none.
+
+        The best value of another metric than the gate looks at now says nothing.
+        """
         self.ramp.load_state_dict(state["ramp"])
-        self.state = GateState(*state["gate"])
-        same = state["unit"] == self.ramp.unit
+        best, *rest = state["gate"]
+        same_metric = self.gate is None or state.get("monitor") in (None, self.gate.monitor)
+        self.state = GateState(best if same_metric else GateState().best, *rest)
+        # a share of the run that was changed since is about to be counted in optimizer steps
+        same = state["unit"] == ("st" if self.ramp.unit == "dur" else self.ramp.unit)
         self._lost, self._shut_at = (float(state["lost"]), state["shut_at"]) if same else (0.0, None)
 
     def go_on(self, trainer: Any) -> None:

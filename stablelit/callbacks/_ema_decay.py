@@ -82,11 +82,11 @@ class EMADecay:
 
     def state_dict(self) -> dict[str, Any]:
         """What a share of the run came to."""
-        return {"half_life_steps": self._steps}
+        return {"half_life_steps": self._steps, "given": str(self.half_life)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it up."""
-        self._steps = state["half_life_steps"]
+        """Takes it up; a share that was changed since is taken as it is now."""
+        self._steps = state["half_life_steps"] if state["given"] == str(self.half_life) else None
 
     def forget(self) -> None:
         """Another run begins."""

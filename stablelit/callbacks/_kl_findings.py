@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from stablelit.findings import Finding, FindingReporter
-from stablelit.functional.kl import ControllerState, KLController
+from stablelit.functional.kl import ControllerState
+from stablelit.functional.kl_controller import KLController
 
 
 def report_kl_findings(

@@ -8,7 +8,7 @@ from stablelit.callbacks._free_bits import FreeBits
 from stablelit.contracts import Quantity
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.functional.free_bits import FreeBitsReduce
-from stablelit.functional.kl import KLController, KLMode
+from stablelit.functional.kl_controller import KLController, KLMode
 
 KLCapMode = Literal["weight", "target", "capacity", "hinge", "free_bits"]
 # the ramp of a target begins at this share of it: a relative error needs a target above 0

@@ -13,6 +13,7 @@ Limits  rank zero only; nothing under fast_dev_run; matplotlib is imported at th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -116,9 +117,10 @@ class FigureWriter(pl.Callback):
         return {"metrics": self._metrics, "points": [list(point) for point in self._points]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on with the curves; where other metrics are drawn now, they begin anew."""
-        if state_dict["metrics"] == self._metrics:
-            self._points = [list(point) for point in state_dict["points"]]
+        """Goes on with the curves; that of a metric which was not drawn before begins here."""
+        before = ["step", *state_dict["metrics"]]
+        rows = [dict(zip(before, point, strict=True)) for point in state_dict["points"]]
+        self._points = [[row.get(name, math.nan) for name in ("step", *self._metrics)] for row in rows]
 
     def _take_point(self, trainer: pl.Trainer) -> None:
         if not self.curves:

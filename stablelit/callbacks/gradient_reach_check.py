@@ -127,13 +127,17 @@ class GradientReachCheck(pl.Callback):
         self._release()
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether it has looked, and what it reported."""
-        return {"done": self._done, "findings": self._reporter.state_dict()}
+        """Whether it has looked, at what, and what it reported."""
+        return {"done": self._done, "asked": self._asked, "findings": self._reporter.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes them up."""
-        self._done = bool(state_dict["done"])
+        """Takes them up; what nobody asked for then is looked at now."""
+        self._done = bool(state_dict["done"]) and state_dict["asked"] == self._asked
         self._reporter.load_state_dict(state_dict["findings"])
+
+    @property
+    def _asked(self) -> list[list[list[str]]]:
+        return [[list(pair) for pair in _pairs(targets)] for targets in (self.must_reach, self.must_not_reach)]
 
     def _release(self) -> None:
         if self._tap is not None:

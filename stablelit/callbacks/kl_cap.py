@@ -27,7 +27,8 @@ from stablelit.contracts import Quantity
 from stablelit.errors import bad_argument, did_you_mean
 from stablelit.findings import Action, FindingReporter
 from stablelit.functional.free_bits import FreeBitsReduce
-from stablelit.functional.kl import ControllerState, KLController, is_finite
+from stablelit.functional.kl import ControllerState, is_finite
+from stablelit.functional.kl_controller import KLController
 from stablelit.functional.schedules import PACINGS, Ramp, check_number
 
 _OWNER = "KLCapCallback"
@@ -174,9 +175,7 @@ class KLCapCallback(ScalarWriter):
             # also where the callback is used again: a new run has nothing to do with the one before
             self._skipped, self._target_is_logged = 0.0, False
             self._reporter.load_state_dict({})
-            held_by_ramp = self.controller.mode in ("weight", "hinge")
-            first = self.ramp.value(self.clock.progress(trainer)) if held_by_ramp else self.start
-            self._state = self.controller.initial(first)
+            self._state = self.controller.initial(self._first(trainer, self.start))
         self._take_up(trainer)
         if self._reader is not None:
             self._reader.attach(pl_module)
@@ -242,6 +241,7 @@ class KLCapCallback(ScalarWriter):
         controller = {n: float(v) for n, v in zip(ControllerState._fields, self._state, strict=True)}
         return {
             **controller,
+            "mode": self.controller.mode,
             "skipped": float(self._skipped),
             "target_is_logged": self._target_is_logged,
             "clock": self.clock.state_dict(),
@@ -258,11 +258,16 @@ class KLCapCallback(ScalarWriter):
         """Makes a loaded state the one in force, if there is one; tensors go to the device."""
         saved, self._saved = self._saved, None
         if saved is not None:
-            self._state = ControllerState(*(saved[name] for name in ControllerState._fields))
+            state = ControllerState(*(float(saved[name]) for name in ControllerState._fields))
+            self._state = self.controller.going_on(state, saved["mode"], self._first(trainer, float(saved["weight"])))
             self._skipped, self._target_is_logged = saved["skipped"], saved["target_is_logged"]
         assert self._state is not None
         self._state = self._state.on(trainer.strategy.root_device)
         self._window, self._last_step = [], trainer.global_step
+
+    def _first(self, trainer: pl.Trainer, weight: float) -> float:
+        held_by_ramp = self.controller.mode in ("weight", "hinge")
+        return self.ramp.value(self.clock.progress(trainer)) if held_by_ramp else weight
 
     def _control(self, trainer: pl.Trainer, kl: Tensor) -> None:
         assert self._state is not None

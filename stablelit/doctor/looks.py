@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from typing import Any
 
 FIRST_LOOKS = 5
 _LONGEST_WAIT = 200
 _JUDGE_EVERY = 25
+_UNKNOWN = -1
 
 
 class LookClock:
@@ -27,6 +29,7 @@ class LookClock:
     def __init__(self, budget: float) -> None:
         self.budget = budget
         self.every: int | None = None
+        self._every_before: int | None = _UNKNOWN
         self._step_seconds: deque[float] = deque(maxlen=32)
         self._costs: deque[float] = deque(maxlen=FIRST_LOOKS)
         self._next_look = self._next_judgement = 0
@@ -34,7 +37,9 @@ class LookClock:
 
     def begin(self, every: int | None) -> None:
         """Training begins, or goes on; looks are `every` steps apart, or as far as the budget says."""
-        self.every = every
+        if self._every_before not in (every, _UNKNOWN):
+            self._next_look = self._next_judgement = 0  # the next one is where the other distance put it
+        self.every = self._every_before = every
         self._step_seconds.clear()
         self._costs.clear()
         self._looks, self._elapsed = 0, 0.0
@@ -74,13 +79,14 @@ class LookClock:
         """A judgement after this step has cost so much."""
         self._next_judgement = step + (self.every or self._distance(seconds, _JUDGE_EVERY))
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int | None]:
         """When it is next."""
-        return {"look": self._next_look, "judgement": self._next_judgement}
+        return {"look": self._next_look, "judgement": self._next_judgement, "every": self.every}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes it up."""
         self._next_look, self._next_judgement = state["look"], state["judgement"]
+        self._every_before = state["every"]
 
     def _distance(self, seconds: float, least: int) -> int:
         if not self._step_seconds:
