@@ -155,7 +155,8 @@ def matrix_of(transform: str) -> NDArray[np.float64]:
         end = match.end()
         kind, numbers = match[1], numbers_in(match[2]).tolist()
         known = _TRANSFORMS.get((kind, len(numbers)))
-        if known is None:
+        # 1e999 is infinite, and has no cosine
+        if known is None or not all(map(math.isfinite, numbers)):
             raise Unreadable(f"the transform {match[0].strip()[:40]!r}")
         a, b, c, d, e, f = known(*numbers)
         matrix = matrix @ np.array([[a, c, e], [b, d, f], [0, 0, 1]])

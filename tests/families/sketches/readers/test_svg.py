@@ -124,6 +124,7 @@ def test_what_points_outside_a_file_is_refused(text, what, tmp_path):
         (f"{HEAD}\n\n<path d='M0 0H'/></svg>", "line 3: 0 numbers behind 'H'"),
         (f"{HEAD}<g transform='turn(3)'/></svg>", "line 1: the transform 'turn\\(3\\)'"),
         (f"{HEAD}<g transform='scale(3) x'/></svg>", "line 1: the transform 'x'"),
+        (f"{HEAD}<g transform='rotate(1e999)'/></svg>", "line 1: the transform 'rotate"),
         (f"{HEAD}<line x1='5%'/></svg>", "x1='5%', which is no number of pixels"),
         (f"{HEAD}<polyline points='1 2 3'/></svg>", "3 numbers as points"),
         ("<html/>", "<html> where <svg> is due"),
