@@ -99,12 +99,21 @@ def users_mistake(error: BaseException) -> str | None:
         cause = error.__cause__
         return f"{error}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(error)
     if type(error) is HydraException:
-        # of its lexer, which names the letter and not the value
-        return f"{error}\nPut such a value into quotes that reach Hydra, as in \"key='[a value]'\"."
+        return f"{str(error).strip()}\n{_how_a_value_is_written(str(error))}"
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         inner = users_mistake(error.__cause__)
         return inner and f"{inner}\n({str(error).splitlines()[-1]})"
     return None
+
+
+def _how_a_value_is_written(said: str) -> str:
+    """A remedy for what Hydra's grammar refuses."""
+    if "NoneType is incompatible" in said:
+        return "Functions of a sweep take no null; a list without one does: key=a,b,null."
+    if " while evaluating " in said:
+        return "A list needs no function: key=1,2,3. A text that looks like one goes into quotes: \"key='f(x)'\"."
+    # of its lexer, which names the letter and not the value
+    return "Put such a value into quotes that reach Hydra, as in \"key='[a value]'\"."
 
 
 @contextmanager

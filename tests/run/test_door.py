@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -31,6 +31,21 @@ def test_a_missing_value_is_a_mistake():
     with pytest.raises(MissingMandatoryValue) as caught:
         _ = OmegaConf.create({"name": "???"}).name
     assert "name" in (users_mistake(caught.value) or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("TypeError while evaluating 'choice(a,null)': NoneType is incompatible with Union[str]", "key=a,b,null"),
+        ("HydraException while evaluating 'intervall(0,1)': Unknown function 'intervall'\n", "key=1,2,3"),
+        ("token recognition error at: '\\u00f6'", "quotes"),
+    ],
+    ids=["null in a function", "unknown function", "letter"],
+)
+def test_what_the_grammar_refuses_is_told_with_how_it_is_written(said, remedy):
+    told = users_mistake(HydraException(said)) or ""
+    assert told.splitlines()[0] == said.strip()
+    assert remedy in told
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,22 @@ def test_every_rank_draws_numbers_of_its_own_and_the_first_those_of_one_process(
     assert drawn_on(2) == of_ranks[2]
 
 
+def drawn_in_a_test_on(rank, training_draws):
+    pl.seed_everything(5, verbose=False)
+    own, where = RankRandomness(), SimpleNamespace(global_rank=rank)
+    own.on_train_start(where, None)
+    torch.rand(training_draws)
+    own.setup(where, None, "test")
+    return torch.rand(()).item(), random.random(), float(np.random.rand())  # noqa: NPY002
+
+
+def test_what_a_test_draws_does_not_depend_on_how_much_was_trained_before():
+    for rank in range(3):
+        assert drawn_in_a_test_on(rank, 0) == drawn_in_a_test_on(rank, 7)
+    for draws in zip(*(drawn_in_a_test_on(rank, 0) for rank in range(3)), strict=True):
+        assert len(set(draws)) == 3
+
+
 def test_states_of_a_resumed_run_are_put_back_after_ranks_are_seeded(composed, tmp_path):
     trainer = build_trainer(composed("logger=none", f"run_dir={tmp_path}"), tmp_path, [])
     kinds = [type(callback).__name__ for callback in trainer.callbacks]

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::stablelit.fi
 
 REPO = Path(__file__).resolve().parents[2]
 SWEEP = Path("sweep")
-JOBS = ["-m", "hydra.sweep.dir=sweep", "trainer.max_epochs=1", "model_summary=null", "logger=none"]
+JOBS = ["-m", "hydra.sweep.dir=sweep", "trainer.max_epochs=1", "model_summary=null", "logger=none", "report=false"]
 OPTUNA = [*JOBS, "hydra/sweeper=optuna", "hydra.sweeper.n_jobs=1", "model.learning_rate=tag(log,interval(1e-4,1e-1))"]
 SEED = "hydra.sweeper.sampler.seed=1"
 
@@ -70,7 +70,7 @@ def test_a_study_that_was_killed_goes_on_with_the_trial_that_was_under_way(door,
 
 
 def test_a_trial_that_fails_or_diverges_is_the_worst_and_ends_nothing(door):
-    failing = ["model.fail_with=choice(other,infinity,null)", "model.fail_at_step=0", "hydra.sweeper.n_trials=6"]
+    failing = ["model.fail_with=other,infinity,null", "model.fail_at_step=0", "hydra.sweeper.n_trials=6"]
     done = door(main, *tiny(*OPTUNA, SEED, *failing))
     assert done.code == 1
     states = [row["status"] for row in rows()]
