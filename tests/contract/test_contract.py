@@ -137,6 +137,19 @@ def test_it_works_with_the_trainers_switches(setting, kwargs, tmp_path):
 
 @pytest.mark.slow
 @every_callback
+def test_it_works_with_a_scaler_that_still_looks_for_its_scale(setting, tmp_path):
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    # precision="16-mixed" on a CPU silently becomes bf16: only the plugin has the scaler; its first steps are skipped
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    trainer, module = fit(tmp_path, [setting.make()], plugins=[MixedPrecision("16-mixed", "cpu", scaler)], max_epochs=2)
+    assert trainer.global_step == 2 * BATCHES
+    assert scaler.get_scale() < 2.0**20
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+@pytest.mark.slow
+@every_callback
 def test_validate_and_test_alone_work(setting, tmp_path):
     module = make_module()
     trainer = make_trainer(tmp_path, [setting.make()])
