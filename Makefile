@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stablelit-installed
 
-.PHONY: setup demo test test-all test-notebooks lint bench clean
+.PHONY: setup demo test test-all test-notebooks lint bench soak fuzz docs clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,20 @@ lint: $(STAMP)
 bench: $(STAMP)
 	for name in $$(ls benchmarks | sed -n 's/^\([a-z]*\)\.py$$/\1/p' | grep -v -e rows -e timing); do \
 	    $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.memory_growth
+
+# kills runs of every family at any moment, resumes them, and compares all that they leave with an unharmed run
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --kills 25
+
+# mutated inputs for everything that is read
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --target all --inputs 10000
+
+# the README and docs/ as pages under build/site; a link that leads nowhere is an error
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
