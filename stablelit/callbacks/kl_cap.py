@@ -209,8 +209,8 @@ class KLCapCallback(ScalarWriter):
             return
         self._last_step = step
         if self._window:
-            kl = self._window[0] if len(self._window) == 1 else torch.stack(self._window).mean()
-            self._window = []
+            window, self._window = self._window, []
+            kl = window[0] if len(window) == 1 else torch.stack(window).mean()
             if trainer.world_size > 1:
                 kl = trainer.strategy.reduce(kl, reduce_op="mean")  # type: ignore[assignment]
             self._control(trainer, kl)
@@ -234,10 +234,8 @@ class KLCapCallback(ScalarWriter):
 
     def state_dict(self) -> dict[str, Any]:
         """The controller and the clock as plain numbers."""
-        if self._saved is not None:
-            return dict(self._saved)
-        if self._state is None:
-            return {}
+        if self._saved is not None or self._state is None:
+            return dict(self._saved or {})
         controller = {n: float(v) for n, v in zip(ControllerState._fields, self._state, strict=True)}
         return {
             **controller,

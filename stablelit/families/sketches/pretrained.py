@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stablelit.data.checkpoint_files import alternatives, damage_of
 from stablelit.data.tensor_files import plain_tensors
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.findings import Finding
@@ -191,6 +192,9 @@ def _located(path: str | Path, key: str) -> Path:
 
 
 def _encoder_weights(file: Path, key: str) -> dict[str, Tensor]:
+    damage = damage_of(file)
+    if damage is not None:
+        raise ConfigurationError(f"{key}={file} is damaged: {damage}. {alternatives(file)}")
     try:
         content = plain_tensors(file)
     except DataError as error:

@@ -160,3 +160,15 @@ def test_it_is_told_with_intervals_and_chance():
     assert told.startswith(
         "the pretrained encoder .300 ± .051, an untrained one 1.000 ± .000, chance .200: on the same 16"
     )
+
+
+def test_weights_with_a_flipped_bit_are_not_built_upon(tmp_path):
+    file = tmp_path / "encoder.pt"
+    trained = encoder(0)
+    torch.save({"state_dict": weights(trained)}, file)
+    content = bytearray(file.read_bytes())
+    # in the numbers of a kernel, which torch.load reads without holding them against their checksum
+    content[content.index(trained.state_dict()["blocks.0.weight"].numpy().tobytes()) + 2] ^= 0x40
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"encoder_from=.*encoder\.pt is damaged: bytes of it have changed"):
+        load_encoder(encoder(1), file)
