@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,18 @@ def through_door(work: Callable[[], int | None]) -> int:
             return INTERRUPTED
         except SystemExit as leaving:
             return leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else USER_ERROR
+
+
+def helped(argv: Sequence[str], about: str | None) -> bool:
+    """Prints what a door that is no application of Hydra's is for, where `--help` asks for it; says whether it did."""
+    if not {"-h", "--help"} & set(argv):
+        return False
+    print(about or "")
+    print(
+        "\nEvery argument is key=value. One with a dot in its key (data.path=FILE) changes the run's configuration, whose"
+    )
+    print("keys are those of its config.yaml. Exit codes: 0 done, 1 it failed, 2 a mistake in what was asked for.")
+    return True
 
 
 @contextmanager
