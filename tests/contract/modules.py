@@ -265,3 +265,20 @@ def save_at_class(name: str) -> type:
                 trainer.save_checkpoint(self.path)
 
     return SaveAt
+
+
+def plain(state):
+    """A state with tensors as lists, so that it compares."""
+    if isinstance(state, torch.Tensor):
+        return state.tolist()
+    if isinstance(state, dict):
+        return {k: plain(v) for k, v in state.items()}
+    return [plain(v) for v in state] if isinstance(state, list | tuple) else repr(state)
+
+
+def fit(directory, callbacks, name=NAMES[0], kind="automatic", ckpt_path=None, module=None, **kwargs):
+    module = make_module(name, kind) if module is None else module
+    kwargs.setdefault("enable_checkpointing", any(type(c).__name__ == "SaveAt" for c in callbacks))
+    trainer = make_trainer(directory, callbacks, name, **kwargs)
+    trainer.fit(module, train_loader(), val_loader(), ckpt_path=ckpt_path)
+    return trainer, module

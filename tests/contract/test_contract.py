@@ -1,10 +1,10 @@
 """What every callback owes its user, tried on every callback.
 
-By default each is made, printed, pickled and trained once under `lightning`, and resumed once in the middle of an epoch
-from a checkpoint that loads under weights_only: what has found most, at two fits a callback. Slow is what goes through
-code that those two go through as well: the second name of Lightning, resumes at an epoch's ends, `fast_dev_run`, the
-sanity check, validation alone, exceptions, two of a kind, ranks. Precisions, compilers, accumulation and the like are
-`test_matrix.py`'s.
+By default each is made, printed and pickled here, and in `test_resume.py` trained once under `lightning` and resumed
+once in the middle of an epoch from a checkpoint that loads under weights_only: what has found most, at two fits a
+callback. Slow is what goes through code that those two go through as well: the second name of Lightning, resumes at an
+epoch's ends, `fast_dev_run`, the sanity check, validation alone, exceptions, two of a kind, ranks; and what a
+callback's own tests try where it matters to it: precisions, accumulation, manual optimisation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import ast
 import copy
 import inspect
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,46 +24,18 @@ from stablelit.errors import ConfigurationError
 from tests.contract.modules import (
     BATCHES,
     NAMES,
+    fit,
     framework,
     make_module,
     make_trainer,
+    plain,
     save_at_class,
-    train_loader,
     val_loader,
 )
 from tests.contract.registry import SETTINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 every_callback = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
-# all tests of a callback follow each other, so that one process has their whole run
-callback_by_callback = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS, scope="module")
-# the second name goes the same way through the same code
-both_names = pytest.mark.parametrize("name", [NAMES[0], pytest.param(NAMES[1], marks=pytest.mark.slow)])
-STEPS = {"mid-epoch": 8, "epoch-end": BATCHES, "before-epoch-end": 2 * BATCHES - 1}
-
-
-def plain(state):
-    """A state with tensors as lists, so that it compares."""
-    if isinstance(state, torch.Tensor):
-        return state.tolist()
-    if isinstance(state, dict):
-        return {k: plain(v) for k, v in state.items()}
-    return [plain(v) for v in state] if isinstance(state, list | tuple) else repr(state)
-
-
-def unmeasured(lines):
-    """What was logged, without the timings: those begin anew in a resumed run."""
-    # as text: an undefined value is NaN, which equals nothing
-    kept = [(step, {k: repr(v) for k, v in line.items() if not k.startswith("perf/")}) for step, line in lines]
-    return [line for line in kept if line[1]]
-
-
-def fit(directory, callbacks, name=NAMES[0], kind="automatic", ckpt_path=None, module=None, **kwargs):
-    module = make_module(name, kind) if module is None else module
-    kwargs.setdefault("enable_checkpointing", any(type(c).__name__ == "SaveAt" for c in callbacks))
-    trainer = make_trainer(directory, callbacks, name, **kwargs)
-    trainer.fit(module, train_loader(), val_loader(), ckpt_path=ckpt_path)
-    return trainer, module
 
 
 def test_every_callback_of_the_suite_is_registered():
@@ -124,28 +95,41 @@ def test_the_sanity_check_changes_no_state(setting, tmp_path):
 
 @pytest.mark.slow
 @every_callback
-@pytest.mark.parametrize("kwargs", [{"gradient_clip_val": 0.5}, {"max_steps": 7}], ids=["clipping", "max_steps"])
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"accumulate_grad_batches": 4}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 0.5}, {"max_steps": 7}],
+    ids=["accumulation", "bf16", "clipping", "max_steps"],
+)
 def test_it_works_with_the_trainers_switches(setting, kwargs, tmp_path):
     if setting.refuses in kwargs:
         with pytest.raises(ConfigurationError, match=setting.refuses):
             fit(tmp_path, [setting.make()], max_epochs=2, **kwargs)
         return
     trainer, module = fit(tmp_path, [setting.make()], max_epochs=2, **kwargs)
-    assert trainer.global_step == kwargs.get("max_steps", 2 * BATCHES)
+    # the last short window of an epoch steps as well
+    a_step = kwargs.get("accumulate_grad_batches", 1)
+    assert trainer.global_step == kwargs.get("max_steps", 2 * -(-BATCHES // a_step))
     assert all(torch.isfinite(p).all() for p in module.parameters())
 
 
 @pytest.mark.slow
 @every_callback
-def test_it_works_with_a_scaler_that_still_looks_for_its_scale(setting, tmp_path):
+def test_it_works_with_a_real_gradient_scaler(setting, tmp_path):
     from lightning.pytorch.plugins.precision import MixedPrecision
 
-    # precision="16-mixed" on a CPU silently becomes bf16: only the plugin has the scaler; its first steps are skipped
+    # precision="16-mixed" on a CPU silently becomes bf16: only the plugin has the scaler
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
-    trainer, module = fit(tmp_path, [setting.make()], plugins=[MixedPrecision("16-mixed", "cpu", scaler)], max_epochs=2)
+    mixed = MixedPrecision("16-mixed", "cpu", scaler)
+    trainer, module = fit(tmp_path, [setting.make()], plugins=[mixed], max_epochs=2)
     assert trainer.global_step == 2 * BATCHES
-    assert scaler.get_scale() < 2.0**20
     assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+@pytest.mark.slow
+@every_callback
+def test_it_works_with_manual_optimisation_and_two_optimizers(setting, tmp_path):
+    trainer, _ = fit(tmp_path, [setting.make()], kind="manual", max_epochs=2)
+    assert trainer.global_step == 2 * 2 * BATCHES
 
 
 @pytest.mark.slow
@@ -170,91 +154,6 @@ def test_an_exception_comes_through_and_leaves_the_module_as_it_was(setting, tmp
     with pytest.raises(RuntimeError, match="broken on purpose"):
         fit(tmp_path, [setting.make(), Break()], module=module)
     assert "log" not in vars(module)
-
-
-def with_what_makes_resuming_exact(tried):
-    exact = (RandomStateCheckpoint, EpochMeanCheckpoint)
-    return [tried, *(kind() for kind in exact if not isinstance(tried, kind))]
-
-
-@dataclass(frozen=True)
-class Whole:
-    """What the run that nobody interrupted left behind."""
-
-    checkpoints: Path
-    parameters: dict
-    kl_weight: torch.Tensor
-    state: object
-    lines: list
-    steps: int
-    borrowed: set
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """Runs a setting to its end once, with a checkpoint at every step that the resumed runs begin at."""
-    runs = {}
-
-    def run(setting, name):
-        if (setting, name) not in runs:
-            folder = tmp_path_factory.mktemp("whole")
-            savers = [save_at_class(name)(step, folder / f"{step}.ckpt") for step in STEPS.values()]
-            callbacks = with_what_makes_resuming_exact(setting.make())
-            trainer, module = fit(folder, [*callbacks, *savers], name)
-            state = plain(callbacks[0].state_dict())
-            runs[setting, name] = Whole(
-                folder,
-                module.state_dict(),
-                module.kl_weight,
-                state,
-                trainer.logger.lines,
-                trainer.global_step,
-                {"log", "training_step"} & set(vars(module)),
-            )
-        return runs[setting, name]
-
-    return run
-
-
-@both_names
-@callback_by_callback
-def test_it_trains_under_both_names_of_lightning(setting, name, uninterrupted):
-    whole = uninterrupted(setting, name)
-    assert whole.steps == 3 * BATCHES
-    assert all(torch.isfinite(tensor).all() for tensor in whole.parameters.values())
-    assert not whole.borrowed, "the module's own methods are back in their places"
-
-
-# where a run stopped is a matter of Lightning's loops, the same for all callbacks under both names: the middle
-# of an epoch is tried always under the first
-@pytest.mark.parametrize(
-    ("name", "step"),
-    [
-        pytest.param(
-            name,
-            step,
-            id=f"{name}-{where}",
-            marks=[pytest.mark.slow] if name != NAMES[0] or where != "mid-epoch" else [],
-        )
-        for name in NAMES
-        for where, step in STEPS.items()
-    ],
-)
-@callback_by_callback
-def test_a_resumed_run_equals_the_uninterrupted_one(setting, name, step, uninterrupted, tmp_path):
-    whole = uninterrupted(setting, name)
-    checkpoint = whole.checkpoints / f"{step}.ckpt"
-    torch.load(checkpoint, weights_only=True)
-    torch.manual_seed(1234)  # whatever the new process happens to have drawn
-    callbacks = with_what_makes_resuming_exact(setting.make())
-    resumed, again = fit(tmp_path, callbacks, name, ckpt_path=str(checkpoint), module=make_module(name, seed=99))
-    for (key, a), (_, b) in zip(whole.parameters.items(), again.state_dict().items(), strict=True):
-        assert torch.equal(a, b), key
-    assert torch.equal(whole.kl_weight, again.kl_weight)
-    assert whole.state == plain(callbacks[0].state_dict())
-    after = unmeasured(line for line in whole.lines if line[0] >= step)
-    assert after
-    assert after == unmeasured(resumed.logger.lines)
 
 
 @every_callback

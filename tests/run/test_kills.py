@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from stablelit.run.experiments import find_experiments
-from tests.contract.modules import BATCHES, make_module, make_trainer, save_at_class, train_loader, val_loader
+from tests.contract.modules import BATCHES, make_module, make_trainer, plain, save_at_class, train_loader, val_loader
 from tests.contract.registry import SETTINGS
-from tests.contract.test_contract import plain, unmeasured, with_what_makes_resuming_exact
+from tests.contract.test_resume import unmeasured, with_what_makes_resuming_exact
 from tests.soak.forks import fork
 from tests.soak.leavings import flat
 from tests.soak.moments import Kill, die
