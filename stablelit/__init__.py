@@ -22,6 +22,7 @@ if not (_here / "conf").is_dir() and (_here.parent / "conf" / "train.yaml").is_f
 _names, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "AccumulationCheckpoint": "callbacks.accumulation",
         "AdaptiveGradClip": "callbacks.adaptive_grad_clip",
         "ContrastiveHealthMonitor": "callbacks.contrastive_health",
         "CurriculumCallback": "callbacks.curriculum",

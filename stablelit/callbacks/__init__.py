@@ -1,5 +1,6 @@
 """The reusable suite: callbacks for anybody's Lightning Trainer, one idea each."""
 
+from stablelit.callbacks.accumulation import AccumulationCheckpoint
 from stablelit.callbacks.adaptive_grad_clip import AdaptiveGradClip
 from stablelit.callbacks.contrastive_health import ContrastiveHealthMonitor
 from stablelit.callbacks.curriculum import CurriculumCallback
@@ -31,6 +32,7 @@ from stablelit.callbacks.step_checkpoint import StepCheckpoint
 from stablelit.callbacks.threshold_sweep import ThresholdSweepValidation
 
 __all__ = [
+    "AccumulationCheckpoint",
     "AdaptiveGradClip",
     "ContrastiveHealthMonitor",
     "CurriculumCallback",

@@ -1,7 +1,8 @@
-"""A checkpoint between an epoch's last batch and its end: what Lightning leaves out when it goes on from there.
+"""A checkpoint between a batch and what follows it: what Lightning leaves out when it goes on from there.
 
 `ModelCheckpoint(every_n_train_steps=...)` writes one whenever its steps come out even with the batches of an epoch. To
 Lightning (2.6.6, `_FitLoop.reset`) that epoch is over: its validation, its end and its line in every log never come.
+Where they come out even with `val_check_interval`, it takes that validation for done (`_TrainingEpochLoop.advance`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ from typing import Any
 def lacks_its_end(checkpoint: dict[str, Any]) -> bool:
     """Whether it was written in `on_train_batch_end` of the last batch of an epoch."""
     try:
+        last = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+        return bool(last) and is_of_a_batchs_end(checkpoint)
+    except (KeyError, TypeError):
+        return False
+
+
+def is_of_a_batchs_end(checkpoint: dict[str, Any]) -> bool:
+    """Whether it was written in `on_train_batch_end`: a batch is processed there, and not yet completed."""
+    try:
         loops = checkpoint["loops"]["fit_loop"]
-        batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]["current"]
-        written_in_a_batch = batches["current"]["completed"] == batches["current"]["processed"] - 1
-        return bool(batches["is_last_batch"] and written_in_a_batch and epochs["processed"] < epochs["started"])
+        batches, epochs = loops["epoch_loop.batch_progress"]["current"], loops["epoch_progress"]["current"]
+        return bool(batches["completed"] == batches["processed"] - 1 and epochs["processed"] < epochs["started"])
     except (KeyError, TypeError):
         return False
 
@@ -36,6 +45,23 @@ def close_the_epoch(trainer: Any) -> None:
         loop.val_loop.restarting = False
 
     loop.advance = no_batch
+
+
+def validate_if_due(trainer: Any) -> None:
+    """Has the loop begin with the validation that is due behind the checkpoint's batch, if one is."""
+    loop = trainer.fit_loop.epoch_loop
+
+    def no_batch_before_it(data_fetcher: Any) -> None:
+        del loop.advance
+        if not loop._should_check_val_fx(data_fetcher):
+            loop.advance(data_fetcher)
+            return
+        loop.val_loop.restarting = False
+        if not loop._should_accumulate():
+            # counted at the restart already, and counted again behind the validation
+            loop._batches_that_stepped -= 1
+
+    loop.advance = no_batch_before_it
 
 
 def is_of_an_epochs_end(checkpoint: dict[str, Any]) -> bool:

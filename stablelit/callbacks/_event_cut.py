@@ -1,4 +1,4 @@
-"""TensorBoard's events around a resume: on the disk when a checkpoint is, and cut back to it afterwards."""
+"""TensorBoard's events and the rows of metrics.csv: on the disk when a checkpoint is, cut back to it by a resume."""
 
 from __future__ import annotations
 
@@ -32,11 +32,33 @@ def cut_events(trainer: Any, step: int) -> None:
             writer._get_file_writer().add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 
 
+def written_rows(trainer: Any) -> list[int | None]:
+    """How many rows each logger has written that can be cut back to them (`rows_written`, `cut_back`)."""
+    rows: list[int | None] = [None] * len(trainer.loggers)
+    for index, logger in enumerate(trainer.loggers):
+        with _may_be_lost(trainer, logger):
+            if _has_rows(trainer, logger):
+                rows[index] = int(logger.rows_written())
+    return rows
+
+
+def cut_rows(trainer: Any, rows: list[int | None]) -> None:
+    """Cuts them back; to none where nothing is known of a logger: it is a new run's, or another one's."""
+    for index, logger in enumerate(trainer.loggers):
+        with _may_be_lost(trainer, logger):
+            if _has_rows(trainer, logger):
+                logger.cut_back((rows[index] if index < len(rows) else None) or 0)
+
+
+def _has_rows(trainer: Any, logger: Any) -> bool:
+    return trainer.is_global_zero and not trainer.fast_dev_run and hasattr(type(logger), "cut_back")
+
+
 def log_late(trainer: Any, step: int, values: dict[str, float]) -> None:
-    """Gives TensorBoard what the run was killed before it logged; where it had, the same point stands twice."""
+    """Gives loggers what the run was killed before it logged; where it had, TensorBoard has the same point twice."""
     for logger in trainer.loggers:
         with _may_be_lost(trainer, logger):
-            if _writer(trainer, logger) is not None:
+            if _has_rows(trainer, logger) or _writer(trainer, logger) is not None:
                 logger.log_metrics(values, step=step)
 
 

@@ -65,6 +65,8 @@ class NamedSteps:
         if self._tick is None:
             self._tick = self._ticks(trainer)
         self._last_step = int(elapsed(trainer, "st"))
+        if any(self._amount(d) == elapsed(trainer, self._resolved[str(d)].unit) for d in self._left()):
+            self._last_step -= 1  # this very step: the run went on from between its batch and the end of its epoch
         if not trainer.fast_dev_run:
             self._tell_of_lost(trainer)
 

@@ -48,7 +48,8 @@ def about_to_be_logged(trainer: Any) -> dict[str, Any]:
 
 def _scalars(metrics: Any) -> dict[str, Tensor | float]:
     kept: dict[str, Tensor | float] = {}
-    for name, value in sorted(metrics.items()):
+    # in the order in which they were first logged: whoever goes through them meets them in it
+    for name, value in metrics.items():
         if isinstance(value, Tensor) and value.numel() == 1:
             kept[str(name)] = value.detach().reshape(()).cpu().clone()
         elif isinstance(value, int | float):

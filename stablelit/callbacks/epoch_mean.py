@@ -7,7 +7,7 @@ Writes  the same; the learning rate of a ReduceLROnPlateau
 Logs    what a run that was killed after a checkpoint had not logged yet
 Resumes exactly: the sums are added in the order in which the uninterrupted run adds them
 Limits  means, sums, maxima and minima of numbers; a torchmetrics Metric keeps its own state (make it persistent); the
-        same number of ranks as before; of loggers TensorBoard's alone is cut back
+        same number of ranks as before; of loggers TensorBoard's and RunCSVLogger are cut back
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from stablelit.callbacks._epoch_to_close import (
     close_the_epoch,
     count_the_batch,
     count_the_epoch,
+    is_of_a_batchs_end,
     is_of_an_epochs_end,
     lacks_its_end,
+    validate_if_due,
 )
-from stablelit.callbacks._event_cut import cut_events, flush_events, log_late
+from stablelit.callbacks._event_cut import cut_events, cut_rows, flush_events, log_late, written_rows
 from stablelit.callbacks._plateau_steps import epoch_is_closing, take_plateau_step
 from stablelit.callbacks._ranks import gather_from_ranks
 from stablelit.callbacks._standing_metrics import about_to_be_logged, stand_again, standing_metrics
@@ -41,7 +43,8 @@ class EpochMeanCheckpoint(pl.Callback):
     Without it the epoch in which a run was interrupted is logged with the mean over its second part alone; a metric
     that is logged now and then is unknown until it is logged again; a ReduceLROnPlateau loses a step at every resume;
     TensorBoard shows what was logged between the checkpoint and the end of the run twice; and of an epoch whose last
-    batch was the checkpoint's, validation and end never come, and with `max_steps` an epoch's end comes twice.
+    batch was the checkpoint's, validation and end never come, nor does a validation inside an epoch that is due behind
+    the checkpoint's batch; and with `max_steps` an epoch's end comes twice.
 
     Lightning keeps all this out of its checkpoints, so this reads it where `log` collects it.
 
@@ -56,7 +59,7 @@ class EpochMeanCheckpoint(pl.Callback):
         self._pending: dict[str, dict[str, Any]] = {}
         self._loaded: list[dict[str, dict[str, Any]]] | None = None
         self._logged: dict[str, Any] | None = None
-        self._owes_a_step = self._owes_an_end = self._begins_an_epoch = False
+        self._owes_a_step = self._owes_an_end = self._owes_a_validation = self._begins_an_epoch = False
 
     def __repr__(self) -> str:
         return "EpochMeanCheckpoint()"
@@ -72,6 +75,7 @@ class EpochMeanCheckpoint(pl.Callback):
             "closing": epoch_is_closing(trainer),
             # a run that was resumed inside its epoch and is interrupted again still owes the step
             "owes_a_step": self._owes_a_step,
+            "rows": written_rows(trainer),
         }
         flush_events(trainer)
 
@@ -81,6 +85,7 @@ class EpochMeanCheckpoint(pl.Callback):
         """Remembers them until training begins; Lightning reads its counters of batches after this."""
         self._loaded, self._logged = checkpoint.get(_KEY), checkpoint.get(_STANDING)
         self._owes_an_end = lacks_its_end(checkpoint)
+        self._owes_a_validation = not self._owes_an_end and is_of_a_batchs_end(checkpoint)
         if self._owes_an_end:
             count_the_batch(checkpoint)
         self._begins_an_epoch = trainer.max_steps != -1 and is_of_an_epochs_end(checkpoint)  # type: ignore[attr-defined]
@@ -100,11 +105,15 @@ class EpochMeanCheckpoint(pl.Callback):
         if self._owes_an_end:
             self._owes_an_end = False
             close_the_epoch(trainer)
+        if self._owes_a_validation:
+            self._owes_a_validation = False
+            validate_if_due(trainer)
         if self._begins_an_epoch:
             self._begins_an_epoch = False
             begin_the_next_epoch(trainer)
         self._owes_a_step = False
         logged, self._logged = self._logged, None
+        cut_rows(trainer, (logged or {}).get("rows", []))
         if logged is None:
             return
         standing, coming = logged["standing"], logged["coming"]

@@ -1,7 +1,8 @@
 """Saves checkpoints at named steps, which nobody deletes.
 
 Runs    on_fit_start (goes behind the other callbacks), on_train_start, on_train_batch_end (saves, after a whole
-        optimizer step), on_train_epoch_end (saves, where the step is an epoch's last: after its validation)
+        optimizer step), on_train_epoch_end (saves, where the step is an epoch's last: after its validation, and when
+        ModelCheckpoint knows whether it was the best)
 Reads   the Trainer's counters
 Writes  step_<n>.ckpt in `directory`, else where ModelCheckpoint writes
 Logs    nothing
@@ -12,13 +13,15 @@ Limits  a named step on which Ctrl-C ends the run is saved one step later, under
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from stablelit.callbacks._checkpoint_directory import checkpoint_directory
 from stablelit.callbacks._clock import elapsed
-from stablelit.callbacks._last_in_line import go_behind_the_others
+from stablelit.callbacks._last_in_line import behind_the_savers, go_behind_the_others
 from stablelit.callbacks._named_steps import NamedSteps
 from stablelit.errors import bad_argument
 
@@ -52,6 +55,8 @@ class StepCheckpoint(pl.Callback):
                 raise bad_argument(_OWNER, what, given, "text, or None")
         self.directory, self.name = directory, name
         self._steps = NamedSteps(self.state_key, steps, kind="checkpoint")
+        # of an epoch's end that others save before this does
+        self._owed: int | None = None
 
     def __repr__(self) -> str:
         return f"{_OWNER}({self._steps})"
@@ -68,6 +73,9 @@ class StepCheckpoint(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begins, or goes on where a resumed run stopped."""
         self._steps.begin(trainer)
+        owed, self._owed = self._owed, None
+        if owed is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._copy(trainer, owed)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -79,19 +87,38 @@ class StepCheckpoint(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves where the epoch's last step was a named one."""
-        self._save_if_due(trainer)
+        if self._steps.due(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._owed = int(elapsed(trainer, "st"))
+            behind_the_savers(trainer, lambda: self._save(trainer))
 
     def state_dict(self) -> dict[str, Any]:
-        """Which steps are done."""
-        return self._steps.state_dict()
+        """Which steps are done, and which one is about to be."""
+        return {**self._steps.state_dict(), "owed": self._owed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up."""
         self._steps.load_state_dict(state_dict)
+        self._owed = state_dict.get("owed")
 
     def _save_if_due(self, trainer: Any) -> None:
         if self._steps.due(trainer) and not trainer.fast_dev_run:
-            prefix = f"{self.name}_" if self.name else ""
-            step = int(elapsed(trainer, "st"))
-            # every rank takes part: parts of the state may be its own
-            trainer.save_checkpoint(checkpoint_directory(trainer, self.directory) / f"{prefix}step_{step}.ckpt")
+            self._save(trainer)
+
+    def _save(self, trainer: Any) -> None:
+        self._owed = None
+        # every rank takes part: parts of the state may be its own
+        trainer.save_checkpoint(self._path(trainer, int(elapsed(trainer, "st"))))
+
+    def _copy(self, trainer: Any, step: int) -> None:
+        """Writes what a kill came before: the checkpoint that the run goes on from is one of that very step."""
+        path, source = self._path(trainer, step), trainer.ckpt_path
+        if not trainer.is_global_zero or path.exists() or source is None or not Path(source).is_file():
+            return
+        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
+        checkpoint["callbacks"][self.state_key]["owed"] = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, path)
+
+    def _path(self, trainer: Any, step: int) -> Path:
+        prefix = f"{self.name}_" if self.name else ""
+        return checkpoint_directory(trainer, self.directory) / f"{prefix}step_{step}.ckpt"

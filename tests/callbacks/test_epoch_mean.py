@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from stablelit.callbacks import EpochMeanCheckpoint, HistoryWriter, RandomStateCheckpoint
+from stablelit.callbacks import AccumulationCheckpoint, EpochMeanCheckpoint, HistoryWriter, RandomStateCheckpoint
 from stablelit.callbacks.history_writer import read_history
 from tests.contract.modules import BATCHES, make_trainer, module_classes, save_at_class, train_loader, val_loader
 
@@ -94,19 +94,27 @@ class Witness(pl.Callback):
 def run(folder, module=TinyVAE, ckpt_path=None, **kwargs):
     torch.manual_seed(0 if ckpt_path is None else 99)
     savers = [save_everywhere(folder)] if ckpt_path is None else []
-    callbacks = [RandomStateCheckpoint(), EpochMeanCheckpoint(), HistoryWriter(str(folder)), Witness(), *savers]
+    exact = [RandomStateCheckpoint(), EpochMeanCheckpoint(), AccumulationCheckpoint()]
+    callbacks = [HistoryWriter(str(folder)), *exact, Witness(), *savers]
     options = {"enable_checkpointing": bool(savers), "num_sanity_val_steps": 0, **kwargs}
     trainer = make_trainer(folder, callbacks, **options)
     trainer.fit(module(), train_loader(), val_loader(), ckpt_path=ckpt_path)
     history = [{k: v for k, v in line.items() if k != "seconds"} for line in read_history(folder)]
     rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
-    return callbacks[3].seen, [history, rates, {k: v.tolist() for k, v in trainer.model.state_dict().items()}]
+    return callbacks[4].seen, [history, rates, {k: v.tolist() for k, v in trainer.model.state_dict().items()}]
 
 
 E2, LAST = 2 * BATCHES, f"b{BATCHES}"
 PLACES = {
     "plain": ({"max_epochs": 2}, TinyVAE, ["b2", LAST, f"v{BATCHES}", f"e{BATCHES}", f"b{E2}"]),
-    "validated-twice-an-epoch": ({"max_epochs": 2, "val_check_interval": 3}, TinyVAE, ["v3", LAST]),
+    "validated-twice-an-epoch": ({"max_epochs": 2, "val_check_interval": 3}, TinyVAE, ["b3", "v3", LAST]),
+    # inside a step of two batches, before a validation, behind it, and where there is none
+    "accumulating": (
+        {"max_epochs": 2, "val_check_interval": 3, "accumulate_grad_batches": 2},
+        TinyVAE,
+        ["b1", "v1", "b4"],
+    ),
+    "validated-in-a-step": ({"max_epochs": 2, "val_check_interval": 2, "accumulate_grad_batches": 3}, TinyVAE, ["v1"]),
     "validated-in-every-second": ({"max_epochs": 4, "check_val_every_n_epoch": 2}, TinyVAE, [LAST, f"b{E2}", f"v{E2}"]),
     # Lightning goes through the end of an epoch once more, and gives the next one the order of the one behind it
     "max_steps": ({"max_epochs": -1, "max_steps": E2 + 2}, TinyVAE, [LAST, f"e{BATCHES}", f"e{E2}"]),

@@ -94,6 +94,41 @@ def test_the_last_step_of_an_epoch_is_saved_after_its_validation(tmp_path):
     assert hooks == ["saved 5", "validated 6", "saved 6"]
 
 
+def test_the_last_step_of_an_epoch_is_saved_when_model_checkpoint_knows_whether_it_is_the_best(tmp_path):
+    best = ModelCheckpoint(tmp_path, "best", monitor="val/loss", save_top_k=1, save_on_train_epoch_end=True)
+    fit(tmp_path, [StepCheckpoint([BATCHES]), best], enable_checkpointing=True, max_epochs=1)
+    checkpoint = torch.load(tmp_path / f"step_{BATCHES}.ckpt", weights_only=True)
+    (state,) = (kept for key, kept in checkpoint["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    assert state["best_model_path"] == str(tmp_path / "best.ckpt")
+
+
+def test_a_run_that_was_killed_between_last_and_the_named_one_has_both_when_it_goes_on(tmp_path):
+    def callbacks():
+        return [StepCheckpoint([BATCHES]), *exact(), ModelCheckpoint(tmp_path, "last", enable_version_counter=False)]
+
+    fit(tmp_path, callbacks(), enable_checkpointing=True, max_epochs=1)
+    named, last = tmp_path / f"step_{BATCHES}.ckpt", str(tmp_path / "last.ckpt")
+    whole = torch.load(named, weights_only=True)
+    named.unlink()
+    fit(tmp_path, callbacks(), last, enable_checkpointing=True, max_epochs=2)
+    again = torch.load(named, weights_only=True)
+    assert again["global_step"] == BATCHES
+    assert all(torch.equal(again["state_dict"][name], value) for name, value in whole["state_dict"].items())
+    assert again["callbacks"]["StepCheckpoint[]"] == whole["callbacks"]["StepCheckpoint[]"]
+    assert again["loops"] == whole["loops"]
+
+
+def test_a_named_step_whose_epoch_had_not_ended_is_saved_when_it_does(tmp_path):
+    class Often(pl.callbacks.Checkpoint):
+        def on_train_batch_end(self, trainer, *args):
+            if trainer.global_step == BATCHES:
+                trainer.save_checkpoint(tmp_path / "often.ckpt")
+
+    fit(tmp_path, [StepCheckpoint(["1ep"]), *exact(), Often()], enable_checkpointing=True, max_epochs=2)
+    fit(tmp_path / "b", [StepCheckpoint(["1ep"]), *exact()], str(tmp_path / "often.ckpt"), max_epochs=2)
+    assert written(tmp_path / "b") == {f"step_{BATCHES}.ckpt"}
+
+
 def test_a_step_that_accumulates_is_saved_when_it_is_whole(tmp_path):
     fit(tmp_path, [StepCheckpoint(["1ba", "4ba"])], accumulate_grad_batches=2, max_epochs=1)
     assert written(tmp_path) == {"step_1.ckpt", "step_2.ckpt"}

@@ -70,6 +70,7 @@ SETTINGS: dict[str, Setting] = {
         lambda: suite.PosteriorMonitor(kl="train_kl", weight="other_weight", name="second"),
     ),
     "random_state": Setting(suite.RandomStateCheckpoint),
+    "accumulation": Setting(suite.AccumulationCheckpoint),
     "durable_checkpoint": Setting(suite.DurableCheckpoint),
     "optimizer_settings": Setting(suite.OptimizerSettings),
     "edge_list_writer": Setting(suite.EdgeListWriter),

@@ -24,7 +24,7 @@ _ALL = [
     # it tells of times
     "report=false",
     # of itself the doctor spaces its looks by the clock: what it has seen would differ
-    "callbacks.doctor.every_n_steps=1",
+    "++callbacks.doctor.every_n_steps=1",
     # inside epochs too, in two ways; of the named steps the second is the last of its epoch in most recipes
     "+callbacks.named._target_=stablelit.callbacks.StepCheckpoint",
     "+callbacks.named.steps=[3,1ep]",
