@@ -69,10 +69,8 @@ def helped(argv: Sequence[str], about: str | None) -> bool:
     if not {"-h", "--help"} & set(argv):
         return False
     print(about or "")
-    print(
-        "\nEvery argument is key=value. One with a dot in its key (data.path=FILE) changes the run's configuration, whose"
-    )
-    print("keys are those of its config.yaml. Exit codes: 0 done, 1 it failed, 2 a mistake in what was asked for.")
+    print("\nEvery argument is key=value. One with a dot in its key (data.path=FILE) changes the run's configuration;")
+    print("config.yaml has the keys. Exit codes: 0 done, 1 it failed, 2 a mistake in what was asked for.")
     return True
 
 
