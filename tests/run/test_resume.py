@@ -92,7 +92,7 @@ def test_a_moved_run_goes_on_where_it_lies(train, trained):
     first = trained("trainer.max_epochs=1")
     shutil.move(first.run_dir, "moved")
     best = Path("moved/checkpoints/best.ckpt").read_bytes()
-    done = train("resume=moved", "trainer.max_epochs=2", "model.learning_rate=1e6", "test=false")
+    done = train("resume=moved", "trainer.max_epochs=2", "model.learning_rate=10.0", "test=false")
     summary = json.loads(Path("moved/summary.json").read_text())
     assert summary["epochs"] == 2, done.err
     assert summary["checkpoints"]["best"] == "checkpoints/best.ckpt"
