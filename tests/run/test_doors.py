@@ -140,4 +140,4 @@ def test_an_application_of_somebody_elses_uses_our_groups(tmp_path):
         "def main(config): print(config.optimizer._target_, *config.callbacks)\nmain()\n"
     )
     out, err = program(str(tmp_path / "app.py"), "optimizer=sgd").communicate(timeout=60)
-    assert out.strip() == "torch.optim.SGD checkpoint kl_cap", err
+    assert out.strip() == "torch.optim.SGD checkpoint last_checkpoint kl_cap", err

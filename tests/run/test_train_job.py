@@ -320,6 +320,5 @@ def test_every_logger_writes_into_the_run_directory(train, logger):
 @pytest.mark.filterwarnings("ignore::stablelit.findings.FindingWarning")
 @pytest.mark.parametrize(("mode", "worst"), [("min", math.inf), ("max", -math.inf)])
 def test_a_sweeper_is_told_the_worst_value_of_a_run_that_diverged(composed, monkeypatch, tmp_path, mode, worst):
-    for module in ("train_job", "conclude"):
-        monkeypatch.setattr(f"stablelit.run.{module}.sweep_job_directory", lambda: tmp_path / "0")
+    monkeypatch.setattr("stablelit.run.conclude.sweep_job_directory", lambda: tmp_path / "0")
     assert train_job(composed("model.fail_with=infinity", f"objective.mode={mode}")) == worst
