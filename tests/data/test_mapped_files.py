@@ -40,8 +40,9 @@ def test_a_file_that_whoever_maps_it_still_has_whole_is_no_error(mapped, how):
 @pytest.mark.slow
 def test_descriptors_are_given_back(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
+    gc.collect()  # of tests before this one
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         MappedFiles([tmp_path / "a"] * 3)
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
