@@ -45,7 +45,7 @@ def test_a_sweep_can_be_checked_alone(door):
         (["optimizer=adamw,sgdd"], ["optimizer/sgdd", "with optimizer=sgdd"]),
         (["experiment=tiny,nobody"], ["experiment/nobody", "in job 1"]),
         (["trainer.devices=2", "trainer.strategy=ddp_fork,ddp"], ["trainer.strategy='ddp'", "in job 1", "ddp_spawn"]),
-        (["trainer=cpu,gpu"], ["Lightning: ", "in job 1, with trainer=gpu"]),
+        (["trainer.accelerator=cpu,gpu"], ["Lightning: ", "in job 1, with trainer.accelerator=gpu"]),
         (["callbacks.shuffle=null,null"], ["jobs 0 and 1 would be the same run", "Name each value once"]),
         (["pacing=root,linear"], ["pacing=root and linear", "same run"]),
         (["run_dir=a,b"], ["cannot be shared by the runs", "hydra.sweep.dir"]),
