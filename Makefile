@@ -23,7 +23,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(BIN)/python -m pytest -m 'not gpu and not soak'
 
 test-notebooks: $(STAMP)
 	$(BIN)/python -m pytest tests/notebooks -m ''
@@ -41,6 +41,7 @@ bench: $(STAMP)
 # kills runs of every family at any moment, resumes them, and compares all that they leave with an unharmed run
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --kills 25
+	$(BIN)/python -m pytest -m soak
 
 # mutated inputs for everything that is read
 fuzz: $(STAMP)

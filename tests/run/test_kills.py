@@ -53,22 +53,22 @@ def assert_survives(experiment, kills, folder, files, from_newest, *more):
     assert not trial.differences
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e not in FAMILIES])
 def test_every_other_experiment_survives_a_kill_inside_an_epoch(experiment, tmp_path, generated):
     assert_survives(experiment, [Kill("backward", 8)], tmp_path, generated, True, "trainer.max_epochs=2")
 
 
-# one of them always, the others where there is more time
+# one of them always, the others by `make soak`
 @pytest.mark.parametrize(
-    "family", [pytest.param(f, marks=[] if f == "sketches" else [pytest.mark.slow]) for f in FAMILIES]
+    "family", [pytest.param(f, marks=[] if f == "sketches" else [pytest.mark.soak]) for f in FAMILIES]
 )
 def test_a_run_of_every_family_survives_a_kill(family, tmp_path, generated):
     kill = ONE_EACH[family]
     assert_survives(family, [kill], tmp_path, generated, kill.moment == "backward", "trainer.max_epochs=2")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_every_callback_survives_a_kill_in_the_process_that_has_it(setting, tmp_path):
     step = BATCHES + 2
