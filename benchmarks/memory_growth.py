@@ -1,7 +1,7 @@
 """How much memory long runs come to hold: 20,000 steps in long epochs and in short ones, with every callback on.
 
-What is measured is what a process holds after the warm-up and at its end, see `memory_fits`. Where it grows by more than
-it may, the lines of code whose allocations grew most are printed.
+What is measured is what a process holds after the warm-up and at its end, see `memory_fits`. Where it grows by more
+than it may, the lines of code whose allocations grew most are printed.
 """
 
 from __future__ import annotations
