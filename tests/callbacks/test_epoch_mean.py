@@ -46,18 +46,29 @@ def test_a_checkpoint_from_the_end_of_an_epoch_adds_nothing_to_the_next(tmp_path
     assert values["how/sum"] == sum(range(BATCHES))
 
 
-def save_everywhere(folder):
-    """Saves in every hook in which Lightning's ModelCheckpoint does: b<step>, v<step> and e<step>.ckpt."""
+def save_everywhere(folder, seen=()):
+    """Saves in every hook in which Lightning's ModelCheckpoint does: b<step>, v<step> and e<step>.ckpt.
+
+    `marks` has how much had been seen by then.
+    """
 
     class SaveEverywhere(pl.callbacks.Checkpoint):
+        def __init__(self):
+            self.marks = {}
+
+        def save(self, trainer, hook):
+            place = f"{hook}{trainer.global_step}"
+            trainer.save_checkpoint(folder / f"{place}.ckpt")
+            self.marks[place] = len(seen)
+
         def on_train_batch_end(self, trainer, *args):
-            trainer.save_checkpoint(folder / f"b{trainer.global_step}.ckpt")
+            self.save(trainer, "b")
 
         def on_validation_end(self, trainer, pl_module):
-            trainer.save_checkpoint(folder / f"v{trainer.global_step}.ckpt")
+            self.save(trainer, "v")
 
         def on_train_epoch_end(self, trainer, pl_module):
-            trainer.save_checkpoint(folder / f"e{trainer.global_step}.ckpt")
+            self.save(trainer, "e")
 
     return SaveEverywhere()
 
@@ -93,15 +104,17 @@ class Witness(pl.Callback):
 
 def run(folder, module=TinyVAE, ckpt_path=None, **kwargs):
     torch.manual_seed(0 if ckpt_path is None else 99)
-    savers = [save_everywhere(folder)] if ckpt_path is None else []
+    witness = Witness()
+    savers = [save_everywhere(folder, witness.seen)] if ckpt_path is None else []
     exact = [RandomStateCheckpoint(), EpochMeanCheckpoint(), AccumulationCheckpoint()]
-    callbacks = [HistoryWriter(str(folder)), *exact, Witness(), *savers]
+    callbacks = [HistoryWriter(str(folder)), *exact, witness, *savers]
     options = {"enable_checkpointing": bool(savers), "num_sanity_val_steps": 0, **kwargs}
     trainer = make_trainer(folder, callbacks, **options)
     trainer.fit(module(), train_loader(), val_loader(), ckpt_path=ckpt_path)
     history = [{k: v for k, v in line.items() if k != "seconds"} for line in read_history(folder)]
     rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
-    return callbacks[4].seen, [history, rates, {k: v.tolist() for k, v in trainer.model.state_dict().items()}]
+    marks = savers[0].marks if savers else {}
+    return witness.seen, marks, [history, rates, {k: v.tolist() for k, v in trainer.model.state_dict().items()}]
 
 
 E2, LAST = 2 * BATCHES, f"b{BATCHES}"
@@ -126,13 +139,13 @@ PLACES = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("options", "module", "places"), PLACES.values(), ids=PLACES)
 def test_a_run_goes_on_from_wherever_a_checkpoint_was_written(options, module, places, tmp_path):
-    whole, left = run(tmp_path / "whole", module, **options)
+    whole, marks, left = run(tmp_path / "whole", module, **options)
     for place in places:
         folder = tmp_path / place
         folder.mkdir()
         shutil.copy(tmp_path / "whole/history.jsonl", folder)
-        seen, again = run(folder, module, str(tmp_path / f"whole/{place}.ckpt"), **options)
-        assert seen == whole[len(whole) - len(seen) :], place
+        seen, _, again = run(folder, module, str(tmp_path / f"whole/{place}.ckpt"), **options)
+        assert seen == whole[marks[place] :], place
         assert again == left, place
 
 
