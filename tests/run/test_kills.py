@@ -32,7 +32,7 @@ EXPERIMENTS = [e.name for e in find_experiments()]
 ONE_EACH = dict(
     zip(
         FAMILIES,
-        [Kill("backward", 9), Kill("validation", 2), Kill("batch", 17), Kill("epoch", 4), Kill("torn", 7)],
+        [Kill("backward", 7), Kill("validation", 2), Kill("batch", 17), Kill("epoch", 4), Kill("torn", 7)],
         strict=True,
     )
 )
