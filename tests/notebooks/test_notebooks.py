@@ -10,12 +10,17 @@ import pytest
 
 ROOM = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(ROOM.glob("*.ipynb"))
+EXPECTED = ["00_add_to_your_project", "01_jets", "02_proteins", "03_causal", "04_sketches", "05_neutrinos"]
 
 all_notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def code_of(path):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def test_there_is_one_for_any_project_and_one_a_family():
+    assert [path.stem for path in NOTEBOOKS] == EXPECTED
 
 
 @all_notebooks
