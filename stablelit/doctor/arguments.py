@@ -39,8 +39,24 @@ class Arguments:
     fail_on: str
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises where argparse would print and leave, and shows the text below the options as it is."""
+
+    def __init__(self, prog: str, description: str, epilog: str, allow_abbrev: bool = True) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=allow_abbrev,
+        )
+
     def error(self, message: str) -> NoReturn:
+        """Says what is wrong, and how it is called.
+
+        Raises:
+            ConfigurationError: always.
+        """
         raise ConfigurationError(f"{message}. {self.format_usage().strip()}")
 
 
@@ -50,11 +66,10 @@ def parse(arguments: Sequence[str]) -> Arguments:
     Raises:
         ConfigurationError: an argument that is not known or not allowed.
     """
-    parser = _Parser(
-        prog="python -m stablelit.doctor",
-        description="Says what is the matter with training runs, from the logs that they left.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "python -m stablelit.doctor",
+        "Says what is the matter with training runs, from the logs that they left.",
+        _EPILOG,
     )
     parser.add_argument("logdir", nargs="+", help="a run, a directory of runs, or one file of logs")
     parser.add_argument("--tags", default="", metavar="ROLE=TAG,..", help=f"roles: {', '.join(ROLES)}")

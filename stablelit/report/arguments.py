@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from stablelit.doctor.arguments import Parser
 from stablelit.errors import ConfigurationError
 
 _EPILOG = """\
@@ -33,22 +32,16 @@ class Arguments:
     out: Path | None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{message}. {self.format_usage().strip()}")
-
-
 def parse(arguments: Sequence[str]) -> Arguments:
     """Reads a command line.
 
     Raises:
         ConfigurationError: an argument that is not known or not allowed.
     """
-    parser = _Parser(
-        prog="python -m stablelit.report",
-        description="Shows a run, or several side by side, as one HTML file that needs nothing else.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "python -m stablelit.report",
+        "Shows a run, or several side by side, as one HTML file that needs nothing else.",
+        _EPILOG,
         allow_abbrev=False,
     )
     parser.add_argument("run_dir", nargs="+", help="a run, a directory of runs, or one file of logs")
