@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ from stablelit.report.comparison import (
     setting_word,
 )
 from stablelit.report.comparison_panels import COLOURED, MOST_LINES, overlaid
-from stablelit.report.markup import Markup, element, join, table
+from stablelit.report.markup import Markup, big_number, element, folded, join, table
 from stablelit.report.page import Section, page
 from stablelit.report.panel_figures import panel_figures
 from stablelit.report.references import scores_of
@@ -39,7 +40,7 @@ def comparison_page(records: Sequence[RunRecord], unread: Sequence[str] = ()) ->
         unread: a sentence for each place that could not be read.
     """
     alike = one_family(records)
-    groups = groups_of(records) if alike else groups_of(records, best_first=False)
+    groups = groups_of(records, best_first=alike)
     drawn = groups[:MOST_LINES]
     one_kind = len({record.family for record in records}) == 1
     curves = Markup()
@@ -67,9 +68,9 @@ def _header(records: Sequence[RunRecord], groups: Sequence[Group], alike: bool, 
     lead: list[Markup] = []
     if alike and first.metric and best is not None:
         way = "most" if first.mode == "max" else "least"
-        lead = [_big(f"{way} {first.metric}", number(best), groups[0].label)]
+        lead = [big_number(f"{way} {first.metric}", number(best), groups[0].label)]
         if len(groups) > 1 and groups[1].best is not None:
-            lead.append(_big("next", number(groups[1].best), groups[1].label))
+            lead.append(big_number("next", number(groups[1].best), groups[1].label))
     if not alike:
         told += " · different models or objectives: tables, no curves over one another"
     return join(
@@ -79,10 +80,6 @@ def _header(records: Sequence[RunRecord], groups: Sequence[Group], alike: bool, 
             element("dl", *lead, class_="figures") if lead else None,
         ]
     )
-
-
-def _big(term: str, value: str, below: str) -> Markup:
-    return element("div", element("dt", term), element("dd", value, element("small", below)))
 
 
 def _ranking(records: Sequence[RunRecord], groups: Sequence[Group], alike: bool) -> Markup:
@@ -122,7 +119,7 @@ def _ranking(records: Sequence[RunRecord], groups: Sequence[Group], alike: bool)
     return join(
         [
             shown,
-            element("details", element("summary", f"{len(rest)} more"), table(head, rest, 2 + len(columns))),
+            folded(f"{len(rest)} more", table(head, rest, 2 + len(columns))),
             element("p", f"{left} more runs are not listed.", class_="note") if left > 0 else None,
         ]
     )
@@ -148,8 +145,8 @@ def _results(groups: Sequence[Group], alike: bool) -> Markup:
     note = "Differences are to the first column" + ("; of seeds the median and the range." if seeds else ".")
     if judged:
         note += f" {'More' if more else 'Less'} of {metric} is better."
-    folded = rows[_SCORES_SHOWN:]
-    more_rows = element("details", element("summary", f"{len(folded)} more"), table(head, folded)) if folded else None
+    rest = rows[_SCORES_SHOWN:]
+    more_rows = folded(f"{len(rest)} more", table(head, rest)) if rest else None
     return join([element("p", note, class_="note"), table(head, rows[:_SCORES_SHOWN]), more_rows])
 
 
@@ -171,23 +168,18 @@ def _compared(name: str, held: Sequence[dict[str, list[float]]], place: int, jud
     values = held[place].get(name)
     if not values:
         return element("td", "–", class_="number")
-    value = _median(values)
+    value = statistics.median(values)
     spread = f" ({number(values[0])} to {number(values[-1])})" if len(values) > 1 else ""
     first = held[0].get(name)
     below = None
     if place and first:
-        difference = value - _median(first)
+        difference = value - statistics.median(first)
         sign = "+" if difference > 0 else "±" if difference == 0 else ""
         kind, word = "muted", ""
         if judged and math.isfinite(difference) and difference:
             kind, word = ("good", " better") if (difference > 0) == more else ("critical", " worse")
         below = element("div", f"{sign}{number(difference)}{word}", class_=f"note {kind}")
     return element("td", f"{number(value)}{spread}", below, class_="number")
-
-
-def _median(values: Sequence[float]) -> float:
-    middle = len(values) // 2
-    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
 
 def _settings(records: Sequence[RunRecord], groups: Sequence[Group]) -> Markup:
@@ -211,9 +203,8 @@ def _settings(records: Sequence[RunRecord], groups: Sequence[Group]) -> Markup:
         [
             few,
             table(head, rows[:200], numeric_from=99) if rows else element("p", "No setting differs.", class_="muted"),
-            element(
-                "details",
-                element("summary", f"{counted(len(equal), 'setting')} equal in all"),
+            folded(
+                f"{counted(len(equal), 'setting')} equal in all",
                 table(["setting", element("th", "value")], same, numeric_from=99),
             )
             if same

@@ -62,12 +62,22 @@ def element(tag: str, /, *children: object, **attributes: object) -> Markup:
     return Markup(f"<{tag}{held}>{join(children)}</{tag}>")
 
 
+def big_number(term: object, value: object, below: object) -> Markup:
+    """An entry of a list of figures: what it is, its value, and a line below."""
+    return element("div", element("dt", term), element("dd", value, element("small", below)))
+
+
+def folded(summary: object, *children: object) -> Markup:
+    """What is shown when one asks for it."""
+    return element("details", element("summary", summary), *children)
+
+
 def table(head: Iterable[object], rows: Iterable[Iterable[object]], numeric_from: int = 1) -> Markup:
     """A table that scrolls sideways in itself where the page is narrow.
 
     Args:
         head: the names of the columns.
-        rows: cells, as many in each as there are names.
+        rows: cells, as many in each as there are names; or a row that is markup.
         numeric_from: the first column that holds numbers and is set to the right.
     """
 
@@ -80,6 +90,6 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]], numeric_from
         ]
 
     lead = element("thead", element("tr", *cells("th", head)))
-    body = element("tbody", *(element("tr", *cells("td", row)) for row in rows))
+    body = element("tbody", *(row if isinstance(row, Markup) else element("tr", *cells("td", row)) for row in rows))
     # reached by the keyboard, so that it can be scrolled without a mouse
     return element("div", element("table", lead, body), class_="scroll", tabindex="0")

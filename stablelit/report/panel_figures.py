@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stablelit.report.markup import Markup, element, table
+from stablelit.report.markup import Markup, element, folded, table
 from stablelit.report.panel import Panel
 from stablelit.report.panel_drawing import draw_panel
 
 
-def panel_figures(panels: Sequence[Panel], salt: str = "") -> Markup:
-    """All panels in a grid; `salt` keeps two grids of a page apart."""
-    held = [panel_figure(panel, f"{salt}{place}") for place, panel in enumerate(panels)]
-    return element("div", *held, class_="panels") if held else Markup()
+def panel_figures(panels: Sequence[Panel]) -> Markup:
+    """All panels in a grid, of which a page has one."""
+    return element("div", *(_figure(panel, str(place)) for place, panel in enumerate(panels)), class_="panels")
 
 
-def panel_figure(panel: Panel, salt: str) -> Markup:
-    """One panel."""
+def _figure(panel: Panel, salt: str) -> Markup:
     scale = ", ".join(part for part in (panel.unit, "log scale" if panel.is_logarithmic else "") if part)
     below = f"below: {panel.lower_title}" if panel.lower and panel.lower_title else ""
     told = " · ".join(part for part in (scale, below) if part)
@@ -28,5 +26,5 @@ def panel_figure(panel: Panel, salt: str) -> Markup:
         element("figcaption", title),
         draw_panel(panel, salt),
         element("p", note, class_="note") if note else None,
-        element("details", element("summary", "Numbers"), table(head, rows, numeric_from=0)),
+        folded("Numbers", table(head, rows, numeric_from=0)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stablelit.doctor.log_verdict import LogVerdict, judge
 from stablelit.errors import StablelitError
 from stablelit.report import single_sections
-from stablelit.report.markup import Markup, element, join
+from stablelit.report.markup import Markup, big_number, element, join
 from stablelit.report.page import Section, page
 from stablelit.report.panel_choice import PanelChooser
 from stablelit.report.panel_figures import panel_figures
@@ -50,7 +50,7 @@ def single_page(record: RunRecord, judged: bool = True) -> str:
     return page(title, _header(record, verdict), sections, f"Read from {record.place.resolve()}. One file, no script.")
 
 
-def _verdict(record: RunRecord) -> LogVerdict | None:
+def _verdict(record: RunRecord) -> LogVerdict:
     try:
         return judge(record.place)
     except StablelitError as error:
@@ -97,15 +97,15 @@ def _big_numbers(record: RunRecord, verdict: LogVerdict | None) -> list[Markup]:
     found = []
     if record.best is not None and record.metric:
         epoch = f"best, epoch {record.best_epoch}" if record.best_epoch is not None else "best"
-        found.append(_big(record.metric, number(record.best), epoch))
+        found.append(big_number(record.metric, number(record.best), epoch))
     metrics, _ = record.results
     quantity = (record.metric or "").rpartition("/")[2]
     tested = metrics.get(f"test/{quantity}")
     held = f"test/{quantity}" if tested is not None else record.metric or ""
     if tested is not None:
-        found.append(_big(held, number(tested), unit_of(held) or "test of the best checkpoint"))
+        found.append(big_number(held, number(tested), unit_of(held) or "test of the best checkpoint"))
     for level, name in list(levels_of(held, metrics.keys()).items())[:2]:
-        found.append(_big(level, number(metrics[name]), name))
+        found.append(big_number(level, number(metrics[name]), name))
     worst = [finding.severity for finding in record.findings]
     critical, warnings = worst.count("critical"), worst.count("warning")
     if verdict is not None and not worst:
@@ -113,9 +113,7 @@ def _big_numbers(record: RunRecord, verdict: LogVerdict | None) -> list[Markup]:
     parts = [f"{critical} critical"] if critical else []
     told = ", ".join([*parts, counted(warnings, "warning")] if warnings else parts)
     kind = "critical" if critical else "warning" if warnings else "good"
-    found.append(_big("findings", element("span", str(critical + warnings), class_=kind), told or "nothing to mend"))
+    found.append(
+        big_number("findings", element("span", str(critical + warnings), class_=kind), told or "nothing to mend")
+    )
     return found
-
-
-def _big(term: str, value: object, below: str) -> Markup:
-    return element("div", element("dt", term), element("dd", value, element("small", below)))

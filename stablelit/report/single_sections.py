@@ -10,7 +10,7 @@ from typing import Any
 from stablelit.doctor.log_verdict import UNREADABLE, LogVerdict
 from stablelit.findings import Finding
 from stablelit.report.command import reproducing_commands
-from stablelit.report.markup import Markup, element, join, table
+from stablelit.report.markup import Markup, element, folded, join, table
 from stablelit.report.references import LEVELS, Score, is_step_value, scores_of
 from stablelit.report.run_record import Curves, RunRecord
 from stablelit.report.themed_svg import sparkline
@@ -29,8 +29,7 @@ def results(record: RunRecord) -> Markup:
         return element("p", "Nothing was measured.", class_="muted")
     chosen = record.metric
     names = {chosen, f"test/{chosen.rpartition('/')[2]}"} if chosen else set()
-    scores.sort(key=lambda score: score.name not in names)
-    levels = [level for level in (*LEVELS, "asked") if _any_has(scores, level)]
+    levels = [level for level in (*LEVELS, "asked") if any(level in score.levels for score in scores)]
     told = {"null": "no information", "empty": "empty graph"}
     head = ["metric", "value", *(told.get(level, level) for level in levels)]
 
@@ -46,23 +45,16 @@ def results(record: RunRecord) -> Markup:
             for score in held
         ]
 
-    def whole(held: Sequence[Score]) -> Markup:
-        lead = element(
-            "tr", *(element("th", name, class_="number" if place else None) for place, name in enumerate(head))
-        )
-        inside = element("table", element("thead", lead), element("tbody", *rows(held)))
-        return element("div", inside, class_="scroll", tabindex="0")
-
     # what is compared with something is what a reader looks for
     scores.sort(key=lambda score: (score.name not in names, not score.levels))
-    told_first, folded = scores[:_FEW_ROWS], scores[_FEW_ROWS:]
-    more = element("details", element("summary", f"{len(folded)} more"), whole(folded)) if folded else None
+    first, rest = scores[:_FEW_ROWS], scores[_FEW_ROWS:]
+    more = folded(f"{len(rest)} more", table(head, rows(rest))) if rest else None
     note = f"{where[0].upper()}{where[1:]}."
     if any(score.interval is not None for score in scores):
         note += " ± is half of the 95 % interval."
     elif any(score.error is not None for score in scores):
         note += " ± is the standard error."
-    return join([element("p", note, class_="note"), whole(told_first), more])
+    return join([element("p", note, class_="note"), table(head, rows(first)), more])
 
 
 def findings(record: RunRecord) -> Markup:
@@ -104,9 +96,8 @@ def logged(curves: Curves) -> Markup:
     if not rows:
         return Markup()
     more = len(names) - _MOST_NAMES
-    return element(
-        "details",
-        element("summary", f"{counted(len(names), 'name')}, each with its course"),
+    return folded(
+        f"{counted(len(names), 'name')}, each with its course",
         table(["name", element("th", "course"), "first", "last", "least", "most"], rows, numeric_from=2),
         element("p", f"{more} more names are in the logs.", class_="muted") if more > 0 else None,
     )
@@ -128,16 +119,15 @@ def what_was_run(record: RunRecord) -> Markup:
         if held not in (None, [], ""):
             rows.append([key, element("td", _in_a_line(held), class_="long")])
     settings = [[key, element("td", str(value), class_="long")] for key, value in record.settings.items()]
-    folded = element(
-        "details",
-        element("summary", f"The configuration: {counted(len(settings), 'setting')}"),
+    configuration = folded(
+        f"The configuration: {counted(len(settings), 'setting')}",
         table(["setting", element("th", "value")], settings, numeric_from=2),
     )
     return join(
         [
             *commands,
             table(["", element("th", "")], rows, numeric_from=2) if rows else None,
-            folded if settings else None,
+            configuration if settings else None,
             _remarks(record),
         ]
     )
@@ -161,10 +151,6 @@ def _with_what_was_asked(score: Score, record: RunRecord) -> Score:
     return replace(score, levels={**score.levels, "asked": numbers[0]}) if numbers else score
 
 
-def _any_has(scores: Sequence[Score], level: str) -> bool:
-    return any(level in score.levels for score in scores)
-
-
 def _with_error(score: Score) -> str:
     if score.interval is not None:
         return f"{number(score.value)} ± {score.interval:.1g}"
@@ -177,16 +163,21 @@ def _finding(place: int, finding: Finding, curves: Curves) -> Markup:
     source = f" · {finding.source}" if finding.source else ""
     evidence = finding.evidence if isinstance(finding.evidence, dict) else {}
     rows = [[name, number(value) if isinstance(value, int | float) else str(value)] for name, value in evidence.items()]
+    below = element("p", when + source, class_="note")
+    return _told(place, finding, below, folded("Evidence", table(["quantity", "value"], rows)) if rows else None)
+
+
+def _told(mark: object, finding: Finding, *below: Markup | None) -> Markup:
+    """A finding as an item of a list."""
     return element(
         "li",
-        element("span", place, class_=f"count {finding.severity}"),
+        element("span", mark, class_=f"count {finding.severity}"),
         element(
             "div",
             element("h3", finding.name, element("span", f" {finding.severity}", class_=f"note {finding.severity}")),
             element("p", finding.message),
             element("p", "Try: ", element("code", finding.remedy), class_="try") if finding.remedy else None,
-            element("p", when + source, class_="note"),
-            element("details", element("summary", "Evidence"), table(["quantity", "value"], rows)) if rows else None,
+            *below,
         ),
     )
 
@@ -194,20 +185,7 @@ def _finding(place: int, finding: Finding, curves: Curves) -> Markup:
 def _of_logs(verdict: LogVerdict) -> Markup:
     if verdict.code == UNREADABLE:
         return element("p", f"The logs cannot be judged: {verdict.problem}", class_="muted")
-    told = [
-        element(
-            "li",
-            element("span", "•", class_=f"count {finding.severity}"),
-            element(
-                "div",
-                element("h3", finding.name, element("span", f" {finding.severity}", class_=f"note {finding.severity}")),
-                element("p", finding.message),
-                element("p", "Try: ", element("code", finding.remedy), class_="try") if finding.remedy else None,
-            ),
-        )
-        for finding in verdict.findings
-        if finding.name not in verdict.said
-    ]
+    told = [_told("•", finding) for finding in verdict.findings if finding.name not in verdict.said]
     follows = ", ".join(finding.name for finding in verdict.consequences)
     checked = (
         f"{counted(len(verdict.passed), 'rule')} found nothing, {len(verdict.unchecked)} cannot be checked from logs."
