@@ -71,8 +71,12 @@ def groups_of(records: Sequence[RunRecord], best_first: bool = True) -> list[Gro
     ]
     if not best_first:
         return groups
-    sign = -1.0 if records[0].mode == "max" else 1.0
-    return sorted(groups, key=lambda group: math.inf if group.best is None else sign * group.best)
+    return sorted(groups, key=lambda group: best_first_key(group.best, records[0].mode))
+
+
+def best_first_key(best: float | None, mode: str) -> float:
+    """By which what has the best objective comes first, and what has none last."""
+    return math.inf if best is None else -best if mode == "max" else best
 
 
 def run_names(records: Sequence[RunRecord]) -> list[str]:

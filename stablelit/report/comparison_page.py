@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stablelit.report.comparison import (
     Group,
+    best_first_key,
     differing_settings,
     groups_of,
     is_seed,
@@ -41,17 +42,17 @@ def comparison_page(records: Sequence[RunRecord], unread: Sequence[str] = ()) ->
     """
     alike = one_family(records)
     groups = groups_of(records, best_first=alike)
-    drawn = groups[:MOST_LINES]
+    differing, equal = differing_settings(records)
     one_kind = len({record.family for record in records}) == 1
     curves = Markup()
     if alike:
-        panels = overlaid(drawn)
+        panels = overlaid(groups[:MOST_LINES])
         curves = panel_figures(panels) if panels else element("p", "No history to draw.", class_="muted")
     sections = [
-        Section("runs", "Runs", _ranking(records, groups, alike)),
+        Section("runs", "Runs", _ranking(records, groups, differing, alike)),
         Section("curves", "Curves", curves),
         Section("results", "Results", _results(groups, alike) if one_kind else _each_results(groups)),
-        Section("settings", "Settings", _settings(records, groups)),
+        Section("settings", "Settings", _settings(records, groups, differing, equal)),
         Section("unread", "Not read", element("ul", *(element("li", one) for one in unread)) if unread else Markup()),
     ]
     names = Counter(record.name for record in records)
@@ -82,9 +83,10 @@ def _header(records: Sequence[RunRecord], groups: Sequence[Group], alike: bool, 
     )
 
 
-def _ranking(records: Sequence[RunRecord], groups: Sequence[Group], alike: bool) -> Markup:
-    differing, _ = differing_settings(records)
-    place_of = {id(record): place for place, record in enumerate(records)}
+def _ranking(
+    records: Sequence[RunRecord], groups: Sequence[Group], differing: Mapping[str, Sequence[Plain | None]], alike: bool
+) -> Markup:
+    place_of = _places(records)
     columns = list(differing)[:_MOST_COLUMNS] if alike else []
     names = run_names(records)
     # a column for what tells the groups apart comes before those of seeds
@@ -93,8 +95,7 @@ def _ranking(records: Sequence[RunRecord], groups: Sequence[Group], alike: bool)
     head += ["best" if not alike else records[0].metric or "best", "epoch", "findings"]
     held = [(slot, record) for slot, group in enumerate(groups) for record in group.records]
     if alike:
-        sign = -1.0 if records[0].mode == "max" else 1.0
-        held.sort(key=lambda pair: math.inf if pair[1].best is None else sign * pair[1].best)
+        held.sort(key=lambda pair: best_first_key(pair[1].best, records[0].mode))
     rows = []
     for slot, record in held[:_MOST_ROWS]:
         place = place_of[id(record)]
@@ -182,14 +183,18 @@ def _compared(name: str, held: Sequence[dict[str, list[float]]], place: int, jud
     return element("td", f"{number(value)}{spread}", below, class_="number")
 
 
-def _settings(records: Sequence[RunRecord], groups: Sequence[Group]) -> Markup:
-    differing, equal = differing_settings(records)
+def _settings(
+    records: Sequence[RunRecord],
+    groups: Sequence[Group],
+    differing: Mapping[str, Sequence[Plain | None]],
+    equal: Sequence[str],
+) -> Markup:
     if not differing and not equal:
         return element("p", "The runs say nothing of their settings.", class_="muted")
     shown = groups[:_MOST_COLUMNS]
-    of_groups = {id(record): place for place, record in enumerate(records)}
+    place_of = _places(records)
     rows = [
-        [name, *(element("td", _values(values, group, of_groups), class_="long") for group in shown)]
+        [name, *(element("td", _values(values, group, place_of), class_="long") for group in shown)]
         for name, values in differing.items()
     ]
     head = ["setting", *(element("th", group.label) for group in shown)]
@@ -211,6 +216,10 @@ def _settings(records: Sequence[RunRecord], groups: Sequence[Group]) -> Markup:
             else None,
         ]
     )
+
+
+def _places(records: Sequence[RunRecord]) -> dict[int, int]:
+    return {id(record): place for place, record in enumerate(records)}
 
 
 def _values(values: Sequence[Plain | None], group: Group, place_of: dict[int, int]) -> str:
