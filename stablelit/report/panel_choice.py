@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -58,12 +59,11 @@ class PanelChooser:
         tried = (*of_the_model, *self._compared(), self._seconds())
         return [panel for panel in tried if panel is not None]
 
-    def _panel(self, title: str, lines: Iterable[Line | None], **more: object) -> Panel | None:
+    def _panel(self, title: str, lines: Iterable[Line | None], **more: Any) -> Panel | None:
         held = [line for line in lines if line is not None]
         if not any(not line.level for line in held):
             return None
-        marks = self.marks if more.pop("marked", False) else []
-        return Panel(title, held, self.record.curves.axis, marks=marks, **more)  # type: ignore[arg-type]
+        return Panel(title, held, self.record.curves.axis, **more)
 
     def _line(self, name: str | None, label: str, slot: int = 0, level: bool = False) -> Line | None:
         curve = self.curves.get(name) if name else None
@@ -97,7 +97,7 @@ class PanelChooser:
             note = "No objective is known: taken by its name."
         rates = self._rates() if self._loss_is_the_objective() else []
         return self._panel(
-            metric, lines, unit=unit_of(metric), note=note, marked=True, lower=rates, lower_title="learning rate"
+            metric, lines, unit=unit_of(metric), note=note, marks=self.marks, lower=rates, lower_title="learning rate"
         )
 
     def _twin(self, metric: str) -> str | None:
@@ -123,7 +123,7 @@ class PanelChooser:
             *self._levels(train),
         ]
         return self._panel(
-            "Loss", lines, marked=True, lower=self._rates(), lower_title="learning rate", unit=unit_of(train)
+            "Loss", lines, marks=self.marks, lower=self._rates(), lower_title="learning rate", unit=unit_of(train)
         )
 
     def _compared(self) -> list[Panel]:
@@ -165,17 +165,13 @@ class PanelChooser:
 
     def _difficulty(self) -> Panel | None:
         below = self._line(self.roles.get("difficulty"), "", _SCHEDULE)
-        norm = "train/loss_norm"
-        lines = (
-            [self._line(norm, "train", 1)] if norm in self.curves else [self._line(self.roles.get("loss"), "train", 1)]
-        )
         if below is None:
             return None
-        note = "Below it the difficulty. 1 is a predictor that has learned nothing." if norm in self.curves else ""
-        title = "Loss over that of no model" if norm in self.curves else "Loss under a curriculum"
-        return self._panel(
-            title, lines, lower=[below], lower_title="difficulty", note=note or "Below it the difficulty."
-        )
+        name, title, note = self.roles.get("loss"), "Loss under a curriculum", "Below it the difficulty."
+        if "train/loss_norm" in self.curves:
+            name, title = "train/loss_norm", "Loss over that of no model"
+            note += " 1 is a predictor that has learned nothing."
+        return self._panel(title, [self._line(name, "train", 1)], lower=[below], lower_title="difficulty", note=note)
 
     def _schedules(self) -> Panel | None:
         moved = [name for name in self.curves if name.startswith("schedule/")][:3]
