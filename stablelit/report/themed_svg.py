@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours that are told apart by the colour-blind, darkened where they are too light on white
 SERIES = ("series-1", "series-2", "series-3", "series-4", "series-5", "series-6")
 STAND_INS = {
-    "ink": "#010a01",
     "muted": "#010a02",
     "rule": "#010a03",
-    "paper": "#010a04",
     "bad": "#010a05",
     "warn": "#010a06",
     **{name: f"#010a1{place}" for place, name in enumerate(SERIES)},
@@ -37,11 +35,10 @@ _ID = re.compile(r" id=\"([^\"]*)\"")
 _REFERENCE = re.compile(r"#([\w.:-]+)")
 _FAMILY = re.compile(r"font-family: [^;\"]*(; )?")
 _SIZE = re.compile(r"<svg [^>]*viewBox=\"([^\"]+)\"[^>]*>")
-_FONT_SIZE = 10.0
 
 
 def colour(name: str) -> str:
-    """The stand-in for a colour of the page: `ink`, `muted`, `rule`, `paper`, `bad`, `warn`, `series-1` to `-6`."""
+    """The stand-in for a colour of the page: `muted`, `rule`, `bad`, `warn`, `series-1` to `-6`."""
     return STAND_INS[name]
 
 
@@ -56,27 +53,10 @@ def drawing_style(salt: str) -> Iterator[None]:
         # names with a dollar sign are names
         "text.parse_math": False,
         "font.family": ["DejaVu Sans"],
-        "font.size": _FONT_SIZE,
-        "axes.titlesize": _FONT_SIZE,
-        "axes.labelsize": _FONT_SIZE,
-        "xtick.labelsize": _FONT_SIZE - 1,
-        "ytick.labelsize": _FONT_SIZE - 1,
-        "text.color": colour("ink"),
-        "axes.labelcolor": colour("muted"),
-        "xtick.color": colour("muted"),
-        "ytick.color": colour("muted"),
-        "axes.edgecolor": colour("rule"),
-        "axes.facecolor": "none",
         "figure.facecolor": "none",
-        "grid.color": colour("rule"),
-        "grid.linewidth": 0.6,
-        "lines.linewidth": 1.6,
         "lines.solid_capstyle": "round",
         "path.simplify": True,
         "path.simplify_threshold": 0.25,
-        "axes.formatter.useoffset": False,
-        "axes.unicode_minus": True,
-        "axes.axisbelow": True,
     }
     with matplotlib.rc_context(settings):
         yield
