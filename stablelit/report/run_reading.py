@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from stablelit.doctor.readers.run_directories import is_log_file
 from stablelit.doctor.readers.yaml_settings import HPARAMS_FILE, read_yaml_settings
 from stablelit.findings import FINDINGS_FILE, Finding
 from stablelit.report.run_record import Curves, RunRecord, as_number
-from stablelit.run_files import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE
+from stablelit.run_files import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE, from_json
 
 OVERRIDES_FILE = "overrides.yaml"
 _OURS = (HISTORY_FILE, SUMMARY_FILE, CONFIG_FILE)
@@ -157,8 +156,8 @@ def _read_json(path: Path, remarks: list[str]) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_JSON:
             raise ValueError(f"{path.stat().st_size >> 20} MiB")
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        held = from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         remarks.append(f"{path.name}: cannot be read: {str(error)[:120]}; left out.")
         return {}
     if isinstance(held, dict):
@@ -177,9 +176,9 @@ def _read_findings(path: Path, remarks: list[str]) -> list[Finding]:
         return []
     for line in lines:
         try:
-            finding = Finding(**json.loads(line))
+            finding = Finding(**from_json(line))
             step = int(finding.step)
-        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+        except (TypeError, ValueError, AttributeError, OverflowError):
             bad += bool(line.strip())
             continue
         found.append(finding if step == finding.step else Finding(finding.name, finding.severity, finding.message))

@@ -25,7 +25,6 @@ class Curves:
         steps: the optimizer step at each epoch; empty where the axis is the step itself or nothing says.
         remarks: what was odd about the files, a sentence each.
         sources: the files.
-        step_axis: whether a step of the run is a place on this axis, or through `steps` one.
     """
 
     by_name: dict[str, Curve] = field(default_factory=dict)
