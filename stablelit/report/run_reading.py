@@ -130,16 +130,11 @@ def _read_curves(place: Path) -> Curves:
         return _over_epochs(held, log) if len(epochs) else Curves(held, log.axis, remarks=log.remarks)
     axis = "epoch" if log.axis == "epoch" else "optimizer step"
     curves = log.curves()
-    if log.axis == "step" and len(epochs) and all(not is_events(name) for name in log.sources):
+    if log.axis == "step" and len(epochs) and not any(name.startswith(EVENT_FILES) for name in log.sources):
         return _over_epochs(curves, log)
     # read_run has told of settings and findings what read_record tells too
     remarks = [remark for remark in log.remarks if not remark.startswith((HPARAMS_FILE, CONFIG_FILE, FINDINGS_FILE))]
-    return Curves(curves, axis, remarks=remarks, sources=log.sources)
-
-
-def is_events(name: str) -> bool:
-    """Whether it is the name of an event file."""
-    return name.startswith(EVENT_FILES)
+    return Curves(curves, axis, remarks=remarks)
 
 
 def _over_epochs(held: dict[str, Curve], log: RunLog) -> Curves:
@@ -149,7 +144,7 @@ def _over_epochs(held: dict[str, Curve], log: RunLog) -> Curves:
         for name, curve in held.items()
         if name not in ("epoch", "step")
     }
-    return Curves(by_name, "epoch", Curve(epochs, steps), log.remarks, log.sources)
+    return Curves(by_name, "epoch", Curve(epochs, steps), log.remarks)
 
 
 def _read_json(path: Path, remarks: list[str]) -> dict[str, Any]:

@@ -24,14 +24,12 @@ class Curves:
         axis: `epoch` or `optimizer step`.
         steps: the optimizer step at each epoch; empty where the axis is the step itself or nothing says.
         remarks: what was odd about the files, a sentence each.
-        sources: the files.
     """
 
     by_name: dict[str, Curve] = field(default_factory=dict)
     axis: str = "epoch"
     steps: Curve = field(default_factory=Curve)
     remarks: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
 
     def at_step(self, step: float) -> float | None:
         """Where an optimizer step is on the axis; None where nothing says."""
