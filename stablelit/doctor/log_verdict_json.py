@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stablelit.data.files import replacing
 from stablelit.doctor.log_verdict import NAMES, LogVerdict
 from stablelit.errors import ConfigurationError
 from stablelit.findings import Finding
@@ -32,6 +31,9 @@ def write_json(where: str, verdicts: Sequence[LogVerdict], code: int) -> None:
     if where == "-":
         sys.stdout.write(text)
         return
+    # its package brings torch, two seconds that a verdict on the terminal need not wait for
+    from stablelit.data.files import replacing
+
     path = Path(where).expanduser()
     try:
         with replacing(path) as fresh:

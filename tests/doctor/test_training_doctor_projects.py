@@ -12,6 +12,8 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader as GraphLoader
 
 from stablelit.doctor import TrainingDoctor, probe_set, trainer_settings
 from tests.doctor.carrying import Little, Manual, Rows, Stream, curve, fit
@@ -122,10 +124,8 @@ def rate_as_tensor(module):
 
 
 def graphs():
-    data = pytest.importorskip("torch_geometric.data")
-    loader = pytest.importorskip("torch_geometric.loader")
     edges = torch.tensor([[0, 1], [1, 0]])
-    return loader.DataLoader([data.Data(x=torch.randn(2, 3), edge_index=edges) for _ in range(12)], 2)
+    return GraphLoader([Data(x=torch.randn(2, 3), edge_index=edges) for _ in range(12)], 2)
 
 
 def scaler(**_):

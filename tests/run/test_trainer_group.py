@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import OmegaConf
 
 from stablelit.errors import ConfigurationError
@@ -57,5 +58,4 @@ def test_gradients_of_a_model_in_parts_are_not_clipped_by_their_norm(composed):
 
 def test_the_launcher_for_slurm_changes_what_submitit_has_and_nothing_else():
     ours = OmegaConf.load(shipped_conf() / "hydra/launcher/slurm.yaml")
-    config = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config")
-    assert set(ours) - {"defaults"} <= set(config.SlurmQueueConf.__dataclass_fields__)
+    assert set(ours) - {"defaults"} <= set(SlurmQueueConf.__dataclass_fields__)

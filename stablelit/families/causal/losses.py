@@ -41,36 +41,36 @@ def cross_correlation(codes: Sequence[Tensor]) -> Tensor:
     Args:
         codes: (B, k) each; their k may differ.
     """
-    standardised = [_standardised(code) for code in codes]
-    total = codes[0].new_zeros(())
-    for a, b in combinations(standardised, 2):
-        total = total + (_mean_product(a, b) ** 2).mean()
+    share, total = _share_of_rows(codes[0]), codes[0].new_zeros(())
+    for a, b in combinations([_standardised(code, share) for code in codes], 2):
+        total = total + (_mean_product(a, b, share) ** 2).mean()
     return total
 
 
 def correlation_penalty(codes: Sequence[Tensor]) -> Tensor:
     """The post-mortem's: sum over pairs of the mean absolute entry of the correlation matrix of both codes together."""
-    total = codes[0].new_zeros(())
-    for a, b in combinations([_standardised(code) for code in codes], 2):
+    share, total = _share_of_rows(codes[0]), codes[0].new_zeros(())
+    for a, b in combinations([_standardised(code, share) for code in codes], 2):
         both = torch.cat([a, b], dim=1)
-        total = total + _mean_product(both, both).abs().mean()
+        total = total + _mean_product(both, both, share).abs().mean()
     return total
 
 
-def _standardised(code: Tensor) -> Tensor:
-    centred = code - _mean_over_rows(code)
-    return centred / (_mean_over_rows(centred.pow(2)) + _TINY).sqrt()
+def _standardised(code: Tensor, share: Tensor | float) -> Tensor:
+    centred = code - _mean_over_rows(code, share)
+    return centred / (_mean_over_rows(centred.pow(2), share) + _TINY).sqrt()
 
 
 # over the rows of all ranks: a correlation of few rows is not that of many, and no mean over ranks makes it so
-def _mean_over_rows(rows: Tensor) -> Tensor:
-    return sum_over_ranks(rows.mean(dim=0) * _share_of_rows(rows))
+def _mean_over_rows(rows: Tensor, share: Tensor | float) -> Tensor:
+    return sum_over_ranks(rows.mean(dim=0) * share)
 
 
-def _mean_product(a: Tensor, b: Tensor) -> Tensor:
-    return sum_over_ranks(a.T @ b / len(a) * _share_of_rows(a))
+def _mean_product(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
+    return sum_over_ranks(a.T @ b / len(a) * share)
 
 
+# of this rank among all
 def _share_of_rows(rows: Tensor) -> Tensor | float:
     world = rank_and_world()[1]
     if world == 1:

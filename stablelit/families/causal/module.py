@@ -270,12 +270,12 @@ class StructureLearner(KnowsItsGraph):
     def on_validation_epoch_end(self) -> None:
         """Compares the graph with the truth, where that is known."""
         if not self.trainer.sanity_checking:
-            scores = validation_scores(self.estimator, self._truth)
-            self.log_dict(scores, prog_bar=True, sync_dist=self._has_ranks)
+            # all ranks have the same graph; without it Lightning warns, with several of them
+            self.log_dict(validation_scores(self.estimator, self._truth), prog_bar=True, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         """All that can be said of the graph."""
-        self.log_dict(test_scores(self.estimator, self._truth, self.edge_scores()), sync_dist=self._has_ranks)
+        self.log_dict(test_scores(self.estimator, self._truth, self.edge_scores()), sync_dist=True)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Fills holes, in the columns' own units.
@@ -300,11 +300,6 @@ class StructureLearner(KnowsItsGraph):
         self._history.load_state_dict(checkpoint["path_history"])
         self.sums.load_state_dict(checkpoint["running_sums"])
 
-    @property
-    def _has_ranks(self) -> bool:
-        # all of them have the same; Lightning asks for it all the same
-        return int(self.trainer.world_size) > 1
-
     def _log_epoch(self) -> None:
         means = {f"train/{name}": value for name, value in self.sums.take().items()}
         path = self.objective.path
@@ -312,7 +307,7 @@ class StructureLearner(KnowsItsGraph):
         self._history.add(path, self._h)
         # once an epoch, in its last step: a callback that reads at its end finds them
         self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, sync_dist=True, prog_bar=True)
-        self.log_dict(now, on_step=False, on_epoch=True, batch_size=1, sync_dist=self._has_ranks)
+        self.log_dict(now, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def _polish(self, confidence: bool = False) -> None:
         # data that the graph was not learned from are for judging it

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch_geometric.data import Batch, Data
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.probes.batches import BatchProbe
@@ -58,8 +59,7 @@ def test_leaves_have_the_names_by_which_one_gets_them(batch: Any, names: list[st
 
 
 def test_a_graph_of_torch_geometric_is_gone_through() -> None:
-    data = pytest.importorskip("torch_geometric.data")
-    graph = data.Batch.from_data_list([data.Data(x=seeded(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]))] * 2)
+    graph = Batch.from_data_list([Data(x=seeded(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]))] * 2)
     leaves = leaves_of(graph)
     assert leaves["batch.x"] is graph.x
     assert leaves["batch.edge_index"].shape == (2, 4)

@@ -90,9 +90,9 @@ def _checked(path: Path, file: Any) -> tuple[Any, Any]:
         raise DataError(
             f"{path}: {len(particles)} jets in {PARTICLES!r} but {len(jet)} in {JETS!r}. They must be as many."
         )
-    for name in (PARTICLES, JETS):
-        if file[name].dtype.kind not in "fiu":
-            raise DataError(f"{path}: {name!r} has values of type {file[name].dtype}. Allowed: numbers.")
+    for name, values in ((PARTICLES, particles), (JETS, jet)):
+        if values.dtype.kind not in "fiu":
+            raise DataError(f"{path}: {name!r} has values of type {values.dtype}. Allowed: numbers.")
     return particles, jet
 
 

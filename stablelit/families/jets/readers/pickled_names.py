@@ -39,8 +39,6 @@ def unpickled_names(pickled: bytes) -> list[str]:
             if containers > 1:
                 raise ValueError("it holds a list in a list")
         names = _StringsOnly(io.BytesIO(pickled), encoding="utf-8").load()
-    except ValueError:
-        raise
     except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
     if not isinstance(names, list | tuple) or not all(isinstance(name, str | int) for name in names):

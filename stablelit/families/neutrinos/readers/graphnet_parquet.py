@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.neutrinos.geometry import DetectorGeometry
+from stablelit.families.neutrinos.parquet_files import numbers, opened_parquet
 from stablelit.families.neutrinos.pulse_events import PulseEvents
 from stablelit.families.neutrinos.readers.graphnet_columns import INDEX, Pointing
 from stablelit.families.neutrinos.readers.graphnet_tables import GraphnetTables
 from stablelit.families.neutrinos.readers.kaggle import in_words
-from stablelit.families.neutrinos.readers.parquet_files import numbers, opened_parquet
 from stablelit.families.neutrinos.readers.sensor_places import distinct
 
 _PART = re.compile(r"_(\d+)\.parquet$")

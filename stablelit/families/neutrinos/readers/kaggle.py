@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from stablelit.errors import ConfigurationError, DataError
 from stablelit.families.neutrinos.event_table import EventTable
 from stablelit.families.neutrinos.geometry import DetectorGeometry, read_geometry
+from stablelit.families.neutrinos.parquet_files import imported_arrow, numbers, opened_parquet
 from stablelit.families.neutrinos.pulse_events import PulseEvents, rows_of
-from stablelit.families.neutrinos.readers.parquet_files import imported_arrow, numbers, opened_parquet
 from stablelit.families.neutrinos.readers.source import EventSource, check_columns
 
 PULSES = ("time", "sensor_id", "charge", "auxiliary")

@@ -19,11 +19,6 @@ _STEPS_BETWEEN = 100_000
 STEPS_A_BYTE, STEPS_ANYWAY = 100, 20_000_000
 LONGEST_VALUE = 1 << 20
 """Bytes of one value, or of a definition of a table."""
-_ALLOWED = {
-    *(sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ),
-    # `PRAGMA table_info` is how columns are named
-    sqlite3.SQLITE_PRAGMA,
-}
 
 
 @contextmanager
@@ -65,8 +60,10 @@ def opened_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _permit(action: int, first: str | None, second: str | None, *_: object) -> int:
-    if action == sqlite3.SQLITE_FUNCTION:
-        return sqlite3.SQLITE_OK if (second or "").lower() == "count" else sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA:
-        return sqlite3.SQLITE_OK if (first or "").lower() == "table_info" else sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+    is_allowed = (
+        action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
+        or (action == sqlite3.SQLITE_FUNCTION and (second or "").lower() == "count")
+        # by it columns are named
+        or (action == sqlite3.SQLITE_PRAGMA and (first or "").lower() == "table_info")
+    )
+    return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY
