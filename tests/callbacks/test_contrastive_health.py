@@ -66,6 +66,7 @@ def test_the_loss_is_that_of_a_micro_batch_and_a_look_comes_by_optimizer_steps(t
     assert logged(trainer, "ssl/excess") == [pytest.approx(excess(sum(keep.losses) / 6, N, 0.5), abs=1e-5)]
 
 
+@pytest.mark.slow
 @quiet
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("calls", ["one", "two", "chunks"])

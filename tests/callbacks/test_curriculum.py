@@ -258,6 +258,7 @@ def test_bad_arguments_are_refused(arguments, says):
 # --- resume and rollback ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [8, BATCHES])
 def test_a_resumed_run_has_the_difficulties_of_the_uninterrupted_one(step, tmp_path):
     whole = fit(tmp_path, [CurriculumCallback("root"), save_at_class("lightning.pytorch")(step, tmp_path / "s.ckpt")])

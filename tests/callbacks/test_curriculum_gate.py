@@ -33,6 +33,7 @@ def test_the_ramp_runs_from_the_validation_that_opens_the_gate_until_the_one_tha
     assert module.seen["train"][12:18] == pytest.approx([0.1 + 0.9 * step / 18 for step in range(6)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duration", [18, "18ba", "3ep"])
 def test_the_time_that_a_gate_is_shut_is_lost_in_every_unit(duration, tmp_path):
     module = Watched([5.0 - k for k in range(9)])

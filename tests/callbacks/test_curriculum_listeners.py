@@ -259,6 +259,7 @@ class Levels(Dataset):
         return torch.full((3,), self.level.value)
 
 
+@pytest.mark.slow
 def test_workers_make_training_batches_at_the_level_of_training(tmp_path):
     class Shared(Data):
         difficulty_is_of_training = True

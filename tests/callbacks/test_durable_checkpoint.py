@@ -35,6 +35,7 @@ def test_the_one_before_can_be_left_out(tmp_path):
     assert {path.name for path in (tmp_path / "c").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@pytest.mark.slow
 def test_lightning_loads_a_flipped_bit_without_a_word_and_this_does_not(tmp_path):
     fit(tmp_path, DurableCheckpoint(), epochs=2)
     last = tmp_path / "c/last.ckpt"
@@ -57,6 +58,7 @@ def test_a_test_of_a_damaged_checkpoint_is_refused(tmp_path):
         trainer.test(make_module(), val_loader(), ckpt_path=str(best))
 
 
+@pytest.mark.slow
 def test_a_kill_while_last_is_written_leaves_it_whole_where_lightning_leaves_half_a_file(tmp_path, monkeypatch):
     """Temporary files on another file system: the process dies in the middle of Lightning's copy onto last.ckpt."""
     left = {}

@@ -438,6 +438,7 @@ def test_a_share_of_the_run_is_that_of_the_first_run_when_it_is_resumed_for_long
     assert ours._average.n_averaged == 36 - 5
 
 
+@pytest.mark.slow
 def test_a_rollback_takes_the_average_back_with_the_weights(tmp_path):
     state = {}
 

@@ -167,6 +167,7 @@ def test_a_metric_that_is_logged_now_and_then_stands_after_a_resume(tmp_path):
     assert standing(str(tmp_path / f"e{E2}.ckpt")) == 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_tensorboard_shows_each_point_once_though_the_run_went_on_from_before_it(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

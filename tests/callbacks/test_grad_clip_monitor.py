@@ -91,6 +91,7 @@ def test_it_changes_no_weight(tmp_path):
             assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_components_and_layers_change_no_weight_either(tmp_path):
     plain = fit(tmp_path, [], make_module())[1]
     watched = fit(tmp_path, GradClipMonitor("module", components_every_n_steps=1), make_module())[1]
@@ -458,6 +459,7 @@ def test_the_picture_of_two_optimizers_has_both(tmp_path):
         assert norm_line(monitor.figures()["gradients"], panel).get_ydata() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [8, BATCHES])
 def test_the_picture_of_a_resumed_run_is_that_of_the_whole(step, tmp_path):
     path, whole, resumed = tmp_path / "at.ckpt", GradClipMonitor(), GradClipMonitor()
@@ -486,6 +488,7 @@ def test_steps_without_any_gradient_are_not_steps(tmp_path):
     assert logged(trainer, "grad/norm_p50")[0] > 0
 
 
+@pytest.mark.slow
 def test_both_ranks_see_one_norm(tmp_path):
     class Check(framework(NAMES[0]).Callback):
         def on_train_end(self, trainer, pl_module):

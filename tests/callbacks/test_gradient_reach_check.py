@@ -81,6 +81,7 @@ def test_the_same_model_with_the_graph_in_its_likelihood_passes(tmp_path):
     assert not (tmp_path / "findings.jsonl").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("returns", ["tensor", "number"])
 def test_a_loss_that_is_a_constant_for_its_greatest_part_is_found_unasked(returns, tmp_path):
     with pytest.raises(FindingError, match=r"loss-without-gradient.*topology \(100 % of the loss\).*detached"):

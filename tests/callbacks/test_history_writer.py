@@ -52,6 +52,7 @@ def test_a_line_is_there_as_soon_as_its_epoch_is_over(tmp_path):
     assert counts == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_it_is_cut_back_to_the_checkpoint_and_goes_on_as_if_nothing_had_happened(tmp_path):
     torch.manual_seed(0)
     checkpoint = pl.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="e{epoch}", save_top_k=-1)

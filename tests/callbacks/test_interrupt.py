@@ -64,6 +64,7 @@ def test_a_signal_ends_the_run_after_a_whole_step_and_a_resume_continues_it_exac
         assert torch.equal(a, b), name
 
 
+@pytest.mark.slow
 def test_what_is_saved_has_what_callbacks_listed_later_do_at_the_end_of_the_batch(tmp_path):
     """An average listed behind it has taken up the weights of the last step."""
     torch.manual_seed(0)

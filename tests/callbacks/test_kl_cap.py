@@ -106,6 +106,7 @@ def test_the_kl_of_a_real_vae_settles_where_it_was_asked_to(mode, tmp_path):
     assert sum(kls[-60:]) / 60 == pytest.approx(0.5, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["train_kl", lambda module, outputs, batch: outputs["kl_per_dim"].sum(-1)])
 def test_the_kl_may_come_from_the_log_or_from_a_callable(source, tmp_path):
     by_key, first = fit(tmp_path, KLCapCallback(kl_target=1.0))
@@ -229,6 +230,7 @@ def test_a_target_that_stands_still_reaches_the_loggers_and_every_epochs_history
     assert float(trainer.callback_metrics["kl/target"]) == 1.0
 
 
+@pytest.mark.slow
 def test_evaluation_has_the_weight_it_was_given_and_training_gets_its_own_back(tmp_path):
     trainer, module = fit(tmp_path, KLCapCallback(max_weight=0.3, eval_weight=1.0))
     assert float(trainer.callback_metrics["val/weight"]) == 1.0

@@ -166,6 +166,7 @@ def test_a_finding_may_stop_the_run(tmp_path):
     assert trainer.global_step < 3 * BATCHES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loader", "expected"),
     [

@@ -109,6 +109,7 @@ def test_it_logs_before_checkpoints_are_chosen(tmp_path):
     assert float(best.best_model_score) == float(trainer.callback_metrics["val/x/knn_top1"]) == 1.0
 
 
+@pytest.mark.slow
 def test_two_ranks_have_one_bank(tmp_path):
     train, val = clusters([0, 1, 2, 3], spread=2.0), clusters([0, 1, 2, 3], each=6, seed=1, spread=2.0)
     one = fit(tmp_path / "one", OnlineKNN(k=3), train, val)

@@ -66,17 +66,20 @@ def warm(total=3 * BATCHES, **settings):
     return partial(warmup_schedule, total_steps=total, warmup="2st", **settings)
 
 
+@pytest.mark.slow
 def test_lightning_alone_trains_on_with_the_old_rate(tmp_path):
     rates, _ = resumed(tmp_path, [sgd(0.1)], [sgd(0.01)], callback=False)
     assert set(rates.seen.values()) == {0.1}
 
 
+@pytest.mark.slow
 def test_a_new_rate_is_taken_and_told(tmp_path, capsys):
     rates, _ = resumed(tmp_path, [sgd(0.1)], [sgd(0.01)])
     assert set(rates.seen.values()) == {0.01}
     assert "Changed since this run began, and taken: learning rate 0.1 -> 0.01." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_where_nothing_is_changed_nothing_is_said_and_nothing_is_touched(tmp_path, capsys):
     whole, _ = fit(tmp_path / "whole", sgd(), warm())
     rates, _ = resumed(tmp_path, [sgd(), warm()], [sgd(), warm()])
@@ -91,6 +94,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_a_new_rate_with_a_schedule_is_that_schedule_around_the_new_rate(schedule, tmp_path):
     whole, _ = fit(tmp_path / "whole", sgd(0.01), schedule)
@@ -120,6 +124,7 @@ def test_another_schedule_stands_where_it_would_after_the_steps_that_were_traine
     assert "Changed since this run began, and taken: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_weight_decay_and_momentum_are_taken_and_the_averages_go_on(tmp_path, capsys):
     rates, trainer = resumed(tmp_path, [sgd(momentum=0.9)], [sgd(momentum=0.5, weight_decay=0.2)])
     assert (rates.group["momentum"], rates.group["weight_decay"]) == (0.5, 0.2)
@@ -130,12 +135,14 @@ def test_weight_decay_and_momentum_are_taken_and_the_averages_go_on(tmp_path, ca
     assert plain.group["lr"] == 1e-4
 
 
+@pytest.mark.slow
 def test_the_averages_of_adam_go_on_under_a_new_rate(tmp_path):
     _, trainer = resumed(tmp_path, [partial(AdamW, lr=1e-3)], [partial(AdamW, lr=1e-4)])
     steps = {float(state["step"]) for state in trainer.optimizers[0].state.values()}
     assert steps == {3.0 * BATCHES}
 
 
+@pytest.mark.slow
 def test_another_optimizer_begins_anew_and_says_so(tmp_path, capsys):
     rates, trainer = resumed(tmp_path, [partial(Adam, lr=1e-3)], [sgd(0.05, momentum=0.9)])
     assert set(rates.seen.values()) == {0.05}
@@ -143,6 +150,7 @@ def test_another_optimizer_begins_anew_and_says_so(tmp_path, capsys):
     assert all("momentum_buffer" in state for state in trainer.optimizers[0].state.values())
 
 
+@pytest.mark.slow
 def test_a_plateau_takes_its_patience_and_keeps_its_count(tmp_path):
     path = str(tmp_path / "half.ckpt")
     fit(tmp_path, sgd(), partial(ReduceLROnPlateau, patience=5), save=path, interval="epoch")
@@ -153,6 +161,7 @@ def test_a_plateau_takes_its_patience_and_keeps_its_count(tmp_path):
     assert (taken.last_epoch, taken.best) == (kept.last_epoch, kept.best)
 
 
+@pytest.mark.slow
 def test_a_change_that_was_taken_is_the_reference_of_the_next_resume(tmp_path, capsys):
     first, second = str(tmp_path / "half.ckpt"), tmp_path / "second.ckpt"
     fit(tmp_path, sgd(0.1), save=first)
@@ -164,6 +173,7 @@ def test_a_change_that_was_taken_is_the_reference_of_the_next_resume(tmp_path, c
     assert "Changed" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_cut_meanwhile_stays_cut(tmp_path):
     path = str(tmp_path / "half.ckpt")
     fit(tmp_path, sgd(0.1), save=path)
@@ -174,6 +184,7 @@ def test_a_rate_that_was_cut_meanwhile_stays_cut(tmp_path):
     assert list(rates.seen.values()) == pytest.approx([0.005] * len(rates.seen))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_it_is_taken_as_it_is(tmp_path):
     path = str(tmp_path / "half.ckpt")
     fit(tmp_path, sgd(0.1), save=path, callback=False)

@@ -266,6 +266,7 @@ def test_a_number_that_is_the_same_in_every_batch_is_a_constant_and_a_converged_
     assert found(tmp_path / "b") == []
 
 
+@pytest.mark.slow
 def test_a_warmup_that_was_allowed_to_be_longer_than_the_run_is_told(tmp_path):
     cap = KLCapCallback(warmup="6ep", allow_unfinished_warmup=True)
     fit(tmp_path / "a", PosteriorMonitor(), FullVAE(), cap)
@@ -274,6 +275,7 @@ def test_a_warmup_that_was_allowed_to_be_longer_than_the_run_is_told(tmp_path):
     assert found(tmp_path / "b") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean_over_features", [True, False])
 def test_a_mean_over_features_is_told_and_a_sum_is_not(mean_over_features, tmp_path):
     class Wide(Story):

@@ -86,6 +86,7 @@ def test_samples_are_written_at_the_named_steps_and_at_no_other(tmp_path):
     assert [step for step, n, *_ in module.asked if n != 5] == [0], "the trial comes before the first step"
 
 
+@pytest.mark.slow
 def test_an_interval_stands_beside_named_steps_or_alone(tmp_path):
     fit(tmp_path / "a", [writer(every="5st")])
     assert written(tmp_path / "a") == {f"step_{n}.pt" for n in (5, 10, 15)}
@@ -152,6 +153,7 @@ def test_the_file_has_the_weights_of_its_step_and_the_seed_that_was_asked_for(tm
     assert torch.allclose(torch.load(tmp_path / "samples" / "step_4.pt"), decoder(z), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_draws_with_the_trained_weights_and_not_with_an_average(tmp_path):
     for name, more in (("a", []), ("b", [EMACallback(0.5)])):
         fit(tmp_path / name, [*more, writer([10])])

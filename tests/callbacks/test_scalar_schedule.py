@@ -31,6 +31,7 @@ def test_every_unit_of_the_clock_gives_the_same_ramp(duration, tmp_path):
     assert seen == pytest.approx([1.0 - 0.9 * min(1.0, step / 9) for step in range(TOTAL)])
 
 
+@pytest.mark.slow
 def test_steps_are_optimizer_steps_and_batches_are_batches_under_accumulation(tmp_path):
     by_step = values(tmp_path, ScalarSchedule("temperature", 0.0, 1.0, duration=3), accumulate_grad_batches=2)
     by_batch = values(tmp_path, ScalarSchedule("temperature", 0.0, 1.0, duration="6ba"), accumulate_grad_batches=2)

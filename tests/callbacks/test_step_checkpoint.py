@@ -48,6 +48,7 @@ def test_a_checkpoint_is_written_at_each_named_step_with_the_weights_of_that_ste
         assert all(torch.equal(checkpoint["state_dict"][name], seen[step][name]) for name in seen[step])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [4, BATCHES, 2 * BATCHES - 1])
 def test_a_run_that_goes_on_from_one_of_them_is_the_one_that_went_through(tmp_path, step):
     def callbacks():

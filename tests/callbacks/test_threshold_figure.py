@@ -51,6 +51,7 @@ def test_without_a_truth_there_is_one_panel_of_how_many_edges():
     assert len(spans(axes)) == 1
 
 
+@pytest.mark.slow
 def test_where_every_cut_has_a_cycle_nothing_is_shaded(tmp_path):
     # of a grid on [0, 1] even the highest threshold lies below all scores
     figure = drawn(scores=SCORES + 2.0, grid=3)

@@ -281,6 +281,7 @@ def test_two_ranks_thin_what_does_not_fit(tmp_path):
         assert both[0][f"threshold/{value}"] == pytest.approx(alone[f"threshold/{value}"], abs=0.03)
 
 
+@pytest.mark.slow
 def test_more_scores_than_fit_are_thinned_and_little_is_lost(tmp_path):
     scores, labels = samples(3000, seed=6)
     module, callback = Scored(), ThresholdSweepValidation(exact_max=500, bins=128)

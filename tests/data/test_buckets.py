@@ -44,6 +44,7 @@ def test_every_sample_comes_once_and_every_rank_makes_as_many_steps_in_every_epo
     assert len(steps) == 1
 
 
+@pytest.mark.slow
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=120),
     pool=st.integers(1, 5),

@@ -47,6 +47,7 @@ def test_what_is_written_is_read_and_nothing_else_is_left(last):
     assert [p.name for p in last.parent.iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_at_any_call_leaves_a_whole_file_with_its_name(tmp_path):
     """The process ends at its first, second, ... call to the disk; what it leaves is the old file or the new one."""
     steps = []

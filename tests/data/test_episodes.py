@@ -105,6 +105,7 @@ def test_a_state_of_other_episodes_is_refused():
         episodes().load_state_dict({"seed": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_of_either_kind_gives_the_episodes(workers):
     sampler = pickle.loads(pickle.dumps(episodes()))

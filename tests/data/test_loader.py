@@ -93,6 +93,7 @@ def test_batch_samplers_continue_too(kind, stop):
     assert run(second, 4) == run(loader(), 4)
 
 
+@pytest.mark.slow
 def test_persistent_workers_continue_and_draw_the_next_epochs_order():
     whole = [run(loader_of(), epoch) for epoch in (3, 4, 5)]
     first = loader_of(num_workers=2, persistent_workers=True)

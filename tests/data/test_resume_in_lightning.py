@@ -127,6 +127,7 @@ def test_it_continues_at_the_end_of_an_epoch(step, workers, interrupted, tmp_pat
     assert run(tmp_path / "b", ckpt=checkpoints / f"end-{step}.ckpt", workers=workers) == whole[step:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 8])
 def test_it_continues_with_persistent_workers(step, interrupted, tmp_path):
     whole, checkpoints = interrupted()
@@ -134,6 +135,7 @@ def test_it_continues_with_persistent_workers(step, interrupted, tmp_path):
     assert resumed == whole[step:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["block", "torch", "fixed", "budget"])
 @pytest.mark.parametrize("step", [2, 7, 9])
 def test_every_kind_of_order_continues(kind, step, interrupted, tmp_path):
@@ -158,6 +160,7 @@ def test_it_continues_on_two_and_then_on_four_ranks_and_back_on_one(kind, interr
         assert run(directory, [SaveEveryStep(tmp_path)], ckpt=ckpt, kind=kind, ranks=ranks) == whole[step:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torch", "budget"])
 def test_ranks_share_every_epoch_and_lightning_leaves_the_samplers_alone(kind, tmp_path):
     steps = run(tmp_path / "a", kind=kind, ranks=2)
@@ -173,6 +176,7 @@ def test_a_plain_loader_of_length_buckets_on_several_ranks_is_refused_with_what_
         trainer.fit(Recorder(tmp_path), torch.utils.data.DataLoader(DATA, batch_sampler=buckets))
 
 
+@pytest.mark.slow
 def test_ranks_that_do_not_divide_the_global_batch_are_refused_before_a_step(interrupted, tmp_path):
     _, checkpoints = interrupted()
     # batch_size 8 // 3 = 2 on three ranks

@@ -16,6 +16,7 @@ from stablelit.errors import ConfigurationError
 from tests.data.numbered_loaders import Files
 
 
+@pytest.mark.slow
 @given(n=st.integers(1, 200), seed=st.integers(0, 2**40), epoch=st.integers(0, 1000))
 def test_an_epoch_is_a_permutation_and_depends_on_seed_and_epoch_alone(n, seed, epoch):
     order = list(ShuffleSampler(range(n), seed=seed, epoch=epoch))

@@ -349,6 +349,7 @@ def test_however_the_end_is_set(kwargs, planned):
         assert doctor.evidence.step == planned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 4, 6, 10, 17, 24])
 def test_it_resumes_exactly(cut, tmp_path):
     class Save(pl.callbacks.Checkpoint):

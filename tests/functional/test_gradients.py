@@ -142,6 +142,7 @@ def _on_two_ranks(rank, path, queue):
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_norm_of_sharded_gradients_is_the_whole_on_every_rank(tmp_path):
     context = torch.multiprocessing.get_context("fork")
     queue = context.Queue()

@@ -22,6 +22,7 @@ def test_sums_give_the_same():
     torch.testing.assert_close(torch.stack(sums), torch.stack(mean_and_interval(VALUES)), rtol=1e-10, atol=0)
 
 
+@pytest.mark.slow
 def test_about_95_of_100_intervals_hold_the_truth():
     drawn = torch.rand(2000, 100, generator=torch.Generator().manual_seed(2))
     holds = [abs(float(mean) - 0.5) <= float(half) for mean, half in map(mean_and_interval, drawn)]

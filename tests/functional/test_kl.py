@@ -55,6 +55,7 @@ def _rate(weight: float, variances: list[float]) -> float:
 VARIANCES = [9.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.05]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(target=st.floats(0.3, 8.0), scale=st.floats(1e-2, 1e2))
 def test_the_controller_reaches_a_target_on_a_known_rate_distortion_curve_of_any_scale(target, scale):
@@ -72,6 +73,7 @@ def test_rate_falls_with_the_weight_so_a_lower_cap_buys_a_larger_kl():
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(bound=st.floats(0.3, 8.0))
 def test_the_hinge_keeps_the_kl_below_its_bound_and_does_nothing_where_it_is_below_anyway(bound):

@@ -59,6 +59,7 @@ def test_padding_by_hand():
     assert padded_length(np.array([1, 8, 9]), 8).tolist() == [8, 8, 16]
 
 
+@pytest.mark.slow
 @given(
     pools=st.lists(st.integers(1, 40), min_size=1, max_size=20),
     share=st.floats(0, 1),

@@ -38,6 +38,7 @@ def test_a_ramp_is_exact_at_both_ends(name, ends):
     assert pacing.value(1.0) == pacing.value(3.0) == ends[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @given(a=unit, b=unit, ends=ends)
 def test_no_pacing_ever_falls_or_leaves_its_ends(name, a, b, ends):

@@ -139,6 +139,7 @@ def test_a_stretch_is_a_stretch_of_the_whole(n, exact_below, start, step):
     assert order(positions).tolist() == order(range(n)).tolist()[start::step]
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=25),
     window=st.integers(1, 30),

@@ -46,6 +46,7 @@ def test_predicting_everything():
     assert math.isnan(all_positive_f_beta(0, 4))
 
 
+@pytest.mark.slow
 def test_the_null_is_the_tuned_f1_of_permuted_labels():
     rng = np.random.default_rng(1)
     for scores, positives in ((rng.random(156).astype(np.float32), 13), (rng.integers(0, 6, 60) / 6, 20)):

@@ -31,6 +31,7 @@ numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-2, 2, width=32))
 samples = st.lists(st.tuples(numbers, st.booleans()), min_size=1, max_size=20).filter(lambda s: any(y for _, y in s))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(samples, st.sampled_from([torch.float32, torch.float64, torch.bfloat16]), st.sampled_from([1, 2]))
 def test_the_best_is_the_best_of_two_loops(pairs, dtype, beta):
@@ -42,6 +43,7 @@ def test_the_best_is_the_best_of_two_loops(pairs, dtype, beta):
     assert best.f_beta(beta) == pytest.approx(float(value), rel=1e-15)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(samples, st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
 def test_every_threshold_of_the_curve_predicts_as_many_as_it_says(pairs, dtype):

@@ -58,6 +58,7 @@ def of_ranks(tmp_path_factory):
     return on_ranks(_of_a_rank, tmp_path_factory.mktemp("gloo") / "store", WORLD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mean_over_ranks_is_the_loss_of_all_rows_and_so_is_its_gradient(name, of_ranks):
     loss, gradient = with_gradients(*rows())[name]

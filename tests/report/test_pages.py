@@ -23,6 +23,7 @@ def page_of(*runs, tmp_path):
     return parsed(written.path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_run_is_told_with_its_results_first(tmp_path):
     page = page_of(make_run(tmp_path / "run", 12, findings=[finding()]), tmp_path=tmp_path)
     sections = [found.text for found in page.all("h2")]
@@ -53,6 +54,7 @@ def test_the_pictures_of_a_run_are_there_and_say_their_numbers(tmp_path):
     assert "data wait is 0.5" in alts[5]  # a quarter of two seconds
 
 
+@pytest.mark.slow
 def test_nothing_of_a_file_becomes_markup(tmp_path):
     run = make_run(
         tmp_path / "run", 6, name=json.dumps(HOSTILE).replace("{", "(").replace("}", ")"),
@@ -69,6 +71,7 @@ def test_nothing_of_a_file_becomes_markup(tmp_path):
     page_of(run, second, tmp_path=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_latest_picture_of_each_name_is_in_the_page(tmp_path):
     run = make_run(tmp_path / "run", 2)
     for name in ("jets", "mass", "gradients", "test/jets"):
@@ -96,6 +99,7 @@ def test_a_run_that_goes_on_says_so(tmp_path):
     assert page.all("svg")
 
 
+@pytest.mark.slow
 def test_a_summary_of_impossible_numbers_is_shown(tmp_path):
     huge = 10**400
     summary = {
@@ -109,6 +113,7 @@ def test_a_summary_of_impossible_numbers_is_shown(tmp_path):
     assert '<b>x & "y"' in page.text
 
 
+@pytest.mark.slow
 def test_what_interrupted_a_run_is_not_told_as_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     summary = {"status": "interrupted", "error": "SystemExit: 1", "epochs": 2}
@@ -118,6 +123,7 @@ def test_what_interrupted_a_run_is_not_told_as_an_error(tmp_path, monkeypatch):
     assert "python -m stablelit.train resume=run" in page.text
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_shows_where(tmp_path):
     def spoil(made):
         return {**made, "train/loss": "inf", "val/loss": "nan", "val/neg_elbo": "nan"} if made["epoch"] > 3 else made
@@ -130,12 +136,14 @@ def test_a_run_that_diverged_shows_where(tmp_path):
     assert "not finite at 2 of 6 points" in alt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_of_one_or_two_epochs_is_drawn(tmp_path, epochs):
     page = page_of(make_run(tmp_path / "run", epochs), tmp_path=tmp_path)
     assert [f for f in page.all("svg") if f.attributes.get("class") != "spark"]
 
 
+@pytest.mark.slow
 def test_numbers_of_any_size_are_drawn(tmp_path):
     def strange(made):
         epoch = made["epoch"]

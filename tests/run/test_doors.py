@@ -66,6 +66,7 @@ def test_the_front_door_says_what_one_can_do(door):
     assert 8 <= len(done.out.splitlines()) <= 16
 
 
+@pytest.mark.slow
 def test_hydras_own_options_still_work(door):
     done = door(train_door, "--config-dir", str(CONF), "experiment=tiny", "--cfg", "job", "--package", "trainer")
     assert done.code == 0

@@ -49,6 +49,7 @@ def test_what_a_test_draws_does_not_depend_on_how_much_was_trained_before():
         assert len(set(draws)) == 3
 
 
+@pytest.mark.slow
 def test_states_of_a_resumed_run_are_put_back_after_ranks_are_seeded(composed, tmp_path):
     trainer = build_trainer(composed("logger=none", f"run_dir={tmp_path}"), tmp_path, [])
     kinds = [type(callback).__name__ for callback in trainer.callbacks]

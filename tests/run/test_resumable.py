@@ -80,6 +80,7 @@ def test_without_a_last_checkpoint_the_furthest_is_taken_and_that_is_said(train,
     assert f"{PREVIOUS} instead" in done.err
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_that_was_named_itself_is_refused_with_the_whole_ones(train, three_epochs):
     run = three_epochs.run_dir
     (run / LAST).write_bytes(flipped((run / LAST).read_bytes()))
@@ -114,6 +115,7 @@ def test_weights_alone_are_no_state_to_go_on_from(train, three_epochs):
     assert f"weights={run / LAST}" in done.err
 
 
+@pytest.mark.slow
 def test_what_a_requeue_has_saved_is_taken_where_it_is_newer(three_epochs, capfd):
     run = three_epochs.run_dir
     capfd.readouterr()
@@ -137,6 +139,7 @@ def test_a_run_that_was_ended_before_its_first_checkpoint_says_how_to_begin_agai
     assert f"before its first checkpoint. To begin it again: --config-dir {run} --config-name config" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["evaluate", "predict", "generate"])
 def test_the_other_doors_refuse_a_damaged_checkpoint_and_name_the_whole_ones(door, three_epochs, capfd):
     run = three_epochs.run_dir

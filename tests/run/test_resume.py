@@ -79,6 +79,7 @@ def test_a_directory_that_is_no_run_is_told_with_what_is_missing(train):
     assert "no such run directory" in done.err
 
 
+@pytest.mark.slow
 def test_a_run_without_its_overrides_is_told(train, trained):
     first = trained("trainer.max_epochs=1")
     (first.run_dir / "overrides.yaml").unlink()

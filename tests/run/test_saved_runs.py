@@ -34,6 +34,7 @@ def test_an_evaluation_on_other_data_replaces_none(trained, door):
     assert second["checkpoint"].endswith("last.ckpt")
 
 
+@pytest.mark.slow
 def test_an_evaluation_changes_nothing_else_in_the_run(trained, door):
     first = trained()
     before = {p: p.read_bytes() for p in first.run_dir.rglob("*") if p.is_file()}
@@ -51,6 +52,7 @@ def test_a_run_that_is_not_there_is_told(door, program, argv):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_another_model_than_the_runs_is_told(trained, door):
     done = door(evaluate, f"run={trained().run_dir}", "model.latent_dim=7")
     assert done.code == 2
@@ -69,6 +71,7 @@ def test_samples_are_written_and_the_seed_decides_them(trained, door):
     assert not torch.equal(a, c)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -93,6 +96,7 @@ def test_a_module_that_cannot_generate_says_so(trained, door):
     assert "SelfReliant cannot generate" in done.err
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_not_written_over(trained, door):
     run = trained().run_dir
     Path("a.pt").write_text("mine")
@@ -102,6 +106,7 @@ def test_a_file_that_is_there_is_not_written_over(trained, door):
     assert Path("a.pt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_an_evaluation_says_how_much_of_the_data_it_was_on(trained, door):
     assert "Tested on 16 of 64 samples" in door(evaluate, f"run={trained().run_dir}").out
 

@@ -128,6 +128,7 @@ def test_every_experiment_runs_one_batch_and_is_warned_of_what_is_known(recipe, 
     assert set(re.findall(r"\[(?:warning|critical)\] ([a-z-]+):", printed)) == FINDINGS.get(experiment, set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("debug", DEBUG)
 def test_every_debug_file_fits_an_experiment(debug):
     check_configuration(shipped("+experiment=jets", f"+debug={debug}"))
@@ -145,12 +146,14 @@ def test_every_file_of_a_group_is_free_of_mistakes(group, name):
     check_configuration(shipped("+experiment=jets", f"{group}={chosen}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cpu", "ddp_cpu", "default"])  # those for GPUs: tests/run/test_trainer_group.py
 def test_every_trainer_is_a_trainer(name, tmp_path):
     config = shipped("+experiment=jets", f"trainer={name}", f"run_dir='{tmp_path}'")
     assert isinstance(build_trainer(config, tmp_path, []), Trainer)
 
 
+@pytest.mark.slow
 def test_an_averaging_callback_comes_after_those_that_look_at_the_model(tmp_path):
     config = shipped("+experiment=jets", "callbacks=[ema,default]", f"run_dir='{tmp_path}'")
     order = [type(c).__name__ for c in build_trainer(config, tmp_path, []).callbacks]

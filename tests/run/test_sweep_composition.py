@@ -42,6 +42,7 @@ def test_a_job_is_composed_as_hydra_itself_composes_it(sweep, job):
     assert OmegaConf.to_container(mine.config, resolve=False) == {**plain, "run_dir": "runs"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "told"),
     [
@@ -60,6 +61,7 @@ def test_what_hydra_would_refuse_is_a_problem_with_a_remedy(sweep, override, tol
     assert all(part in text for part in told), text
 
 
+@pytest.mark.slow
 def test_jobs_that_are_made_of_the_same_files_share_no_state(sweep):
     composer = JobComposer(*sweep)
     first = composer.compose((*BASE, "model.latent_dim=9")).config

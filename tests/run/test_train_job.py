@@ -87,12 +87,14 @@ def test_fast_dev_run_leaves_nothing_behind(train, more):
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_objective_comes_back_as_the_best_value(composed):
     value = train_job(composed("trainer.max_epochs=2"))
     history = [json.loads(line) for line in next(Path("runs").rglob("history.jsonl")).read_text().splitlines()]
     assert value == min(line["val/loss"] for line in history)
 
 
+@pytest.mark.slow
 def test_an_objective_that_nobody_logs_is_an_error_with_what_there_is(composed):
     with pytest.raises(ConfigurationError, match=r"val/los' was not logged. Did you mean 'val/loss'.*train/kl"):
         train_job(composed("objective.metric=val/los", "~callbacks.checkpoint"))

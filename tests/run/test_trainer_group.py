@@ -27,11 +27,13 @@ def test_every_trainer_of_a_cluster_is_there():
     assert {"cpu", "ddp_cpu", *ON_GPUS} <= set(TRAINERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_trainer_is_right_as_configured(name, composed):
     check_configuration(composed(name))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_on_the_cpu_are_forked_so_that_a_sweep_is_not_repeated(composed, tmp_path):
     config = composed("ddp_cpu")
@@ -41,6 +43,7 @@ def test_two_processes_on_the_cpu_are_forked_so_that_a_sweep_is_not_repeated(com
     assert trainer.strategy.launcher._start_method == "fork"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="what is told where there is no GPU")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ON_GPUS)
@@ -51,6 +54,7 @@ def test_a_trainer_for_gpus_says_that_there_are_none(name, composed, tmp_path):
         build_trainer(config, tmp_path, [])
 
 
+@pytest.mark.slow
 def test_gradients_of_a_model_in_parts_are_not_clipped_by_their_norm(composed):
     # Lightning refuses it, in the first step
     assert compose("train", ["+experiment=sketches", "trainer=fsdp"]).trainer.gradient_clip_val is None

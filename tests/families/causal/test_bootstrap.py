@@ -29,6 +29,7 @@ def graph(*edges, nodes=3):
     return matrix
 
 
+@pytest.mark.slow
 def test_frequencies_are_those_of_a_learner_whose_chances_are_known():
     # row 0 is in a resampling of n rows with probability 1 - (1 - 1/n)^n
     def learn(index):

@@ -82,6 +82,7 @@ def test_an_epoch_is_so_many_steps_on_one_object_that_nobody_copies(tmp_path):
     assert len(module.validated) >= EPOCHS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [None, 16])
 @pytest.mark.parametrize("with_callback", [False, True])
 def test_a_run_resumed_at_any_step_ends_where_the_uninterrupted_one_does(tmp_path, batch_size, with_callback):

@@ -27,6 +27,7 @@ def _classes(nodes):
     return list(classes.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 3, 1)])
 def test_every_member_of_a_class_leads_to_the_same_member(order):
     classes = _classes(4)
@@ -37,6 +38,7 @@ def test_every_member_of_a_class_leads_to_the_same_member(order):
         assert results <= {graph.tobytes() for graph in members}
 
 
+@pytest.mark.slow
 def test_an_order_that_a_member_has_is_followed():
     for members in _classes(4):
         for order in itertools.islice(itertools.permutations(range(4)), 0, 24, 5):

@@ -56,6 +56,7 @@ def crossings_of(upper_order, lower_order, edges):
     return sum((a - c) * (b - d) < 0 for k, (a, b) in enumerate(places) for c, d in places[:k])
 
 
+@pytest.mark.slow
 def test_of_two_layers_the_crossings_are_counted_rightly_and_are_the_fewest_there_can_be():
     rng = np.random.default_rng(2)
     for _ in range(25):

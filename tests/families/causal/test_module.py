@@ -167,6 +167,7 @@ def test_a_run_resumed_inside_an_epoch_and_a_stage_is_the_uninterrupted_one(tmp_
         assert float(trainer.callback_metrics[name]) == float(again.callback_metrics[name]), name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_graph_through_the_check_of_validation(tmp_path):
     module, again = fitted(tmp_path, StructureLearner(), max_epochs=1)
     again.save_checkpoint(tmp_path / "end.ckpt")
@@ -212,6 +213,7 @@ def test_steps_of_the_path_are_optimizer_steps(tmp_path):
     assert int(learner.objective.path.steps) == trainer.global_step == 10
 
 
+@pytest.mark.slow
 def test_a_schedule_may_move_the_weights_of_the_objective(tmp_path):
     schedule = ScalarSchedule("objective.lambda_sparse", start=0.0, end=0.5, duration="0.5dur")
     learner, _ = fitted(tmp_path, max_epochs=2, callbacks=[schedule])
@@ -300,6 +302,7 @@ def test_equal_variances_on_standardised_columns_are_a_finding(tmp_path):
         fitted(tmp_path, StructureLearner(noise="equal_variance"), max_epochs=1)
 
 
+@pytest.mark.slow
 def test_resampling_gives_every_edge_a_confidence(tmp_path):
     learner, _ = fitted(tmp_path, StructureLearner(bootstrap=10), max_epochs=2)
     assert all(0.5 < edge.confidence <= 1.0 for edge in learner.edge_list())
@@ -339,6 +342,7 @@ def test_a_second_fit_on_other_data_learns_those(tmp_path):
     assert not torch.equal(again.adjacency(), torch.from_numpy(truth()))
 
 
+@pytest.mark.slow
 def test_validating_a_loaded_learner_leaves_its_graph_alone(ended, tmp_path):
     learner, trainer = ended
     trainer.save_checkpoint(tmp_path / "end.ckpt")

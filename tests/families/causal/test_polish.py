@@ -50,6 +50,7 @@ def test_gaussian_noise_of_any_variance_gives_the_class():
         assert (cpdag_of(found.adjacency) == cpdag_of(graph)).all()
 
 
+@pytest.mark.slow
 def test_of_a_class_it_is_the_same_graph_from_every_start_and_seed():
     rows, _, _ = _toy(1)
     statistics = statistics_of_rows(rows)
@@ -185,6 +186,7 @@ def _ancestors(graph):
     return reach.sum(axis=0)
 
 
+@pytest.mark.slow
 def test_the_score_is_that_of_the_graph():
     for name in SCORES:
         rows, _, _ = _toy(5, noise="laplace", n=300)

@@ -66,6 +66,7 @@ def test_noises_have_mean_zero_variance_one_and_their_own_shape(noise, skew, exc
         assert (values**4).mean() - 3 > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("a", [0.6, -0.9])
 def test_autoregression_keeps_the_scale_of_the_noise(a):
     draw = SyntheticSEM(nodes=5, rows=50_000, noise_scale=2.0, autoregression=a, seed=5).draw()

@@ -145,6 +145,7 @@ def test_validation_ignores_the_kl_weight_and_the_global_random_state(fitted):
 W1_QUANTITIES = ("mass", "pt", "multiplicity", "etarel", "phirel", "ptrel", "delta_r", "efp")
 
 
+@pytest.mark.slow
 def test_validation_and_test_log_the_same_quantities_and_a_test_their_errors_too(fitted):
     module, runner, _ = fitted
     quantities = {"neg_elbo", "neg_elbo_baseline", "loss", "recon", "kl", "mass_w1_raw", "active_units"}
@@ -248,6 +249,7 @@ def test_the_sanity_check_of_a_trainer_scores_nothing():
     assert not module.evaluation.jet_metrics["val"].real
 
 
+@pytest.mark.slow
 def test_one_seed_trains_one_model():
     results = []
     for _ in range(2):

@@ -9,6 +9,7 @@ from stablelit.families.jets.metrics import Jets
 from stablelit.families.jets.spectra import mass_spectrum, residual_spectra, spectra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_real", "n_fake"), [(2000, 500), (25, 25), (1, 1)])
 def test_spectrum_is_drawn_for_many_jets_and_few(n_real, n_fake, tmp_path):
     figure = mass_spectrum(torch.rand(n_real) * 0.3, torch.rand(n_fake), 0.01, 0.002)

@@ -339,6 +339,7 @@ def test_toy_events_are_generated_once(toy_events, tmp_path, capsys, monkeypatch
     assert folders == [f"{folders[0]}", f"{folders[0]}.json"]
 
 
+@pytest.mark.slow
 def test_other_settings_are_other_files(toy_events, tmp_path):
     toy_events()
     toy_events(seed=1)

@@ -38,6 +38,7 @@ def line(axes, label):
     return found.get_xydata()
 
 
+@pytest.mark.slow
 def test_medians_and_bands_are_those_of_the_events_of_a_class(events, tmp_path):
     _, _, pulses, error = events
     fit = torch.full_like(error, 1.0)

@@ -77,6 +77,7 @@ def test_a_higher_trigger_keeps_exactly_the_events_that_pass_it():
     assert np.array_equal(low.take(passing).time, high.time)
 
 
+@pytest.mark.slow
 def test_bright_events_have_as_many_pulses_as_the_formulas_say(many):
     expected, found = np.zeros(2), np.zeros(2)
     for block in range(30):
@@ -150,6 +151,7 @@ def test_events_of_dimmer_cascades_are_as_long_as_those_of_the_competition():
     assert (pulses_of_sensor == 1).mean() == pytest.approx(0.78, abs=0.03)
 
 
+@pytest.mark.slow
 def test_without_particles_there_is_the_noise_alone():
     settings = GeneratorSettings(track_yield=0.0, cascade_yield=0.0, trigger_pulses=1)
     events = generate_events(100, GEOMETRY, seed=0, settings=settings)
@@ -157,6 +159,7 @@ def test_without_particles_there_is_the_noise_alone():
     assert events.pulse_count.mean() == pytest.approx(25.8 + 1, abs=4 * math.sqrt(25.8 / 100) + 1)
 
 
+@pytest.mark.slow
 def test_a_detector_that_nothing_triggers_is_told_of():
     tiny = DetectorGeometry.of_positions(np.array([[0, 0, 0], [0, 0, 17]]))
     with pytest.raises(ConfigurationError, match="one particle in 10,000"):

@@ -43,6 +43,7 @@ def data(folder):
     return lambda **more: NeutrinoDataModule(str(folder), **{"batch_size": 12, **more})
 
 
+@pytest.mark.slow
 def test_a_schedule_moves_the_weight_of_the_angle_and_validation_is_at_the_constructors(data):
     seen = []
 
@@ -98,6 +99,7 @@ def test_the_scores_of_a_validation_are_those_computed_by_hand(data):
     assert logged["val/constant_error_mean_rad"] == pytest.approx(float(torch.acos(truth @ constant).mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_test_logs_what_a_validation_does_and_pictures_are_those_of_the_last(data):
     module, events = NeutrinoDirection(network=TINY), data()
     assert module.figures() == {}

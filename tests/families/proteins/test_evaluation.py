@@ -75,6 +75,7 @@ def test_of_a_graph_without_masks_nothing_is_said_by_mask_rate():
     assert set(evaluation.figures()) == {"residue_frequencies"}
 
 
+@pytest.mark.slow
 def test_an_evaluation_forgets_the_one_before_and_keeps_its_picture():
     evaluation, _ = evaluated([24.0, 26.0], data())
     assert set(evaluation.figures()) == {"residue_frequencies", "cross_entropy_by_mask_rate"}

@@ -93,6 +93,7 @@ def test_the_oracle_costs_the_entropy_of_its_law(corpus, parameterization):
         assert found["val/score_excess"] == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_training_and_validation_estimate_one_bound():
     """The t form of the loss, over many draws, and the k form of validation, of the same oracle."""
     loaded = data(corpus="motif_hmm", length=24, n_sequences=2000, batch_size=500)
@@ -176,6 +177,7 @@ def fitted(batch_size, accumulate, seed=0):
     return model
 
 
+@pytest.mark.slow
 def test_four_micro_batches_of_eight_are_one_of_thirty_two():
     whole, parts = fitted(32, 1), fitted(8, 4)
     for p, q in zip(whole.parameters(), parts.parameters(), strict=True):
@@ -236,6 +238,7 @@ def test_an_untrained_network_under_the_post_mortems_pacing_has_the_post_mortems
     assert min(ratios) > 1.0
 
 
+@pytest.mark.slow
 def test_a_noise_that_leaves_residues_is_said_before_training():
     model = module(noise={"name": "half_cosine", "sigma_max": 0.5})
     with pytest.warns(FindingWarning, match=r"noise-leaves-residues: .*leaves 60.7 % of the residues.*loglinear"):
@@ -301,6 +304,7 @@ def test_a_token_out_of_range_is_named():
         module().bound(batch_of(tokens))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_alphabet_is_refused(tmp_path):
     run = trainer(max_steps=1, limit_val_batches=0)
     run.fit(module(), data())

@@ -115,6 +115,7 @@ def test_a_fit_logs_tau_and_a_test_judges_the_online_encoder():
     assert not torch.equal(weights(module.encoder), weights(module.target["encoder"]))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_average(tmp_path):
     def fit(epochs, **more):
         pl.seed_everything(1, verbose=False)
@@ -132,6 +133,7 @@ def test_a_resumed_run_goes_on_with_the_average(tmp_path):
     assert torch.equal(weights(resumed.target), saved)
 
 
+@pytest.mark.slow
 def test_the_average_moves_though_the_checkpoint_was_written_before_it_did(tmp_path):
     class Before(pl.Callback):
         """What the average is when a batch begins."""

@@ -110,6 +110,7 @@ def one_shot_accuracy(images: np.ndarray, n_classes: int, episodes: int = 300) -
     return right / episodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("jitter", "accuracy"), [(0.05, 0.88), (0.10, 0.70), (0.15, 0.54)])
 def test_raw_pixels_find_it_as_hard_as_is_said(jitter, accuracy):
     strokes, _ = generate_strokes(100, 20, jitter=jitter)

@@ -40,6 +40,7 @@ def test_classes_that_features_tell_apart_are_told_apart_beside_pixels_and_chanc
     assert scores["linear_top1_interval"] == 0.0
 
 
+@pytest.mark.slow
 def test_an_encoder_that_sees_nothing_is_at_chance(tmp_path):
     class Blind(nn.Module):
         def forward(self, image):

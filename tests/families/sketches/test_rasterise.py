@@ -51,6 +51,7 @@ def pixel_by_pixel(strokes: list[np.ndarray], size: int, line_width: float, pad:
     return picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "line_width", "pad"), [(16, 1.5, 0.08), (9, 4.0, 0.0), (5, 12.0, 0.2), (14, 0.3, 0.1)]
 )

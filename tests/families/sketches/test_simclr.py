@@ -163,6 +163,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
         assert torch.equal(one, other), name
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_default_encoder_loads_by_itself(tmp_path):
     module, fit = simclr(), trainer()
     fit.fit(module, data())

@@ -53,6 +53,7 @@ DISTANCES = {"parents": structural_intervention_distance, "ancestors": ancestor_
 both = pytest.mark.parametrize("kind", DISTANCES)
 
 
+@pytest.mark.slow
 @both
 def test_of_all_pairs_of_three_nodes_it_is_the_number_of_wrong_regressions(kind):
     rng, graphs = np.random.default_rng(0), every_dag(3)

@@ -37,6 +37,7 @@ METRICS = {
 }
 
 
+@pytest.mark.slow
 def test_it_says_what_the_metrics_say():
     rng = np.random.default_rng(0)
     for _ in range(30):

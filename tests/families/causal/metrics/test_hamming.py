@@ -20,6 +20,7 @@ def operations(predicted, truth, reversal_cost):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reversal_cost", [1, 2])
 def test_it_is_the_number_of_operations_on_pairs(reversal_cost):
     rng = np.random.default_rng(0)

@@ -207,6 +207,7 @@ def test_what_is_no_bound_is_not_logged_as_one(fit):
     assert {"val/loss", "val/neg_elbo", "val/neg_elbo_baseline"} < logged
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:", "ignore:.*val_dataloader")
 def test_a_model_scales_the_kind_of_hyperedges_that_it_has(fit):
     module, _, _ = fit(decoder="slots", hyperedges="topk_weight", backend="pyg")

@@ -90,6 +90,7 @@ def gaussians(n, seed, shift=0.0):
     return torch.randn(n, 6, generator=draws, dtype=torch.double) * torch.linspace(0.5, 1.0, 6) + shift
 
 
+@pytest.mark.slow
 def test_few_jets_give_the_distance_of_their_distributions():
     # over a hundred such pairs: 1.01 +- 0.02 of the distance, where the plain estimate is 1.17 of it
     pairs = [(gaussians(400, 2 * k), gaussians(400, 2 * k + 1, 0.2)) for k in range(12)]
@@ -109,6 +110,7 @@ def test_few_jets_give_the_distance_of_their_distributions():
     assert 0.5 < told / ratios.std() < 2.0
 
 
+@pytest.mark.slow
 def test_published_protocol_leaves_in_the_bias_of_few_jets():
     pairs = [(gaussians(400, 2 * k), gaussians(400, 2 * k + 1)) for k in range(3)]
     biased = np.mean([published(*pair, 400, 1000)[0] for pair in pairs])

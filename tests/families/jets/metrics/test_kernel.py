@@ -55,6 +55,7 @@ def uniform(n, seed, shift=0.0):
     return torch.rand(n, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.double) + shift
 
 
+@pytest.mark.slow
 def test_every_jet_counts_once_and_the_mean_over_samples_is_right():
     real, other = uniform(60, 0), uniform(50, 1, 0.2)
     scaled = scaled_features("test", real, other, 1)

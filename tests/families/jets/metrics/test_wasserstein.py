@@ -92,6 +92,7 @@ def test_published_protocol_gives_the_figures_of_jetnet(real, generated):
         assert bootstrap_w1(*values, **protocol) == pytest.approx(found, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_bootstrap_error_is_how_much_the_distance_varies():
     draws = torch.Generator().manual_seed(3)
     pairs = [(torch.randn(300, generator=draws), 0.5 + torch.randn(300, generator=draws)) for _ in range(40)]

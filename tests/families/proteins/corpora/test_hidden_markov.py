@@ -162,6 +162,7 @@ def test_the_estimated_entropy_is_right_within_its_error(tiny, monkeypatch):
     assert value == pytest.approx(exact, abs=4 * error)
 
 
+@pytest.mark.slow
 def test_the_estimated_entropy_agrees_with_the_mean_surprise_and_has_the_smaller_error():
     corpus = build_corpus("motif_hmm")
     surprise = -corpus.log_prob(corpus.sample(4000, 64, seed=8)).numpy() / 64

@@ -89,6 +89,7 @@ def test_other_files_are_said_to_be_no_omniglot(tmp_path, name, suffix):
         open_source(tmp_path, name)
 
 
+@pytest.mark.slow
 def test_real_pictures_and_strokes_are_the_same_characters_in_the_same_order(test_data):
     folder = test_data / "sketches"
     pictures = open_source(folder / "images_small1.zip", max_per_class=2, size=105)
