@@ -93,7 +93,10 @@ _STANDARD_LIBRARY_VALUES = ("datetime.timedelta", "pathlib.Path")
 # of stablelit, where classes may be constructed; not its doors and builders, which take configurations or dotted names
 _ROOMS_OF_CLASSES = tuple(
     f"stablelit.{name}"
-    for name in ("callbacks", "contracts", "data", "doctor", "families", "findings", "functional", "nn", "optim")
+    for name in (
+        *("callbacks", "contracts", "data", "doctor", "families", "findings", "functional", "nn", "optim"),
+        "run.metrics_csv",
+    )
 )
 _ROOMS_OF_FUNCTIONS = ("stablelit.functional", "stablelit.nn", "stablelit.optim")
 # constructing one opens files for writing
