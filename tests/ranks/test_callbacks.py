@@ -25,7 +25,6 @@ DIFFER = {
         "posterior/gradient_share",
         "a ratio of each rank's own gradients, of which the mean is told",
     ),
-    "ema": ("val/loss_raw", "rank zero's own rows: the second pass is not averaged over ranks"),
     "online_knn": ("val/knn", "a bank of rows on each rank"),
     "online_linear_probe": (
         ("val/linear", "train/linear"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import torch
@@ -15,17 +18,44 @@ _DRAWS = {"randn", "rand", "randn_like", "rand_like", "randint", "randint_like",
 _DRAWS |= {"normal_", "uniform_", "exponential_", "bernoulli_"}
 
 
-def on_ranks(work: Callable[..., Any], store: Path, world: int = 2) -> list[Any]:
-    """What `work(rank)` returns on each rank of a gloo group; plain data."""
+def on_ranks(work: Callable[..., Any], store: Path, world: int = 2, seconds: float = SECONDS) -> list[Any]:
+    """What `work(rank)` returns on each rank of a gloo group; plain data.
+
+    Raises:
+        RuntimeError: what a rank raised, with its traceback; or it is gone, or still at it after `seconds`.
+    """
     context = torch.multiprocessing.get_context("fork")
     queue = context.Queue()
     processes = [context.Process(target=_on_a_rank, args=(work, rank, world, store, queue)) for rank in range(world)]
     for process in processes:
         process.start()
-    told = dict(queue.get(timeout=SECONDS) for _ in processes)
-    for process in processes:
-        process.join(timeout=SECONDS)
+    try:
+        told = _wait_for(processes, queue, time.monotonic() + seconds)
+    finally:
+        for process in processes:
+            process.join(timeout=1)
+            process.kill()
     return [told[rank] for rank in range(world)]
+
+
+def _wait_for(processes: list[Any], queue: Any, until: float) -> dict[int, Any]:
+    told: dict[int, Any] = {}
+    while len(told) < len(processes):
+        gone = [rank for rank, process in enumerate(processes) if process.exitcode is not None and rank not in told]
+        try:
+            rank, found, error = queue.get(timeout=1)
+        except Empty:
+            if gone:
+                raise RuntimeError(
+                    f"rank {gone[0]} ended with {processes[gone[0]].exitcode} and told nothing"
+                ) from None
+            if time.monotonic() > until:
+                raise RuntimeError(f"ranks {sorted(set(range(len(processes))) - set(told))} have not ended") from None
+            continue
+        if error:
+            raise RuntimeError(f"on rank {rank}:\n{error}")
+        told[rank] = found
+    return told
 
 
 def in_a_process(work: Callable[..., None], *args: Any) -> None:
@@ -62,15 +92,18 @@ class RowsAlike(torch.overrides.TorchFunctionMode):
 
 
 def with_rows_alike(module: Any, *steps: str) -> Any:
-    """The module, whose named steps draw alike for every row."""
-    for name in steps:
-        step = getattr(module, name)
+    """The module, whose named steps draw alike for every row; those of its copies too."""
+    kind = type(module)
 
-        def alike(*args, _step=step, **kwargs):
+    def alike(name):
+        def step(self, *args, **kwargs):
             with RowsAlike():
-                return _step(*args, **kwargs)
+                return getattr(kind, name)(self, *args, **kwargs)
 
-        setattr(module, name, alike)
+        return step
+
+    # of its class, not of its instance: a copy would go on with the steps of the original
+    module.__class__ = type(kind.__name__, (kind,), {name: alike(name) for name in steps})
     return module
 
 
@@ -78,6 +111,11 @@ def _on_a_rank(work, rank, world, store, queue):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{os.fspath(store)}", rank=rank, world_size=world)
     try:
-        queue.put((rank, work(rank)))
+        queue.put((rank, work(rank), ""))
+    except Exception:
+        queue.put((rank, None, traceback.format_exc()))
+        # the other may wait for this one for ever
+        time.sleep(1)
+        raise
     finally:
         dist.destroy_process_group()
