@@ -167,7 +167,7 @@ def test_a_run_that_turns_read_only_ends_with_one_error():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["a b", "läuft/π", "it's", "a=b,c", "new\nline", "[x]{y}", "back\\"], ids=lambda name: ascii(name)
+    "name", ["a b/läuft/π/it's/a=b,c", "new\nline/[x]{y}/back\\"], ids=["letters and marks", "what a shell expands"]
 )
 def test_a_run_may_lie_anywhere(name):
     from stablelit.run.command_line import quoted
