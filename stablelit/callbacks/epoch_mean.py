@@ -1,13 +1,15 @@
 """Keeps what was logged in the checkpoint, so that a resumed run logs, shows and decides as the uninterrupted one.
 
 Runs    on_save_checkpoint (keeps), on_train_start (puts back, cuts TensorBoard's events), on_train_batch_end (adds,
-        after the first resumed batch), on_train_epoch_start and on_train_end (a schedule's step)
+        after the first resumed batch), on_train_epoch_end (keeps an epoch that the fit's end cuts short),
+        on_train_epoch_start and on_train_end (a schedule's step)
 Reads   the running sums behind `log(..., on_epoch=True)`, the Trainer's metrics
 Writes  the same; the learning rate of a ReduceLROnPlateau
 Logs    what a run that was killed after a checkpoint had not logged yet
 Resumes exactly: the sums are added in the order in which the uninterrupted run adds them
 Limits  means, sums, maxima and minima of numbers; a torchmetrics Metric keeps its own state (make it persistent); the
-        same number of ranks as before; of loggers TensorBoard's and RunCSVLogger are cut back
+        same number of ranks as before; of loggers TensorBoard's and RunCSVLogger are cut back; where `max_steps` cuts
+        an epoch short, all callbacks have been told of its end, and what they did then is not taken back
 """
 
 from __future__ import annotations
@@ -17,15 +19,16 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from stablelit.callbacks._epoch_to_close import (
-    begin_the_next_epoch,
+from stablelit.callbacks._epoch_edge import (
+    ResumedEpoch,
     close_the_epoch,
     count_the_batch,
-    count_the_epoch,
     is_of_a_batchs_end,
     is_of_an_epochs_end,
     lacks_its_end,
+    mark_if_cut_short,
     validate_if_due,
+    was_cut_short,
 )
 from stablelit.callbacks._event_cut import cut_events, cut_rows, flush_events, log_late, written_rows
 from stablelit.callbacks._plateau_steps import epoch_is_closing, take_plateau_step
@@ -44,7 +47,8 @@ class EpochMeanCheckpoint(pl.Callback):
     that is logged now and then is unknown until it is logged again; a ReduceLROnPlateau loses a step at every resume;
     TensorBoard shows what was logged between the checkpoint and the end of the run twice; and of an epoch whose last
     batch was the checkpoint's, validation and end never come, nor does a validation inside an epoch that is due behind
-    the checkpoint's batch; and with `max_steps` an epoch's end comes twice.
+    the checkpoint's batch; with `max_steps` an epoch's end comes twice, and of an epoch that it ended the rest is never
+    trained on.
 
     Lightning keeps all this out of its checkpoints, so this reads it where `log` collects it.
 
@@ -59,7 +63,10 @@ class EpochMeanCheckpoint(pl.Callback):
         self._pending: dict[str, dict[str, Any]] = {}
         self._loaded: list[dict[str, dict[str, Any]]] | None = None
         self._logged: dict[str, Any] | None = None
-        self._owes_a_step = self._owes_an_end = self._owes_a_validation = self._begins_an_epoch = False
+        self._owes_a_step = self._owes_an_end = self._owes_a_validation = self._counts_the_next = False
+        self._epoch = ResumedEpoch()
+        # of an epoch that was cut short, when Lightning has reset them
+        self._cut_sums: dict[str, dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
         return "EpochMeanCheckpoint()"
@@ -68,7 +75,8 @@ class EpochMeanCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps the sums of every rank, and what stands logged."""
-        checkpoint[_KEY] = gather_from_ranks(trainer, running_sums(trainer))
+        sums = running_sums(trainer) if self._cut_sums is None else self._cut_sums
+        checkpoint[_KEY] = gather_from_ranks(trainer, sums)
         checkpoint[_STANDING] = {
             "standing": gather_from_ranks(trainer, standing_metrics(trainer)),
             "coming": about_to_be_logged(trainer),
@@ -77,6 +85,7 @@ class EpochMeanCheckpoint(pl.Callback):
             "owes_a_step": self._owes_a_step,
             "rows": written_rows(trainer),
         }
+        mark_if_cut_short(trainer, checkpoint)
         flush_events(trainer)
 
     def on_load_checkpoint(
@@ -84,16 +93,26 @@ class EpochMeanCheckpoint(pl.Callback):
     ) -> None:
         """Remembers them until training begins; Lightning reads its counters of batches after this."""
         self._loaded, self._logged = checkpoint.get(_KEY), checkpoint.get(_STANDING)
+        self._epoch.load(trainer, checkpoint)
+        if self._epoch.was_cut_short and self._logged is not None:
+            # what was logged at its end was of a part of it
+            self._logged = {**self._logged, "closing": False, "coming": {}}
+        # behind its last batch Lightning has counted the step that comes
+        self._counts_the_next = self._epoch.was_cut_short or is_of_an_epochs_end(checkpoint)
         self._owes_an_end = lacks_its_end(checkpoint)
         self._owes_a_validation = not self._owes_an_end and is_of_a_batchs_end(checkpoint)
         if self._owes_an_end:
             count_the_batch(checkpoint)
-        self._begins_an_epoch = trainer.max_steps != -1 and is_of_an_epochs_end(checkpoint)  # type: ignore[attr-defined]
-        if self._begins_an_epoch:
-            count_the_epoch(checkpoint)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes this rank's sums and metrics, and lets the loggers go on where the checkpoint is."""
+        self._cut_sums = None
+        logged, self._logged = self._logged, None
+        if logged is not None:
+            # first, so that names stand in the order in which they were logged; on another number of ranks rank zero's:
+            # most metrics are the same on all
+            standing = logged["standing"]
+            stand_again(trainer, standing[trainer.global_rank if len(standing) == trainer.world_size else 0])
         loaded, self._loaded = self._loaded, None
         if loaded is not None and len(loaded) == trainer.world_size:
             self._pending = dict(loaded[trainer.global_rank])
@@ -108,22 +127,17 @@ class EpochMeanCheckpoint(pl.Callback):
         if self._owes_a_validation:
             self._owes_a_validation = False
             validate_if_due(trainer)
-        if self._begins_an_epoch:
-            self._begins_an_epoch = False
-            begin_the_next_epoch(trainer)
+        self._epoch.begin(trainer)
         self._owes_a_step = False
-        logged, self._logged = self._logged, None
         cut_rows(trainer, (logged or {}).get("rows", []))
         if logged is None:
             return
-        standing, coming = logged["standing"], logged["coming"]
-        # on another number of ranks rank zero's: most metrics are the same on all
-        stand_again(trainer, standing[trainer.global_rank if len(standing) == trainer.world_size else 0])
+        coming = logged["coming"]
         if logged["closing"]:
             take_plateau_step(trainer, pl_module, trainer.current_epoch)
         else:
             self._owes_a_step = trainer.fit_loop.restarting
-        last = trainer.fit_loop.epoch_loop._batches_that_stepped - int(logged["closing"])
+        last = trainer.fit_loop.epoch_loop._batches_that_stepped - int(self._counts_the_next)
         cut_events(trainer, last + 1)
         if coming:
             log_late(trainer, coming["step"], coming["values"])
@@ -131,6 +145,7 @@ class EpochMeanCheckpoint(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A new epoch owes nothing to the one before; after a resume inside an epoch this is not called."""
         self._pending = {}
+        self._cut_sums = None
         self._pay(trainer, pl_module)
 
     def on_train_batch_end(
@@ -140,6 +155,10 @@ class EpochMeanCheckpoint(pl.Callback):
         if self._pending:
             pending, self._pending = self._pending, {}
             add_running_sums(trainer, pending)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Of an epoch that `max_steps` ends the sums are kept: a run that goes on adds the rest to them."""
+        self._cut_sums = running_sums(trainer) if was_cut_short(trainer) else None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The epoch in which the run went on may be its last."""

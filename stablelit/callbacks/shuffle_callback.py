@@ -1,7 +1,7 @@
 """Keeps the place in the data across a resume, and says when the data are not shuffled as they should be.
 
-Runs    on_train_start (place, checks), on_train_epoch_start (order), on_train_batch_start (the first two batches),
-        on_train_epoch_end (logs)
+Runs    on_save_checkpoint and on_load_checkpoint (an epoch cut short by `max_steps`), on_train_start (place, checks),
+        on_train_epoch_start (order), on_train_batch_start (the first two batches), on_train_epoch_end (logs)
 Reads   the train loaders, their samplers and data sets (`chunk_sizes`, `cache_size`), Lightning's count of batches
 Writes  the place of a plain DataLoader; the `generator` of a sampler that draws from one (RandomSampler and its like)
 Logs    shuffle/epoch; shuffle/same_chunk_ratio and shuffle/design_effect of a ShuffleSampler over chunks
@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from stablelit.callbacks._batch import fingerprint
+from stablelit.callbacks._epoch_edge import ResumedEpoch, mark_if_cut_short
 from stablelit.callbacks._epoch_log import log_epoch
 from stablelit.callbacks._loader_checks import check_loader, order_description
 from stablelit.callbacks._loader_position import (
@@ -51,7 +52,8 @@ class ShuffleCallback(pl.Callback):
     """Carries a plain DataLoader's place in the checkpoint, and checks how the train loader shuffles.
 
     A ShuffleDataLoader keeps its own place; here it gets its state also where Lightning forgets to hand it over, which
-    it does when `configure_optimizers` asks for the length of the run (OneCycleLR).
+    it does when `configure_optimizers` asks for the length of the run (OneCycleLR); and an epoch that `max_steps` or a
+    stop ended before its last batch goes on there, of which Lightning would leave out the rest.
 
     A sampler that draws from a generator, or from the global random state, draws from one of ours instead, seeded by
     the run's seed and the epoch: another random order than without the callback, and one that a resume finds again.
@@ -84,12 +86,26 @@ class ShuffleCallback(pl.Callback):
         self._saved: list[dict[str, Any]] | None = None
         self._idle = False
         self._described: dict[str, float] = {}
+        self._epoch = ResumedEpoch()
 
     def __repr__(self) -> str:
         return f"{_OWNER}(expect_shuffle={self.expect_shuffle})"
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Says of an epoch's end whether it came too early."""
+        mark_if_cut_short(trainer, checkpoint)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Opens an epoch again that the end of the fit had cut short."""
+        self._epoch.load(trainer, checkpoint)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finds the place, then looks at how the data are shuffled."""
+        self._epoch.begin(trainer)
         # overfit_batches is there to show the same batches in the same order
         self._idle = bool(trainer.overfit_batches)  # type: ignore[attr-defined]
         if self._idle:
