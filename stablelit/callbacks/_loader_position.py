@@ -52,8 +52,27 @@ def innermost_sampler(loader: Any) -> Any:
 
 
 def global_batch(loader: Any, world_size: int) -> int:
-    """Samples of a batch of all ranks; 0 where it varies."""
-    return int(loader.batch_size or 0) * world_size
+    """Samples of a batch of all ranks; 0 where it varies, or nobody says."""
+    return _batch_of_a_rank(loader) * world_size
+
+
+def _batch_of_a_rank(loader: Any) -> int:
+    # a loader of batches knows no size of its own: the batch sampler has it, or a sampler that yields lists
+    makes_batches = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    size = loader.batch_size or getattr(makes_batches, "batch_size", None)
+    return size if isinstance(size, int) else 0
+
+
+def batching(loader: Any, world_size: int) -> dict[str, Any]:
+    """What a number of batches depends on, as plain data."""
+    about: dict[str, Any] = {
+        "samples": len(loader.dataset),
+        "global_batch": global_batch(loader, world_size),
+        "batches": len(loader),
+    }
+    if callable(settings := getattr(loader.batch_sampler, "settings", None)):
+        about["planned"] = settings()
+    return about
 
 
 def epoch_to_train(trainer: Any) -> int:
@@ -68,9 +87,10 @@ def resumed_at(trainer: Any) -> tuple[int, int] | None:
         return None
     # with reload_dataloaders_every_n_epochs Lightning would build loaders anew that it has built a moment ago
     loop._last_train_dl_reload_epoch = trainer.current_epoch
-    epochs, done = loop.epoch_progress.current, int(loop.epoch_loop.batch_progress.current.ready)
-    inside = epochs.processed < epochs.started and done < trainer.num_training_batches
-    return epoch_to_train(trainer), done if inside else 0
+    epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+    # not by how many batches there are now: of larger ones there are fewer, and the place is to be refused
+    inside = epochs.processed < epochs.started and not batches.is_last_batch
+    return epoch_to_train(trainer), int(batches.current.ready) if inside else 0
 
 
 def load_pending_states(trainer: Any) -> bool:
@@ -134,7 +154,8 @@ def check_same_data(loader: Any, saved: dict[str, Any], world_size: int) -> None
     """A place inside an epoch holds for the same samples in the same batches only.
 
     Raises:
-        ConfigurationError: another number of samples, or another global batch; both values are named.
+        ConfigurationError: another number of samples, another global batch, or batches that are planned otherwise; both
+            values are named.
     """
     samples, batch = len(loader.dataset), global_batch(loader, world_size)
     if saved["samples"] != samples:
@@ -145,9 +166,20 @@ def check_same_data(loader: Any, saved: dict[str, Any], world_size: int) -> None
     if saved["global_batch"] != batch:
         raise ConfigurationError(
             f"ShuffleCallback: the checkpoint lies inside an epoch of global batches of {saved['global_batch']} "
-            f"samples, they now have {batch} ({loader.batch_size} on each of {world_size} ranks). Resume with the same "
-            f"global batch, or from a checkpoint made at the end of an epoch."
+            f"samples, they now have {batch} ({_batch_of_a_rank(loader)} on each of {world_size} ranks). Resume with "
+            f"the same global batch, or from a checkpoint made at the end of an epoch."
         )
+    mismatch = getattr(loader.batch_sampler, "mismatch", None)
+    if callable(mismatch) and saved.get("planned") and (other := mismatch(saved["planned"])):
+        raise ConfigurationError(f"ShuffleCallback: {other} {_AT_AN_EPOCHS_END}")
+    if not batch and saved.get("batches", len(loader)) != len(loader):
+        raise ConfigurationError(
+            f"ShuffleCallback: the checkpoint lies inside an epoch of {saved['batches']} batches, it now has "
+            f"{len(loader)}. {_AT_AN_EPOCHS_END}"
+        )
+
+
+_AT_AN_EPOCHS_END = "Resume with the same batches, or from a checkpoint made at the end of an epoch."
 
 
 class _Behind:

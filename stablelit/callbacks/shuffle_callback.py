@@ -25,10 +25,10 @@ from stablelit.callbacks._epoch_edge import ResumedEpoch, mark_if_cut_short
 from stablelit.callbacks._epoch_log import log_epoch
 from stablelit.callbacks._loader_checks import check_loader, order_description
 from stablelit.callbacks._loader_position import (
+    batching,
     begin_at,
     check_same_data,
     epoch_to_train,
-    global_batch,
     innermost_sampler,
     is_plain,
     keeps_its_own_place,
@@ -258,10 +258,7 @@ def _about(trainer: pl.Trainer, loader: Any) -> dict[str, Any]:
     """What a place in a plain loader's epoch depends on, as plain data."""
     if not is_plain(loader):
         return {}
-    about: dict[str, Any] = {
-        "samples": len(loader.dataset),
-        "global_batch": global_batch(loader, trainer.world_size),
-    }
+    about = batching(loader, trainer.world_size)
     sampler = innermost_sampler(loader)
     if isinstance(sampler, ShuffleSampler):
         about["sampler"] = _settings(sampler)

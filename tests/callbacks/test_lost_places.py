@@ -3,19 +3,21 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     IterableDataset,
     Sampler,
 )
 
 from stablelit.callbacks import ShuffleCallback
-from stablelit.data import ShuffleSampler
+from stablelit.data import LengthBucketBatchSampler, ShuffleSampler
 from stablelit.errors import ConfigurationError
 from stablelit.findings import FindingError, read_findings
 from tests.callbacks.numbered_data import (
     BATCH,
     BATCHES,
     LOADERS,
+    Lists,
     N,
     Numbers,
     OfAnEpoch,
@@ -37,6 +39,72 @@ def test_other_batches_inside_an_epoch_are_an_error_with_both_values(tmp_path):
     path = checkpoint_inside_an_epoch(tmp_path)
     with pytest.raises(ConfigurationError, match=r"global batches of 4 samples, they now have 2 \(2 on each of 1"):
         fit(tmp_path, DataLoader(Numbers(), 2, sampler=OfAnEpoch()), [ShuffleCallback()], ckpt_path=path)
+
+
+def buckets(batch_size=None, **kwargs):
+    lengths = [1 + i % 5 for i in range(N)]
+    batches = LengthBucketBatchSampler(ShuffleSampler(range(N)), lengths, batch_size, **kwargs)
+    return DataLoader(Numbers(), batch_sampler=batches)
+
+
+class UpTo(Sampler):
+    """Somebody's batches, of which nobody says how large they are."""
+
+    def __init__(self, most):
+        self.most = most
+
+    def __len__(self):
+        return -(-N // self.most)
+
+    def __iter__(self):
+        return iter(BatchSampler(range(N), self.most, False))
+
+    def set_epoch(self, epoch):
+        pass
+
+
+OTHERWISE_BATCHED = {
+    # of larger batches an epoch has fewer than were trained on: there was no place left in it to refuse
+    "larger": (
+        lambda: DataLoader(Numbers(), 4, sampler=OfAnEpoch()),
+        lambda: DataLoader(Numbers(), 13),
+        "now have 13",
+    ),
+    "of-a-batch-sampler": (
+        lambda: DataLoader(Numbers(), batch_sampler=BatchSampler(OfAnEpoch(), 4, False)),
+        lambda: DataLoader(Numbers(), batch_sampler=BatchSampler(OfAnEpoch(), 8, False)),
+        "4 samples, they now have 8",
+    ),
+    "lists-of-samples": (
+        lambda: DataLoader(Lists(), batch_size=None, sampler=BatchSampler(OfAnEpoch(), 4, False)),
+        lambda: DataLoader(Lists(), batch_size=None, sampler=BatchSampler(OfAnEpoch(), 2, False)),
+        "4 samples, they now have 2",
+    ),
+    "buckets": (lambda: buckets(4), lambda: buckets(13), "4 samples, they now have 13"),
+    "budgets": (lambda: buckets(max_tokens=12), lambda: buckets(max_tokens=20), "max_tokens=12, now it has 20"),
+    "somebodys-own": (
+        lambda: DataLoader(Numbers(), batch_sampler=UpTo(4)),
+        lambda: DataLoader(Numbers(), batch_sampler=UpTo(5)),
+        "an epoch of 7 batches, it now has 6",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "now", "says"), OTHERWISE_BATCHED.values(), ids=OTHERWISE_BATCHED)
+def test_other_batches_are_refused_whoever_makes_them(before, now, says, tmp_path):
+    path = checkpoint_inside_an_epoch(tmp_path, before())
+    with pytest.raises(ConfigurationError, match=says):
+        fit(tmp_path, now(), [ShuffleCallback()], ckpt_path=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OTHERWISE_BATCHED)
+def test_the_same_batches_are_taken_whoever_makes_them(case, tmp_path):
+    make, _, _ = OTHERWISE_BATCHED[case]
+    saver = save_at_class("lightning.pytorch")(BATCHES + 2, tmp_path / "a.ckpt")
+    whole, _ = fit(tmp_path, make(), [ShuffleCallback(), saver])
+    rest, _ = fit(tmp_path, make(), [ShuffleCallback()], 9, str(tmp_path / "a.ckpt"))
+    assert rest.seen == whole.seen[BATCHES + 2 :]
 
 
 @pytest.mark.parametrize(("n", "batch"), [(30, 5), (50, 4), (8, 4)])
