@@ -114,25 +114,24 @@ def share_above(tensors: Iterable[Tensor], threshold: float) -> Tensor:
 
 
 def _norms(tensors: list[Tensor], norm_type: float) -> Tensor:
-    device = tensors[0].device
-    by_hand = [t.numel() == 0 or (t.numel() > _LARGE and device.type == "cpu") for t in tensors]
-    one_kind = same_kind(tensors)
-    if one_kind and not any(by_hand):
-        return torch.stack(torch._foreach_norm(tensors, norm_type, dtype=_accumulate_in(tensors[0].dtype)))
+    device, one_kind = tensors[0].device, same_kind(tensors)
     plain = tensors if one_kind else [_values(tensor) for tensor in tensors]
+    sizes = [tensor.numel() for tensor in plain]
     norms: list[Tensor | None] = [None] * len(tensors)
     together: dict[Any, list[int]] = {}
-    for place, tensor in enumerate(plain):
+    for place, (tensor, size) in enumerate(zip(plain, sizes, strict=True)):
         mesh = None if one_kind else getattr(tensor, "device_mesh", None)
-        if tensor.numel() == 0:
+        if size == 0:
             norms[place] = torch.zeros((), dtype=_accumulate_in(tensor.dtype) or tensor.dtype, device=device)
-        elif tensor.numel() > _LARGE and tensor.device.type == "cpu" and mesh is None:
-            norms[place] = _norm_by_rows(tensor, norm_type).to(device)
         else:
-            together.setdefault(None if one_kind else (tensor.device, tensor.dtype, mesh), []).append(place)
-    for places in together.values():
+            key = (one_kind or (tensor.device, tensor.dtype, mesh), size > _LARGE and mesh is None and tensor.is_cpu)
+            together.setdefault(key, []).append(place)
+    for (_, by_rows), places in together.items():
         group = [plain[place] for place in places]
-        found = torch._foreach_norm(group, norm_type, dtype=_accumulate_in(group[0].dtype))
+        dtype = _accumulate_in(group[0].dtype)
+        if by_rows:
+            group = [_norms_of_rows(tensor, norm_type, dtype) for tensor in group]
+        found = torch._foreach_norm(group, norm_type, dtype=dtype)
         if hasattr(found[0], "full_tensor"):  # one collective for all of them
             found = torch.stack(found).full_tensor().unbind()  # type: ignore[attr-defined]
         for place, norm in zip(places, found, strict=True):
@@ -151,17 +150,14 @@ def same_kind(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def _norm_by_rows(tensor: Tensor, norm_type: float) -> Tensor:
+def _norms_of_rows(tensor: Tensor, norm_type: float, dtype: torch.dtype | None) -> Tensor:
     flat = tensor.reshape(-1)
-    whole = flat.numel() // _ROW * _ROW
-    dtype = _accumulate_in(tensor.dtype)
-    rows = torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), norm_type, dim=1, dtype=dtype)
-    norm: Tensor = torch.linalg.vector_norm(rows, norm_type)
-    if whole == flat.numel():
-        return norm
-    rest = torch.linalg.vector_norm(flat[whole:], norm_type, dtype=dtype)
-    both: Tensor = torch.linalg.vector_norm(torch.stack([norm, rest]), norm_type)
-    return both
+    rest = flat.numel() % _ROW
+    whole = flat if rest == 0 else flat[:-rest]
+    rows: Tensor = torch.linalg.vector_norm(whole.view(-1, _ROW), norm_type, dim=1, dtype=dtype)
+    if rest == 0:
+        return rows
+    return torch.cat([rows, torch.linalg.vector_norm(flat[-rest:], norm_type, dtype=dtype).view(1)])
 
 
 def _accumulate_in(dtype: torch.dtype) -> torch.dtype | None:
