@@ -1,11 +1,14 @@
-"""What TrainingDoctor costs: a fit with it and one without, which take turns step by step, at steps of 10 and of 3 ms.
+"""What TrainingDoctor costs of whole fits of 600 steps, first looks included, at steps of about 10 and of about 3 ms.
 
-Whole fits one after the other differ by more than a tenth on a machine that others use too; of two that take turns,
-both have the same of it.
+Measured is the processor's time in the doctor (`doctor_clock.py`) over the rest of the same fit, which on a machine
+that others use too repeats to a tenth of it. Beside it stands, as a check that has nothing in common with it, the time
+of a fit with a doctor over one without, of two that take turns step by step: whole fits one after the other differ by
+more than a tenth.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import threading
 import time
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.doctor_clock import DoctorClock
 from benchmarks.doctor_runs import new_doctor
 from benchmarks.rows import Row, run
 
@@ -62,12 +66,15 @@ class Turn(pl.Callback):
         self.mine.acquire()
 
 
-def fit(width: int, doctor: bool, steps: int, turn: Turn | None = None) -> float:
-    """CPU seconds of this thread, of a fit of `steps` steps."""
+def fit(width: int, doctor: bool, steps: int, turn: Turn | None = None, clock: DoctorClock | None = None) -> float:
+    """CPU seconds of this thread, of a fit of `steps` steps; a `clock` times the doctor."""
     torch.manual_seed(0)
     per_epoch = steps // EPOCHS
     data = TensorDataset(torch.randn(BATCH * per_epoch, 64), torch.randint(10, (BATCH * per_epoch,)))
     val = TensorDataset(torch.randn(256, 64), torch.randint(10, (256,)))
+    examiner = [new_doctor()] if doctor else []
+    if clock is not None:
+        examiner = [clock.on(each) for each in examiner]
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -76,11 +83,12 @@ def fit(width: int, doctor: bool, steps: int, turn: Turn | None = None) -> float
         enable_progress_bar=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=[*([turn] if turn else []), *([new_doctor()] if doctor else [])],
+        callbacks=[*([turn] if turn else []), *examiner],
     )
     module, loaders = Plain(width), (DataLoader(data, BATCH, shuffle=True), DataLoader(val, 256))
     begin = time.thread_time()
-    trainer.fit(module, *loaders)
+    with clock.watching() if clock else contextlib.nullcontext():
+        trainer.fit(module, *loaders)
     spent = time.thread_time() - begin
     if turn is not None:
         turn.others.release(steps)
@@ -99,6 +107,13 @@ def in_turns(width: int, steps: int) -> tuple[float, float]:
     return plain, examined
 
 
+def share_of_a_fit(width: int, steps: int) -> float:
+    """Percent: time in the doctor over the rest of the same fit."""
+    clock = DoctorClock()
+    spent = fit(width, True, steps, clock=clock)
+    return 100.0 * clock.seconds / (spent - clock.seconds)
+
+
 def width_for(seconds: float) -> int:
     """The width at which a step without a doctor takes about so long."""
     width, trial = 64, 60
@@ -109,21 +124,18 @@ def width_for(seconds: float) -> int:
 
 
 def rows() -> Iterator[Row]:
-    """The share of CPU time that a doctor adds to a whole fit; and what of it comes once, by fits of two lengths."""
+    """The share of CPU time that a doctor takes of a whole fit; beside it, what a fit with one takes longer."""
     for name, seconds, floor in (("10 ms", 10e-3, 2.0), ("3 ms", 3e-3, 5.0)):
-        width, shares, steady, once = width_for(seconds), [], [], []
+        width = width_for(seconds)
         in_turns(width, 60)
-        for _ in range(REPEATS):
-            short, long = in_turns(width, STEPS // 3), in_turns(width, STEPS)
-            shares.append(100.0 * (long[1] / long[0] - 1.0))
-            growth = (long[1] - short[1]) / (long[0] - short[0])
-            steady.append(100.0 * (growth - 1.0))
-            once.append(1.5 * (short[1] - short[0]) - 0.5 * (long[1] - long[0]))
+        shares = [share_of_a_fit(width, STEPS) for _ in range(REPEATS)]
+        longer = [100.0 * (examined / plain - 1.0) for plain, examined in (in_turns(width, STEPS) for _ in shares)]
         label = f"TrainingDoctor, of fits with steps of {name} ({STEPS} steps)"
         yield Row(label, statistics.median(shares), "%", floor, repeats=REPEATS)
         yield Row("    the least of them", min(shares), "%", peer="the most", peer_value=max(shares))
-        yield Row("    after the first looks", statistics.median(steady), "%", repeats=REPEATS)
-        yield Row("    once in a run", statistics.median(once), "s", repeats=REPEATS)
+        label = "    a fit with it over one without, in turns"
+        yield Row(label, statistics.median(longer), "%", repeats=REPEATS)
+        yield Row("    the least of them", min(longer), "%", peer="the most", peer_value=max(longer))
 
 
 if __name__ == "__main__":

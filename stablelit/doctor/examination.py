@@ -46,12 +46,14 @@ class Examination:
         self._losses, self._rates = TrainingLosses(), LearningRates()
         self._logged, self._roles = LoggedValues(), RoleNamer()
         self._looks = False
+        self._automatic = True
         self._validation_looks = 0
         self._began = self._step_seconds = 0.0
 
     def begin(self, trainer: Any, pl_module: Any, every: int | None) -> None:
         """Training begins, or goes on; looks are `every` steps apart, or as far as the budget says."""
         self.evidence.settings = read_settings(trainer, pl_module)
+        self._automatic = self.evidence.settings.automatic is not False
         self.evidence.planned_steps = planned_steps(trainer, pl_module)
         # the loop counts a step after its checkpoint may have been written, so what that holds of ours is right
         self.evidence.step = self.evidence.step or trainer.fit_loop.epoch_loop._batches_that_stepped
@@ -61,18 +63,21 @@ class Examination:
 
     def batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Begins a look, where it is time."""
-        self.close_look(pl_module)
+        if self._looks:
+            self.close_look(pl_module)
         self._began = time.perf_counter()
         self._looks = self._clock.wants_look(self.evidence.step)
-        self._monitors.call("on_train_batch_start", trainer, pl_module, batch, batch_idx)
+        if self._monitors.carried:
+            self._monitors.call("on_train_batch_start", trainer, pl_module, batch, batch_idx)
         if self._looks:
             self._probes.call("batch_start", trainer, pl_module, batch, self.evidence.step)
 
     def before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         """Keeps the loss of manual optimisation; in a look the graph is looked at."""
-        if self.evidence.settings.automatic is False:
+        if not self._automatic:
             self._losses.backward(loss, getattr(getattr(trainer.precision_plugin, "scaler", None), "_scale", None))
-        self._monitors.call("on_before_backward", trainer, pl_module, loss)
+        if self._monitors.carried:
+            self._monitors.call("on_before_backward", trainer, pl_module, loss)
         if self._looks:
             self._probes.call("before_backward", trainer, pl_module, loss, self.evidence.step)
 
@@ -83,12 +88,13 @@ class Examination:
 
     def before_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Keeps the rate, which a schedule changes before the batch is over; in a look, norms are taken."""
-        if self.evidence.settings.automatic is False:
+        if not self._automatic:
             self._losses.optimizer_steps(_index(trainer, optimizer))
         self._rates.optimizer_steps(optimizer)
         if self._looks:
             self._probes.call("before_step", trainer, pl_module, optimizer, self.evidence.step)
-        self._monitors.call("on_before_optimizer_step", trainer, pl_module, optimizer)
+        if self._monitors.carried:
+            self._monitors.call("on_before_optimizer_step", trainer, pl_module, optimizer)
 
     def batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> tuple[bool, bool]:
         """Keeps loss and rate; ends a look.
@@ -97,14 +103,17 @@ class Examination:
             Whether there is something new to judge, and whether it is time to judge everything.
         """
         step = self.evidence.step
-        stepped = not trainer.fit_loop._should_accumulate()
-        automatic = self.evidence.settings.automatic is not False
-        accumulated = int(trainer.accumulate_grad_batches)
-        self._losses.batch(outputs, automatic, accumulated, stepped, step, len(trainer.optimizers))
+        accumulated = trainer.accumulate_grad_batches
+        # to ask Lightning costs as much as all else in a step without a look
+        stepped = accumulated == 1 or not trainer.fit_loop._should_accumulate()
+        optimizers = 1 if self._automatic else len(trainer.optimizers)
+        self._losses.batch(outputs, self._automatic, accumulated, stepped, step, optimizers)
         if self._looks:
             self._probes.call("batch_end", trainer, pl_module, outputs, batch, step)
-        self._monitors.meet(trainer, pl_module, outputs)
-        self._monitors.call("on_train_batch_end", trainer, pl_module, outputs, batch, batch_idx)
+        if not self._monitors.has_met:
+            self._monitors.meet(trainer, pl_module, outputs)
+        if self._monitors.carried:
+            self._monitors.call("on_train_batch_end", trainer, pl_module, outputs, batch, batch_idx)
         looked, self._looks = self._looks, False
         self._step_seconds += time.perf_counter() - self._began
         if not stepped:

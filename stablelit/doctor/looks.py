@@ -46,8 +46,10 @@ class LookClock:
 
     def wants_look(self, step: int) -> bool:
         """Whether this step is looked at."""
+        if step >= self._next_look or step < FIRST_LOOKS:
+            return True
         # at 8, 16, 32, ... too: early trouble is seen early, and the cost of it is lost in a run of any length
-        return step < FIRST_LOOKS or step >= self._next_look or (self.every is None and _is_doubled(step))
+        return step & (step - 1) == 0 and step >= 8 and self.every is None
 
     def wants_judgement(self, step: int) -> bool:
         """Whether every rule is checked after this step."""
@@ -94,7 +96,3 @@ class LookClock:
             return max(least, 4)
         affordable = self.budget * statistics.median(self._step_seconds)
         return min(max(math.ceil(seconds / max(affordable, 1e-9)), least), max(_LONGEST_WAIT, least))
-
-
-def _is_doubled(step: int) -> bool:
-    return step >= 8 and step & (step - 1) == 0

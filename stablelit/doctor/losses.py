@@ -64,7 +64,8 @@ class TrainingLosses:
         """
         if automatic and accumulated == 1 and type(outputs) is dict and _is_plain(loss := outputs.get("loss")):
             # nearly every step of nearly every run
-            self._slots.setdefault(_FIRST, 0)
+            if not self._slots:
+                self._slots[_FIRST] = 0
             if not self._waiting and len(self._slots) == 1 and not _on_device(loss):
                 value = loss.item()
                 self.is_finite = math.isfinite(value)
@@ -140,7 +141,7 @@ def _is_plain(loss: Any) -> TypeGuard[Tensor]:
 
 
 def _on_device(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.device.type != "cpu"
+    return isinstance(value, Tensor) and not value.is_cpu
 
 
 def _device(values: list[Any]) -> torch.device:

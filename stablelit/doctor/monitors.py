@@ -29,19 +29,23 @@ class CarriedMonitors:
 
     Args:
         hear: takes a finding.
+
+    Attributes:
+        has_met: whether the first batch has been.
+        carried: the monitors.
     """
 
     def __init__(self, hear: Callable[[Finding], None]) -> None:
         self._hear = hear
-        self._monitors: list[Any] = []
-        self._has_met = False
+        self.carried: list[Any] = []
+        self.has_met = False
         self._keys: dict[str, dict[str, str]] = {}
 
     def call(self, hook: str, trainer: Any, pl_module: Any, *args: Any) -> None:
         """Hands a hook on."""
-        if not self._monitors:
+        if not self.carried:
             return
-        for monitor in list(self._monitors):
+        for monitor in list(self.carried):
             try:
                 getattr(monitor, hook)(trainer, pl_module, *args)
             except FindingError as error:
@@ -56,9 +60,7 @@ class CarriedMonitors:
 
     def meet(self, trainer: Any, pl_module: Any, outputs: Any) -> None:
         """After the first batch: makes the monitors that this module has something for."""
-        if self._has_met:
-            return
-        self._has_met = True
+        self.has_met = True
         present = {type(callback).__name__ for callback in trainer.callbacks}
         wanted = {"ContrastiveHealthMonitor": _contrastive(outputs)}
         wanted["PosteriorMonitor"] = _posterior(pl_module, outputs, trainer.callback_metrics)
@@ -67,14 +69,14 @@ class CarriedMonitors:
 
     def state_dict(self) -> dict[str, Any]:
         """How each was made, and its state."""
-        states = {type(monitor).__name__: monitor.state_dict() for monitor in self._monitors}
-        return {"has_met": self._has_met, "keys": {name: self._keys[name] for name in states}, "states": states}
+        states = {type(monitor).__name__: monitor.state_dict() for monitor in self.carried}
+        return {"has_met": self.has_met, "keys": {name: self._keys[name] for name in states}, "states": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Makes them again."""
-        self._monitors, self._has_met = [], state["has_met"]
+        self.carried, self.has_met = [], state["has_met"]
         self._make(state["keys"])
-        for monitor in self._monitors:
+        for monitor in self.carried:
             monitor.load_state_dict(state["states"][type(monitor).__name__])
 
     def _make(self, keys: dict[str, dict[str, str]]) -> None:
@@ -83,7 +85,7 @@ class CarriedMonitors:
             monitor = _KINDS[name](**arguments)
             for reporter in [held for held in vars(monitor).values() if isinstance(held, FindingReporter)]:
                 reporter.to = self._take
-            self._monitors.append(monitor)
+            self.carried.append(monitor)
 
     def _start(self, trainer: Any, pl_module: Any) -> None:
         for hook in ("on_fit_start", "on_train_start"):
@@ -97,7 +99,7 @@ class CarriedMonitors:
         self._hear(finding)
 
     def _drop(self, monitor: Any, trainer: Any, pl_module: Any) -> None:
-        self._monitors.remove(monitor)
+        self.carried.remove(monitor)
         monitor._leave(pl_module)
 
 

@@ -46,14 +46,15 @@ class RuleBook:
         """
         seen: dict[str, int] = {}
         heard = {finding.name for finding in evidence.raised}
+        there: dict[str, bool] = {}
         new: list[Finding] = []
         for rule in self.rules:
+            if structural and rule.kind == "curve":
+                continue
             known = self.found.get(rule.name)
             if (known and known.severity != "info") or rule.name in heard or rule.name in self.mute:
                 continue
-            if structural and rule.kind == "curve":
-                continue
-            finding = self._ask(rule, evidence)
+            finding = self._ask(rule, evidence) if _all_there(rule.needs, evidence, there) else None
             if finding is None or (known and finding.severity == "info"):
                 continue
             first = seen[rule.name] = self._pending.get(rule.name, evidence.step)
@@ -85,9 +86,20 @@ class RuleBook:
         self._pending = dict(state["pending"])
 
     def _ask(self, rule: Rule, evidence: Evidence) -> Finding | None:
-        self.failed.pop(rule.name, None)
-        answer = rule.answer(evidence) if rule.can_check(evidence) else None
+        if self.failed:
+            self.failed.pop(rule.name, None)
+        answer = rule.answer(evidence)
         if isinstance(answer, str):
             self.failed[rule.name] = answer
             return None
         return answer
+
+
+def _all_there(needs: Sequence[str], evidence: Evidence, there: dict[str, bool]) -> bool:
+    """Whether the evidence has what a rule needs; `there` remembers what was asked for another one."""
+    for need in needs:
+        if need not in there:
+            there[need] = evidence.has(need)
+        if not there[need]:
+            return False
+    return True

@@ -29,6 +29,9 @@ __all__ = [
     "Settings",
 ]
 
+# rules ask for curves that are not there a hundred times in a judgement, and change none
+_NO_CURVE = Curve()
+
 
 @dataclass
 class Evidence:
@@ -70,7 +73,7 @@ class Evidence:
 
     def curve(self, name: str) -> Curve:
         """The curve of that name; an empty one where there is none."""
-        return self.curves.get(name) or Curve()
+        return self.curves.get(name, _NO_CURVE)
 
     def own_curves(self) -> dict[str, Curve]:
         """The curves without those that are a logged one under the name of its role."""
@@ -81,7 +84,8 @@ class Evidence:
         """Whether what a rule needs is there: ``curves.loss``, ``parameters``, ``settings.clip_value``."""
         section, _, name = need.partition(".")
         if section == "curves":
-            return len(self.curve(name)) > 0 if name else any(map(len, self.curves.values()))
+            held_curve = self.curves.get(name)
+            return len(held_curve or ()) > 0 if name else any(map(len, self.curves.values()))
         held: Any = getattr(self, section, None)
         if name:
             held = getattr(held, name, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -91,8 +93,8 @@ class LabelBook:
             self.order = order
 
 
-def _count(values: list[float], counts: dict[int, int]) -> None:
-    for value in values:
+def _count(values: Iterable[float], counts: dict[int, int]) -> None:
+    for value, times in Counter(values).items():
         label = int(value)
         if label in counts or len(counts) < _MOST_CLASSES:
-            counts[label] = counts.get(label, 0) + 1
+            counts[label] = counts.get(label, 0) + times

@@ -13,6 +13,7 @@ from stablelit.doctor.evidence.batches import RowFacts
 _MOST_ROWS = 20_000
 _MOST_COLUMNS = 1024
 _ROWS_OF_A_BATCH = 256
+_NUMBERS_AT_ONCE = 2**18
 _FIRST_LOOKS = 8
 _WHOLE_INT = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -30,7 +31,8 @@ def row_keys(rows: Tensor) -> Tensor:
     ``key = sum_j bits_j * w_j mod 2^64`` with fixed odd weights; at most 1,024 columns, evenly spread, are taken.
     """
     # of many rows the products would take gigabytes, and ten times as long
-    return torch.cat([_keys(part) for part in torch.split(rows.detach(), _ROWS_OF_A_BATCH)])
+    columns = min(_MOST_COLUMNS, max(1, rows[:1].numel()))
+    return torch.cat([_keys(part) for part in torch.split(rows.detach(), max(1, _NUMBERS_AT_ONCE // columns))])
 
 
 def _keys(rows: Tensor) -> Tensor:

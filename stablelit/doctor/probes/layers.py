@@ -38,6 +38,7 @@ class LayerProbe(Probe):
         self._sizes: dict[int, deque[tuple[float, float]]] = {}
         self._fresh: list[Tensor] = []
         self._fresh_of: list[Tensor] = []
+        self._fresh_numbers: list[int] = []
         self._backward = 0
         self._backwards = 1
         self._turn = 0
@@ -75,13 +76,10 @@ class LayerProbe(Probe):
         if found:
             self._fresh_of = [tensor for tensor, _ in found]
             with torch.no_grad():
-                gradients = torch._foreach_norm([gradient for _, gradient in found])
-                # whether a weight is zero or drawn is all that is asked: some of its numbers say that
-                some = sample(self._fresh_of, _NUMBERS)
-                weights = [
-                    norm / math.sqrt(len(part)) for norm, part in zip(torch._foreach_norm(some), some, strict=True)
-                ]
-            self._fresh = [*gradients, *weights]
+                # sizes are asked, to a few per cent, and whether a weight is zero or drawn: some numbers say both
+                some = sample([*(gradient for _, gradient in found), *self._fresh_of], _NUMBERS)
+                self._fresh = list(torch._foreach_norm(some))
+            self._fresh_numbers = [len(part) for part in some[: len(found)]]
 
     def batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, step: int) -> None:
         """Waits for the device, and keeps what was seen."""
@@ -120,9 +118,10 @@ class LayerProbe(Probe):
 
     def _keep_sizes(self) -> None:
         sizes, count = read_numbers(self._fresh), len(self._fresh_of)
-        for tensor, gradient, weight in zip(self._fresh_of, sizes[:count], sizes[count:], strict=True):
-            root = math.sqrt(tensor.numel())
-            self._sizes.setdefault(id(tensor), deque(maxlen=_RECENT)).append((gradient / root, weight))
+        each = zip(self._fresh_of, self._fresh_numbers, sizes[:count], sizes[count:], strict=True)
+        for tensor, numbers, gradient, weight in each:
+            root = math.sqrt(numbers)
+            self._sizes.setdefault(id(tensor), deque(maxlen=_RECENT)).append((gradient / root, weight / root))
         self._fresh, self._fresh_of = [], []
 
     def _weight_fact(self, weight: Weight) -> WeightFact:

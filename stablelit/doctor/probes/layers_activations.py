@@ -118,8 +118,10 @@ class Activations:
 
 @torch.no_grad()
 def _measure(inward: Tensor, outward: Tensor, activation: Activation) -> tuple[Tensor, Tensor, Tensor]:
-    # comparisons in place and counts instead of any(): on a CPU both are five times and more as fast
     size = outward.abs()
+    if activation.kind in _ZERO_WHERE_CLOSED and not activation.channels and inward.ndim == 2:
+        return _measure_rows(inward, size)
+    # comparisons in place and counts instead of any(): on a CPU both are five times and more as fast
     if activation.kind in _ZERO_WHERE_CLOSED:
         is_open = inward.bool()
     else:
@@ -132,6 +134,14 @@ def _measure(inward: Tensor, outward: Tensor, activation: Activation) -> tuple[T
     samples = heard.view(torch.uint8).reshape(len(heard), -1).amax(1).float().mean()
     sums = torch.stack([opened_of.sum().float(), heard_of.sum().float(), samples])
     return opened_of > 0, heard_of > 0, sums
+
+
+def _measure_rows(inward: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of (N, D) and a function that is zero where it is closed: sums by units, of which few are asked."""
+    least = 1e3 * torch.finfo(size.dtype).tiny
+    opened, heard, by_sample = inward.abs().amax(0) > 0, size.amax(0) > least, size.amax(1) > least
+    sums = torch.stack([torch.count_nonzero(inward), torch.count_nonzero(size), by_sample.sum()]).float()
+    return opened, heard, sums / sums.new_tensor([1.0, 1.0, len(size)])
 
 
 def _fact(record: _Record) -> ActivationFact:

@@ -7,7 +7,7 @@ function or a method; custom functions, compiled and checkpointed parts are seen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +25,9 @@ ACTIVATIONS = {
     "EluBackward0": ("elu", 1.0),
 }
 # these put channels on the second axis
-_CHANNELS = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm")
+_PUTS_CHANNELS = re.compile("Convolution|BatchNorm|GroupNorm|InstanceNorm")
 # these have features on the last
-_FEATURES = ("Addmm", "MmBackward", "BmmBackward", "LinearBackward", "LayerNorm", "RmsNorm")
+_PUTS_FEATURES = re.compile("Addmm|MmBackward|BmmBackward|LinearBackward|LayerNorm|RmsNorm")
 # a parameter goes through these on its way to the operation that uses it
 _VIEWS = (
     "TBackward",
@@ -93,19 +93,23 @@ class Graph:
 
 def read_graph(loss: Tensor) -> Graph:
     """Everything that a loss came from; empty where it has no graph, or one of more than 20,000 nodes."""
-    order = sorted(_nodes(loss), key=lambda node: int(node._sequence_nr()))
+    children = _nodes(loss)
+    names = {node: str(node.name()) for node in children}
+    order = sorted(children, key=lambda node: int(node._sequence_nr()))
     own: dict[Any, Tensor] = {}
+    # those that are a view of a parameter alone, and no operation with it
+    views: set[Any] = set()
     before: dict[Any, Tensor | None] = {}
     channels: dict[Any, bool] = {}
     tables: set[int] = set()
     for node in order:
-        name = node.name()
+        name = names[node]
         only_views = name.startswith(_VIEWS)
         passed, held, on_second = None, None, False
-        for child in _children(node):
+        for child in children[node]:
             variable = getattr(child, "variable", None)
             if variable is None:
-                held = own.get(child, held) if child in own and _is_view(child, own) else held
+                held = own[child] if child in views else held
                 passed = before.get(child) if before.get(child) is not None else passed
                 on_second = on_second or channels.get(child, False)
             elif "Embedding" in name:
@@ -114,62 +118,50 @@ def read_graph(loss: Tensor) -> Graph:
                 held = variable
         if held is not None:
             own[node] = held
+            if only_views:
+                views.add(node)
         before[node] = passed if only_views or held is None else held
-        channels[node] = any(kind in name for kind in _CHANNELS) or (
-            on_second and not any(kind in name for kind in _FEATURES)
-        )
-    return _along(order, own, before, channels, tables)
-
-
-def _along(
-    order: list[Any],
-    own: dict[Any, Tensor],
-    before: dict[Any, Tensor | None],
-    channels: dict[Any, bool],
-    tables: set[int],
-) -> Graph:
-    """From loss to input: how many weights lie behind each node; then what is kept, from input to loss."""
-    depth: dict[Any, int] = {}
-    for node in reversed(order):
-        here = depth.get(node, 0) + (node in own and not _is_view(node, own))
-        depth[node] = here
-        for child in _children(node):
-            depth[child] = max(depth.get(child, 0), here)
+        channels[node] = bool(_PUTS_CHANNELS.search(name)) or (on_second and not _PUTS_FEATURES.search(name))
+    operations = {node: weight for node, weight in own.items() if node not in views}
+    depth = _depths(order, children, operations)
     graph = Graph()
     known: set[int] = set(tables)
     for node in order:
-        weight = own.get(node)
-        if weight is not None and not _is_view(node, own) and id(weight) not in known:
+        weight = operations.get(node)
+        if weight is not None and id(weight) not in known:
             known.add(id(weight))
             graph.weights.append(Weight(weight, depth[node]))
         weight = before[node]
         # one of a parameter alone is a mask or a gate, and may be closed on purpose
-        if node.name() in ACTIVATIONS and node not in own and weight is not None and depth[node] > 0:
-            kind, steepest = ACTIVATIONS[node.name()]
+        if names[node] in ACTIVATIONS and node not in own and weight is not None and depth[node] > 0:
+            kind, steepest = ACTIVATIONS[names[node]]
             graph.activations.append(Activation(node, kind, steepest, weight, channels[node]))
     return graph
 
 
-def _nodes(loss: Tensor) -> list[Any]:
-    """All nodes but the leaves."""
-    stack, seen = [loss.grad_fn] if loss.grad_fn is not None else [], {loss.grad_fn}
-    found: list[Any] = []
+def _depths(order: list[Any], children: dict[Any, list[Any]], operations: dict[Any, Tensor]) -> dict[Any, int]:
+    """How many weights lie on the longest way from each node to the loss, its own included."""
+    depth: dict[Any, int] = {}
+    for node in reversed(order):
+        here = depth[node] = depth.get(node, 0) + (node in operations)
+        for child in children[node]:
+            if depth.get(child, 0) < here:
+                depth[child] = here
+    return depth
+
+
+def _nodes(loss: Tensor) -> dict[Any, list[Any]]:
+    """All nodes but the leaves, with what each came from, leaves among it."""
+    found: dict[Any, list[Any]] = {}
+    stack = [loss.grad_fn] if loss.grad_fn is not None else []
+    seen = set(stack)
     while stack:
         node = stack.pop()
-        found.append(node)
+        found[node] = [child for child, _ in node.next_functions if child is not None]
         if len(found) > _MOST_NODES:
-            return []
-        for child in _children(node):
+            return {}
+        for child in found[node]:
             if child not in seen and not hasattr(child, "variable"):
                 seen.add(child)
                 stack.append(child)
     return found
-
-
-def _children(node: Any) -> Iterator[Any]:
-    return (child for child, _ in node.next_functions if child is not None)
-
-
-def _is_view(node: Any, own: dict[Any, Tensor]) -> bool:
-    """Whether a node is a view of a parameter alone, and no operation with it."""
-    return node in own and bool(node.name().startswith(_VIEWS))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.evidence.parameters import ParameterFacts
+from stablelit.doctor.looks import FIRST_LOOKS
 from stablelit.doctor.probes.parameters_census import (
     Census,
     fingerprint_of,
@@ -69,6 +70,7 @@ class ParameterProbe(Probe):
         self._cut_searches = 0
         self._watching = False
         self._looks_before = self.facts.looks
+        self._all_held = len(census.held) == len(census.tensors)
         self._groups = list({id(group): group for group in census.groups if group is not None}.values())
 
     def begin(self, trainer: Any, pl_module: Any, evidence: Evidence) -> None:
@@ -138,7 +140,9 @@ class ParameterProbe(Probe):
                 evidence.curves.setdefault(name, Curve()).add(step, value)
         self._points = []
         # after the first looks little is new but the size of steps
-        if self._watches_motion() or self.facts.looks % 16 == 0 or self._watching:
+        first = self.facts.looks - self._looks_before <= FIRST_LOOKS or self.facts.looks % 4 == 0
+        suspected = bool(self._symmetry.equal or self._clearing.left_over or self._shared)
+        if first or suspected or self._watching or self._watches_motion():
             self._conclude()
         self.facts.decay_pull, self.facts.norm_ratio = self._steps.pull, self._steps.norm_ratio
         evidence.parameters = self.facts
@@ -157,6 +161,8 @@ class ParameterProbe(Probe):
     def _watches_motion(self) -> bool:
         """What has not moved yet is looked at for longer: a low precision takes many steps to be told from slowness."""
         looks = self.facts.looks - self._looks_before
+        if looks >= FIRST_LOOKS and self._all_held and self._motion.settled:
+            return False
         return looks <= _MOTION_LOOKS or (looks <= 3 * _MOTION_LOOKS and bool(self.facts.still))
 
     def _count_batch(self, trainer: Any) -> None:

@@ -18,6 +18,7 @@ from stablelit.doctor.probes.tensors import dense_gradient, sample
 _NUMBERS = 256
 # a temperature that is clamped at its limit stands still on purpose; weights do not
 _LEAST_NUMBERS = 16
+_FEW = 0.05
 
 
 class Motion:
@@ -59,6 +60,14 @@ class Motion:
         member[chosen] = True
         counted = self._number_graded & member[self._owner] & ~self._zero
         return float((counted & ~self._number_moved).sum() / counted.sum()) if counted.any() else 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether all tensors have had a gradient and have moved, and nearly all numbers: another look adds nothing."""
+        if not (self.moved.all() and self.graded.all()):
+            return False
+        still = self._number_graded & ~self._number_moved & ~self._zero
+        return int(np.count_nonzero(still)) < _FEW * int(np.count_nonzero(self._number_graded))
 
     @torch.no_grad()
     def changed(self) -> NDArray[Any]:

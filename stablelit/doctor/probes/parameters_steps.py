@@ -23,7 +23,7 @@ from stablelit.doctor.probes.parameters_census import Census, rate_of
 from stablelit.doctor.probes.tensors import dense_gradient, read_numbers, sample
 
 _MATRICES = 8
-_NUMBERS = 65_536
+_NUMBERS = 16_384
 _SMOOTHING = 0.2
 _ASCENT_STEPS = 5
 

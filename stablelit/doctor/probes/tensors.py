@@ -11,7 +11,8 @@ from torch import Tensor
 def sample(tensors: list[Tensor], most: int) -> list[Tensor]:
     """About `most` numbers of each tensor, evenly spread (flat; views where that is possible)."""
     flat = (tensor.detach().reshape(-1) for tensor in tensors)
-    return [numbers[:: max(1, numbers.numel() // most)] for numbers in flat]
+    # an odd distance: of a matrix with 512 columns an even one would see a few columns alone
+    return [numbers[:: max(1, numbers.numel() // most) | 1] for numbers in flat]
 
 
 def dense_gradient(tensor: Tensor) -> Tensor | None:

@@ -10,7 +10,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.hyperparameters import number_named
 from stablelit.doctor.evidence.operations import LossTerm
 from stablelit.doctor.levels import Level, chance_level, chance_of_other_rows, loss_scale
-from stablelit.functional.curve_tests import Course
+from stablelit.functional.curve_tests import Course, median_of
 from stablelit.functional.trends import mann_kendall_z
 
 _CLASSES = ("num_classes", "n_classes", "classes", "num_labels", "vocab_size", "n_vocab")
@@ -37,7 +37,7 @@ def loss_now(evidence: Evidence) -> float | None:
     if not math.isfinite(scale) or scale == 0:
         return None
     values = loss.values[-max(8, len(loss) // 6) :]
-    return float(np.median(values)) / scale if bool(np.isfinite(values).all()) else math.inf
+    return median_of(values) / scale if bool(np.isfinite(values).all()) else math.inf
 
 
 def chance_levels(evidence: Evidence) -> tuple[float, ...]:

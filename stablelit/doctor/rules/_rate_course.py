@@ -28,6 +28,8 @@ def returns(rates: Curve) -> tuple[int, float] | None:
 @lru_cache(maxsize=8)
 def _returns(rates: Curve, length: int) -> tuple[int, float] | None:
     peak = float(rates.values[:length].max()) if length else 0.0
+    if length and float(rates.values[:length].min()) >= 0.2 * peak:
+        return None  # most
     # of a long run only the end: what comes back often has done so there too
     values, steps = rates.values[:length][-_LOOKED_BACK:], rates.steps[:length][-_LOOKED_BACK:]
     if length < 8 or not 0.0 < peak < math.inf or not np.isfinite(values).all():

@@ -8,6 +8,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.parameters import ParameterFacts
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.findings import Finding
+from stablelit.functional.curve_tests import median_of
 
 _WORDS_FOR_LOSSES = ("loss", "error", "cost", "mse", "mae", "nll", "perplexity")
 
@@ -47,7 +48,7 @@ def _is_named_otherwise(evidence: Evidence) -> bool:
 
 
 def _rises(loss: np.ndarray) -> bool:
-    return len(loss) >= 20 and bool(np.median(loss[-5:]) > np.median(loss[:5]) + 2 * np.abs(np.diff(loss[:10])).mean())
+    return len(loss) >= 20 and bool(median_of(loss[-5:]) > median_of(loss[:5]) + 2 * np.abs(np.diff(loss[:10])).mean())
 
 
 def _ascends(facts: ParameterFacts, how: str) -> Finding:

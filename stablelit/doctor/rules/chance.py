@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.operations import OperationFacts
 from stablelit.doctor.levels import chance_of_other_rows, initial_loss_over_chance, loss_scale
@@ -13,6 +11,7 @@ from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._chance import loss_now, whole_term
 from stablelit.doctor.rules._loss_course import after_run_in
 from stablelit.findings import Finding
+from stablelit.functional.curve_tests import median_of
 
 _FAR_ABOVE = 5.0
 _FAR_ABOVE_SQUARES = 300.0
@@ -23,17 +22,21 @@ _OF_NOISE = 0.005
 
 def _initial_loss(evidence: Evidence) -> Finding | None:
     """The first loss is many times chance, and it is still above it, or above ten times it for squares."""
-    found = whole_term(evidence)
     operations = evidence.operations
     # a run that goes on from a checkpoint has no first loss
-    if found is None or operations is None or operations.step > 1 or not after_run_in(evidence, _MEMORY_STEPS):
+    if operations is None or operations.step > 1 or not after_run_in(evidence, _MEMORY_STEPS):
+        return None
+    found = whole_term(evidence)
+    if found is None:
         return None
     term, level = found
     ratio = initial_loss_over_chance(term, evidence.batches)
-    now = loss_now(evidence)
     squares = term.kind == "mse"
     far_above = _FAR_ABOVE_SQUARES if squares else _FAR_ABOVE
-    if ratio is None or now is None or ratio < far_above:
+    if ratio is None or ratio < far_above:
+        return None
+    now = loss_now(evidence)
+    if now is None:
         return None
     goal = level.uniform * (10.0 if squares else 1.0)
     if now < goal or _will_soon_be_at(evidence, operations, now, goal):
@@ -56,7 +59,7 @@ def _will_soon_be_at(evidence: Evidence, operations: OperationFacts, now: float,
     """
     values = evidence.curve("loss").values
     n = len(values)
-    half = float(np.median(values[n // 2 - n // 12 : n // 2 + n // 12 + 1])) / loss_scale(operations)
+    half = median_of(values[n // 2 - n // 12 : n // 2 + n // 12 + 1]) / loss_scale(operations)
     if not 0 < now < half < math.inf:
         return False
     rate = math.log(half / now) / (0.5 * n)

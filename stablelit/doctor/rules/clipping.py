@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._loss_course import (
@@ -20,7 +18,7 @@ from stablelit.doctor.rules._words import shown
 from stablelit.doctor.rules.rate_too_low import drop_at_end
 from stablelit.doctor.rules.step_size import HARDLY_MOVES
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, Floats
+from stablelit.functional.curve_tests import Course, Floats, median_of
 
 _CLIPPED_AWAY = 100.0
 _HEALTHY_RATIO = 1e-3
@@ -34,7 +32,7 @@ def clip_too_tight(evidence: Evidence) -> Finding | None:
     of = loss_course(evidence)
     if severity is None or of is None:
         return None
-    typical = float(np.median(severity))
+    typical = median_of(severity)
     if typical < _CLIPPED_AWAY:
         return None
     if weights_stand_still_for_the_clip(evidence):
@@ -45,7 +43,7 @@ def clip_too_tight(evidence: Evidence) -> Finding | None:
         return None
     ratios = update_ratios(evidence)
     if len(ratios) >= 5:
-        ratio = float(np.median(ratios))
+        ratio = median_of(ratios)
         if ratio * total > MODEST_MOVEMENT or ratio * typical < 0.1 * _HEALTHY_RATIO:
             return None
     elif is_adaptive(evidence) or not hardly_falls(of, 0.1):
@@ -59,7 +57,7 @@ def weights_stand_still_for_the_clip(evidence: Evidence) -> bool:
     if severity is None or facts is None or is_adaptive(evidence):
         return False
     stand = bool(facts.still) or facts.still_numbers > _STAND
-    return stand and float(np.median(severity)) >= _CLIPPED_AWAY
+    return stand and median_of(severity) >= _CLIPPED_AWAY
 
 
 def _too_tight(evidence: Evidence, of: Course, typical: float) -> Finding:

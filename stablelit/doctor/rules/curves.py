@@ -14,7 +14,7 @@ from stablelit.doctor.rules.overfitting import OVERFITTING_RULES
 from stablelit.doctor.rules.rate_too_high import growth_before_failure
 from stablelit.doctor.rules.step_size import STEP_SIZE_RULES
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, comes_back, cusum, is_flat, sign_change_rate, spike_z
+from stablelit.functional.curve_tests import Course, comes_back, cusum, is_flat, median_of, sign_change_rate, spike_z
 from stablelit.functional.trends import mann_kendall_z
 
 _SPIKE_Z = 8.0
@@ -80,7 +80,7 @@ def loss_spike(evidence: Evidence) -> Finding | None:
     z = spike_z(values, at)
     # tails are judged on the same values: of noise with heavy tails the second highest is not far below
     second = float(np.partition(values, -4)[-4])
-    if z < _SPIKE_Z or values[at] - second < 0.5 * (values[at] - float(np.median(values))):
+    if z < _SPIKE_Z or values[at] - second < 0.5 * (values[at] - median_of(values)):
         return None
     if comes_back(values, at) is not True:
         return None
@@ -88,7 +88,7 @@ def loss_spike(evidence: Evidence) -> Finding | None:
         "loss-spike",
         "info",
         f"A loss of {shown(float(values[at]))} stands {shown(z)} deviations above those before it, and came back.",
-        {"loss": float(values[at]), "z": z, "expected": float(np.median(values))},
+        {"loss": float(values[at]), "z": z, "expected": median_of(values)},
         "look at what was in that batch, or clip gradients",
     )
 
@@ -98,8 +98,6 @@ def loss_diverges(evidence: Evidence) -> Finding | None:
     of = loss_course(evidence)
     if of is None or of.points < (40 if evidence.origin == "run" else 10) or len(of.blocks) < 6:
         return None
-    if objective_changes(evidence) and of.late < of.start + 5.0 * abs(of.start):
-        return None
     facts: dict[str, float | int | str] = {"loss_first": of.start, "loss_late": of.late, "loss_best": of.best}
     level = max(of.start, float(of.blocks[0])) if not is_every_step(of) else of.start
     room = max(0.5 * abs(level), 8.0 * of.noise, 6.0 * of.drop_noise)
@@ -108,6 +106,8 @@ def loss_diverges(evidence: Evidence) -> Finding | None:
     elif _is_lost(of):
         said = f"it had been {shown(of.best)} and is {shown(of.late)} again (it began at {shown(of.start)})"
     else:
+        return None
+    if of.late < of.start + 5.0 * abs(of.start) and objective_changes(evidence):
         return None
     return Finding(
         "loss-diverges",
@@ -129,7 +129,7 @@ def _is_lost(of: Course) -> bool:
     gained = max(of.start, float(of.blocks[0])) - of.best
     if lowest == 0 or len(since) < 3 or gained <= 6.0 * of.block_noise or gained < 0.1 * abs(of.start):
         return False
-    lost = float(np.median(since[-2:])) - of.best
+    lost = median_of(since[-2:]) - of.best
     if lost < 0.75 * gained or lost < 6.0 * of.noise or _falls_in_the_end(of):
         return False
     unit = max(of.block_noise, 1e-3 * abs(of.best), float(np.finfo(np.float64).tiny))
@@ -185,16 +185,16 @@ def _validation_falls(evidence: Evidence) -> bool:
 def plateau(evidence: Evidence) -> Finding | None:
     """The loss is flat, at a level that is above one that it had held: what it has learned it has lost."""
     of = loss_course(evidence)
-    if of is None or of.points < 100 or len(of.blocks) < 8 or objective_changes(evidence):
+    if of is None or of.points < 100 or len(of.blocks) < 8:
         return None
     recent = of.blocks[-len(of.blocks) // 2 :]
     earlier = of.blocks[: len(of.blocks) - len(recent)]
     held = float(np.sort(earlier)[1])
     gained = max(of.start, float(of.blocks[0])) - held
-    above = float(np.median(recent)) - held
+    above = median_of(recent) - held
     if gained <= 0.1 * abs(of.start) or above < max(0.3 * gained, 8.0 * of.block_noise):
         return None
-    if not is_flat(recent, 0.5 * above, of.block_noise):
+    if not is_flat(recent, 0.5 * above, of.block_noise) or objective_changes(evidence):
         return None
     return Finding(
         "plateau",
@@ -208,15 +208,15 @@ def plateau(evidence: Evidence) -> Finding | None:
 def loss_oscillates(evidence: Evidence) -> Finding | None:
     """The loss swings far more widely than its noise explains, and gets nowhere."""
     of = loss_course(evidence)
-    curve = evidence.curve("loss").finite()
     if of is None or of.points < 200:
         return None
+    curve = evidence.curve("loss").finite()
     blocks = curve.tail(4096).blocks(40)
     half = blocks[len(blocks) // 2 :]
     length = min(len(curve), 4096) // len(blocks)
     expected = of.noise * np.sqrt(1.6 / max(1, length))
-    middle = float(np.median(half))
-    swing = float(np.median(np.abs(half - middle)))
+    middle = median_of(half)
+    swing = median_of(np.abs(half - middle))
     gained = max(abs(of.drop), 0.1 * abs(of.start))
     if swing < 6.0 * expected or swing < 0.3 * gained or abs(mann_kendall_z(half.tolist())) > 2.0:
         return None

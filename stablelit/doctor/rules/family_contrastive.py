@@ -17,6 +17,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.findings import Finding
 from stablelit.functional.contrastive_health import AT_CHANCE
 from stablelit.functional.contrastive_levels import chance_clip, chance_nt_xent
+from stablelit.functional.curve_tests import median_of
 from stablelit.functional.trends import mann_kendall_z, noise_of
 
 _CONTRASTIVE = re.compile(r"simclr|contrast|nt_?xent|info_?nce|clip_loss|moco|supcon|(^|[/_.-])ssl([/_.-]|$)", re.I)
@@ -46,17 +47,17 @@ def at_chance(evidence: Evidence) -> Finding | None:
     if len(loss) < _FEWEST_POINTS or evidence.step < enough:
         return None
     # most runs are told apart here, for next to nothing
-    level = float(np.median(loss.values[-_LOOKED_AT:]))
+    level = median_of(loss.values[-_LOOKED_AT:])
     if not math.isfinite(level) or _level(evidence, level) is None:
         return None
     half = loss.since(0.5 * (float(loss.steps[0]) + float(loss.steps[-1])))
     blocks = half.blocks(12)
-    level = float(np.median(blocks))
+    level = median_of(blocks)
     known = _level(evidence, level)
     if known is None or _learns(blocks, evidence, known):
         return None
     rate = evidence.curve("update_ratio")
-    if len(rate) and float(np.median(rate.tail(20).values)) < _HARDLY_MOVES:
+    if len(rate) and median_of(rate.tail(20).values) < _HARDLY_MOVES:
         return None
     spread = noise_of(blocks.tolist())
     return Finding(

@@ -61,6 +61,8 @@ def dead_units(evidence: Evidence) -> Finding | None:
 def saturated_units(evidence: Evidence) -> Finding | None:
     """The values of a squashing function lie where it is flat."""
     found = [a for a in _facts(evidence).activations if a.kind in _SQUASHING and a.looks >= _LEAST_LOOKS]
+    if not found:
+        return None
     # what training drives there while the loss falls is a code, or sure of its answers, as a single unit may be
     falls = _falls(evidence)
     flat = [

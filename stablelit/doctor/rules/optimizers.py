@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._loss_course import loss_course, movement, planned
 from stablelit.findings import Finding
+from stablelit.functional.curve_tests import median_of
 
 _ADAM = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop"})
 # of the gradient's root mean square: healthy 1e-3 at most (1e-8 against 1e-5 of large nets)
@@ -42,13 +41,15 @@ def _epsilon_too_large(evidence: Evidence) -> Finding | None:
     groups = [g for g in evidence.settings.optimizers if g.trainable]
     if not groups or evidence.parameters is None or any(g.kind not in _ADAM for g in groups):
         return None
-    of, moved = loss_course(evidence), movement(evidence)
     norms = evidence.curve("grad_norm").finite().values
     epsilon, numbers = min(g.epsilon for g in groups), sum(g.trainable for g in groups)
-    if of is None or moved is None or len(norms) < 5 or not epsilon > 0 or numbers <= 0:
+    if len(norms) < 5 or not epsilon > 0 or numbers <= 0:
         return None
-    size = float(np.median(norms)) / math.sqrt(numbers)
-    if size <= 0 or epsilon < _LARGE_EPSILON * size or moved > 1.0 or of.late < 0.5 * of.start:
+    size = median_of(norms) / math.sqrt(numbers)
+    if size <= 0 or epsilon < _LARGE_EPSILON * size:
+        return None
+    of, moved = loss_course(evidence), movement(evidence)
+    if of is None or moved is None or moved > 1.0 or of.late < 0.5 * of.start:
         return None
     return Finding(
         "epsilon-too-large",

@@ -56,11 +56,15 @@ def do_not_move(evidence: Evidence) -> Finding | None:
             {"steps": facts.steps, "steps_without_gradient": facts.empty_steps, "expected": 0},
             "call zero_grad() before the backward pass or after step(), and not between the two.",
         )
+    # in a low precision small tensors stand still by chance: there only single numbers, all together, tell
+    tensors = bool(facts.still) and facts.still_steps >= 3 and facts.still_dtype not in _LOW_PRECISION
+    numbers = facts.still_numbers >= _STILL and facts.still_steps >= 20
+    if not (tensors or numbers):
+        return None
     # a clip that takes gradients away is told by its own rule, as soon as that can be judged
     if rate_rises(evidence) or weights_stand_still_for_the_clip(evidence):
         return None
-    # in a low precision small tensors stand still by chance: there only single numbers, all together, tell
-    if facts.still and facts.still_steps >= 3 and facts.still_dtype not in _LOW_PRECISION:
+    if tensors:
         severity: Severity = "critical" if facts.still_share >= WEIGHTY else "warning"
         return Finding(
             "parameters-do-not-move",
@@ -70,16 +74,14 @@ def do_not_move(evidence: Evidence) -> Finding | None:
             {"share": facts.still_share, "steps": facts.still_steps, "expected": 0.0, "dtype": facts.still_dtype},
             _why_still(evidence, facts),
         )
-    if facts.still_numbers >= _STILL and facts.still_steps >= 20:
-        return Finding(
-            "parameters-do-not-move",
-            "critical",
-            f"{facts.still_numbers:.0%} of the numbers with a gradient have not changed in {facts.still_steps} steps "
-            f"(expected below 30%): a step is smaller than what {facts.still_dtype} can resolve.",
-            {"share": facts.still_numbers, "steps": facts.still_steps, "expected": 0.3, "dtype": facts.still_dtype},
-            _why_still(evidence, facts),
-        )
-    return None
+    return Finding(
+        "parameters-do-not-move",
+        "critical",
+        f"{facts.still_numbers:.0%} of the numbers with a gradient have not changed in {facts.still_steps} steps "
+        f"(expected below 30%): a step is smaller than what {facts.still_dtype} can resolve.",
+        {"share": facts.still_numbers, "steps": facts.still_steps, "expected": 0.3, "dtype": facts.still_dtype},
+        _why_still(evidence, facts),
+    )
 
 
 def in_two_optimizers(evidence: Evidence) -> Finding | None:

@@ -21,7 +21,7 @@ from stablelit.doctor.rules._loss_course import (
 )
 from stablelit.doctor.rules._words import one_digit, shown
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, theil_sen
+from stablelit.functional.curve_tests import Course, median_of, theil_sen
 
 # weights that can move by 2 % in the whole run stay what they were drawn as; 6 % is the least that was seen to learn
 _SMALL_MOVEMENT = 0.02
@@ -34,6 +34,8 @@ def rate_too_low(evidence: Evidence) -> Finding | None:
     if of is None or total is None or (of.points < 24 and evidence.origin == "run"):
         return None
     moved = movement(evidence)
+    if moved is not None and moved >= MODEST_MOVEMENT:
+        return None  # nearly every run
     share = drop_at_end(of, total) / abs(of.start) if of.start else 0.0
     flat = of.drop + 2.0 * of.drop_noise < 0.06 * abs(of.start) and not falls(of)
     if moved is None:
@@ -42,7 +44,7 @@ def rate_too_low(evidence: Evidence) -> Finding | None:
         slow = share < 0.2 or not falls(of)
     else:
         at_chance = stands_at_chance(evidence, of.late) is True and share < 0.1
-        slow = moved < MODEST_MOVEMENT and (flat or at_chance or _creeps(evidence, of, total))
+        slow = flat or at_chance or _creeps(evidence, of, total)
     if not slow:
         return None
     ratios = update_ratios(evidence)
@@ -65,7 +67,7 @@ def drop_at_end(of: Course, total: float) -> float:
     slope, _, _ = theil_sen(half)
     per_block = (of.last_step - of.first_step) / len(of.blocks)
     remaining = max(0.0, total - of.last_step) / per_block if per_block > 0 else 0.0
-    return float(np.median(of.blocks[:1]) - np.median(of.blocks[-2:])) - slope * remaining
+    return float(median_of(of.blocks[:1]) - median_of(of.blocks[-2:])) - slope * remaining
 
 
 def falls_steadily(of: Course) -> bool:

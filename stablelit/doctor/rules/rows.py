@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.batches import LabelFacts, LabelOrder, LeafFacts
@@ -154,6 +155,8 @@ def _validation_differs(evidence: Evidence) -> Finding | None:
         if other is None or not _comparable(leaf, other, facts.in_order):
             continue
         moment, place = differences(leaf, other)
+        if place <= 1 and 1 / _OTHER_SCALE < moment < _OTHER_SCALE:
+            continue  # of nearly every run
         # raw numbers in training and standardised ones in validation: a point beside a cloud
         a_point = place > 1 and max(other.std) < min(s for s in leaf.std if s) / _OTHER_CLOUD
         farthest = _OTHER_PLACE_OF_A_MIX if _same_mix(facts.labels) else _OTHER_PLACE
@@ -185,9 +188,17 @@ def differences(training: LeafFacts, validation: LeafFacts) -> tuple[float, floa
     ``sqrt(mean_j [s'_j^2 + (m'_j - m_j)^2] / mean_j s_j^2)`` and ``sqrt(mean_j (m'_j - m_j)^2 / mean_j s_j^2)``. Over
     classes the first is 1 on average even where a batch of validation holds a single class.
     """
-    spread = sum(s * s for s in training.std)
-    gap = sum((a - b) ** 2 for a, b in zip(training.mean, validation.mean, strict=True))
-    around = sum(s * s for s in validation.std) + gap
+    return _differences(*map(tuple, (training.mean, training.std, validation.mean, validation.std)))
+
+
+@lru_cache(maxsize=8)
+def _differences(
+    mean: tuple[float, ...], std: tuple[float, ...], other_mean: tuple[float, ...], other_std: tuple[float, ...]
+) -> tuple[float, float]:
+    # after the first looks they stay what they are
+    spread = sum(s * s for s in std)
+    gap = sum((a - b) ** 2 for a, b in zip(mean, other_mean, strict=True))
+    around = sum(s * s for s in other_std) + gap
     return math.sqrt(around / spread), math.sqrt(gap / spread)
 
 

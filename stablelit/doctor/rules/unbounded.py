@@ -20,7 +20,7 @@ _OUT_OF_THIS_WORLD = 1e5
 def loss_unbounded(evidence: Evidence) -> Finding | None:
     """A negative loss that falls ever faster, to a hundred times what it began at: nothing holds it."""
     of = loss_course(evidence)
-    if of is None or of.points < 60 or len(of.blocks) < 9 or objective_changes(evidence):
+    if of is None or of.points < 60 or len(of.blocks) < 9:
         return None
     blocks = of.blocks
     third = len(blocks) // 3
@@ -29,7 +29,7 @@ def loss_unbounded(evidence: Evidence) -> Finding | None:
     beginning = max(abs(of.start), float(np.abs(blocks[:2]).max()))
     faster = now < -_FAR_BELOW * abs(of.start) and then - now > _FASTER * largest
     faster = faster and bool((np.diff(blocks[2 * third :]) < 0).all())
-    if not (faster or now < -_OUT_OF_THIS_WORLD * beginning):
+    if not (faster or now < -_OUT_OF_THIS_WORLD * beginning) or objective_changes(evidence):
         return None
     return Finding(
         "loss-unbounded",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._chance import whole_term
 from stablelit.doctor.rules.overfitting import overfitting
 from stablelit.findings import Finding
+from stablelit.functional.curve_tests import median_of
 
 _MOST_FEATURES = 64
 # standard errors of a mean, and standard deviations of a feature: what sets features apart, and what says "the same"
@@ -51,9 +53,21 @@ def _moved_features(training: LeafFacts, validation: LeafFacts) -> list[tuple[in
     """Pairs of a feature of validation and the one of training that it is, where these differ; empty without proof."""
     if not 2 <= len(training.mean) == len(validation.mean) <= _MOST_FEATURES:
         return []
-    mean, std = np.array(training.mean), np.array(training.std)
-    other_mean, other_std = np.array(validation.mean), np.array(validation.std)
-    n, n_other = min(training.rows, 1500), min(validation.rows, 1500)
+    moments = (training.mean, training.std, validation.mean, validation.std)
+    return _moved(*map(tuple, moments), min(training.rows, 1500), min(validation.rows, 1500))
+
+
+@lru_cache(maxsize=8)
+def _moved(
+    means: tuple[float, ...],
+    stds: tuple[float, ...],
+    other_means: tuple[float, ...],
+    other_stds: tuple[float, ...],
+    n: int,
+    n_other: int,
+) -> list[tuple[int, int]]:
+    """After the first looks the moments stay what they are."""
+    mean, std, other_mean, other_std = map(np.array, (means, stds, other_means, other_stds))
     # rows count once, however many positions they have
     error_of_unit = math.sqrt(0.5 / n + 0.5 / n_other)
     own_scale = np.sqrt(std**2 + other_std**2) + 1e-12
@@ -98,7 +112,7 @@ def _validation_is_another_task(evidence: Evidence) -> Finding | None:
     first = loss.values[(loss.steps < per_epoch) & (loss.steps >= 0.6 * per_epoch)] / scale
     if len(first) < 6 or not math.isfinite(scale):
         return None
-    middle = float(np.median(first))
+    middle = median_of(first)
     fresh = middle + 2.5 * float(first.std()) / math.sqrt(len(first))
     best = float(validation.values.min()) / scale
     allowed = 1.1 if term.kind == "mse" else _KNOWS_NOTHING
@@ -142,7 +156,7 @@ def _few_rows(evidence: Evidence) -> Finding | None:
 
 def _never_better(evidence: Evidence) -> bool:
     values, loss = evidence.curve("val_loss").finite().since(1).values, evidence.curve("loss").finite().values
-    return len(values) >= 4 and len(loss) >= 50 and float(values[-1]) > 2.0 * abs(float(np.median(loss[-16:])))
+    return len(values) >= 4 and len(loss) >= 50 and float(values[-1]) > 2.0 * abs(median_of(loss[-16:]))
 
 
 def _target_constant(evidence: Evidence) -> Finding | None:
