@@ -24,6 +24,7 @@ class Line:
         slot: its colour, from 0; lines of one run share a slot in comparisons.
         faint: drawn thinner: one seed of several.
         solid: a grey line that is not dashed: a run among many.
+        metric: the name it was logged by.
     """
 
     label: str
@@ -32,6 +33,7 @@ class Line:
     slot: int = 0
     faint: bool = False
     solid: bool = False
+    metric: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from stablelit.doctor.evidence.hyperparameters import number_named
 from stablelit.doctor.evidence.settings import Settings
 from stablelit.doctor.log_run import NAMES
 from stablelit.doctor.readers.tag_guess import Tag, guess_tags
+from stablelit.report.asked_curves import AskedCurves
 from stablelit.report.panel import Line, Mark, Panel
-from stablelit.report.references import is_level, levels_of
+from stablelit.report.references import is_compared, is_level, levels_of
 from stablelit.report.run_record import RunRecord
 from stablelit.report.units import unit_of
 
@@ -23,7 +25,7 @@ _NOT_A_TERM = re.compile(
     r"(^|[/_])(loss|loss_norm|accuracy|acc|top1|top5|f1|excess|mask_rate|temperature|tau|error|angular_error|epoch|step"
     r"|lr|perplexity|chance_loss)($|_)"
 )
-_MOST_TERMS, _MOST_COMPARED = 6, 4
+_MOST_TERMS, _MOST_COMPARED, _MOST_ASKED = 6, 4, 12
 _VALIDATION = ("val", "valid", "validation")
 # the colour of what drives, in every picture
 _SCHEDULE = 2
@@ -34,10 +36,11 @@ class PanelChooser:
 
     Args:
         record: the run.
+        asked: what its pictures of curves show (:func:`stablelit.report.asked_curves.asked_curves`).
     """
 
-    def __init__(self, record: RunRecord) -> None:
-        self.record = record
+    def __init__(self, record: RunRecord, asked: AskedCurves | None = None) -> None:
+        self.record, self.asked = record, asked or {}
         curves = record.curves
         # a metric logged per step and per epoch is there three times
         self.curves = {
@@ -57,7 +60,8 @@ class PanelChooser:
         of_the_model = (self._objective(), self._loss(), self._terms(), self._kl(), self._difficulty(),
                         self._schedules(), self._threshold(), self._gradients())  # fmt: skip
         tried = (*of_the_model, *self._compared(), self._seconds())
-        return [panel for panel in tried if panel is not None]
+        chosen = [panel for panel in tried if panel is not None]
+        return [*chosen, *self._asked(chosen)]
 
     def _panel(self, title: str, lines: Iterable[Line | None], **more: Any) -> Panel | None:
         held = [line for line in lines if line is not None]
@@ -73,7 +77,7 @@ class PanelChooser:
             known = curve.finite()
             if len(known) and known.values.min() == known.values.max():
                 curve = Curve(known.steps[-1:], known.values[-1:])
-        return Line(label, curve, level, slot)
+        return Line(label, curve, level, slot, metric=str(name))
 
     def _levels(self, name: str) -> list[Line | None]:
         return [self._line(of, level, level=True) for level, of in levels_of(name, self.curves.keys()).items()]
@@ -218,6 +222,27 @@ class PanelChooser:
         return self._panel(
             "Gradient norm", lines, lower=[below] if below else [], lower_title="share of steps clipped", note=note
         )
+
+    def _asked(self, chosen: Iterable[Panel]) -> list[Panel]:
+        """What the run's own pictures show of its curves, where no picture before has it."""
+        shown = {line.metric for panel in chosen for line in (*panel.lines, *panel.lower)}
+        found = []
+        for name, panels in self.asked.items():
+            for metrics in panels:
+                known = [metric for metric in metrics if metric in self.curves]
+                if all(metric in shown or is_compared(metric) for metric in known):
+                    continue
+                shown.update(known)
+                slots = count()
+                lines = [
+                    self._line(metric, metric, level=True)
+                    if is_compared(metric)
+                    else self._line(metric, metric, next(slots))
+                    for metric in known[:_MOST_TERMS]
+                ]
+                title = f"{name}: {known[0]}" if len(panels) > 1 else name
+                found.append(self._panel(title, lines, unit=unit_of(known[0])))
+        return [panel for panel in found if panel is not None][:_MOST_ASKED]
 
     def _clip(self) -> float | None:
         found = number_named(Settings(hyperparameters=self.record.settings), NAMES["clip_value"])

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-BASELINE_ENDINGS = ("_floor", "_baseline")
-"""`test/mass_w1_floor` is what `test/mass_w1` is to be held against."""
-
 ERROR_ENDINGS = ("_std", "_se")
 """`test/mass_w1_std` is the standard error of `test/mass_w1`."""
 
 INTERVAL_ENDING = "_interval"
 """`test/accuracy_interval` is half of the 95 % interval of `test/accuracy`."""
 
-CHANCE_ENDING = "_chance"
-"""`test/accuracy_chance` is what guessing gives."""
-
 LEVELS = ("baseline", "chance", "floor", "truth", "empty", "null")
-"""Endings of levels that say nothing of the model: they are drawn beside the score."""
+"""Endings of levels that say nothing of the model, and are told beside its score.
+
+`test/mass_w1_floor` is what `test/mass_w1` is to be held against, `test/accuracy_chance` what guessing gives.
+"""
+
+LEVELS_IN_WORDS = {"null": "no information", "empty": "empty graph"}
+"""What a reader is told where the ending says too little."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ def is_level(name: str) -> bool:
     """Whether a name is that of a level, `val/nll_baseline`, `train/chance`."""
     quantity = name.rpartition("/")[2]
     return quantity in LEVELS or quantity.endswith(tuple(f"_{level}" for level in LEVELS))
+
+
+def is_compared(name: str) -> bool:
+    """Whether a curve is drawn as something to compare with: a level, or a target."""
+    return is_level(name) or name.endswith("target")
 
 
 def scores_of(metrics: Mapping[str, float]) -> list[Score]:

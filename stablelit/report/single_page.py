@@ -5,6 +5,7 @@ from __future__ import annotations
 from stablelit.doctor.log_verdict import LogVerdict, judge
 from stablelit.errors import StablelitError
 from stablelit.report import single_sections
+from stablelit.report.asked_curves import asked_curves, without_curves
 from stablelit.report.markup import Markup, big_number, element, join
 from stablelit.report.page import Section, page
 from stablelit.report.panel_choice import PanelChooser
@@ -34,8 +35,10 @@ def single_page(record: RunRecord, judged: bool = True) -> str:
     verdict = None
     if judged and not record.summary.get("doctor"):
         verdict = _verdict(record)
-    panels = PanelChooser(record).panels()
-    pictures = embedded_pictures(record.pictures, record.directory / "figures", record.remarks)
+    asked = asked_curves(record)
+    panels = PanelChooser(record, asked).panels()
+    drawn = without_curves(record.pictures, asked, record.curves.by_name)
+    pictures = embedded_pictures(drawn, record.directory / "figures", record.remarks)
     curves = panel_figures(panels) if panels else element("p", "There is no history: nothing to draw.", class_="muted")
     sections = [
         Section("results", "Results", single_sections.results(record)),

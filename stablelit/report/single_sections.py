@@ -11,7 +11,7 @@ from stablelit.doctor.log_verdict import UNREADABLE, LogVerdict
 from stablelit.findings import Finding
 from stablelit.report.command import reproducing_commands
 from stablelit.report.markup import Markup, element, folded, join, table
-from stablelit.report.references import LEVELS, Score, is_step_value, scores_of
+from stablelit.report.references import LEVELS, LEVELS_IN_WORDS, Score, is_step_value, scores_of
 from stablelit.report.run_record import Curves, RunRecord
 from stablelit.report.themed_svg import sparkline
 from stablelit.report.units import counted, number
@@ -30,8 +30,7 @@ def results(record: RunRecord) -> Markup:
     chosen = record.metric
     names = {chosen, f"test/{chosen.rpartition('/')[2]}"} if chosen else set()
     levels = [level for level in (*LEVELS, "asked") if any(level in score.levels for score in scores)]
-    told = {"null": "no information", "empty": "empty graph"}
-    head = ["metric", "value", *(told.get(level, level) for level in levels)]
+    head = ["metric", "value", *(LEVELS_IN_WORDS.get(level, level) for level in levels)]
 
     def rows(held: Sequence[Score]) -> list[Markup]:
         return [

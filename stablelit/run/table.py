@@ -12,19 +12,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-BASELINE_ENDINGS = ("_floor", "_baseline")
-"""`test/mass_w1_floor` is what `test/mass_w1` is to be held against."""
-
-ERROR_ENDING = "_std"
-"""`test/mass_w1_std` is the standard error of `test/mass_w1`."""
-
-INTERVAL_ENDING = "_interval"
-"""`test/accuracy_interval` is half of the 95 % interval of `test/accuracy`."""
+from stablelit.report.references import LEVELS_IN_WORDS, Score, scores_of
 
 _NARROWEST, _USUAL_WIDTH = 20, 80
-
-CHANCE_ENDING = "_chance"
-"""`test/accuracy_chance` is what guessing gives."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +27,8 @@ class Row:
 
 
 def metric_rows(metrics: Mapping[str, float]) -> list[Row]:
-    """A row for each metric, its standard error behind it and its floor or baseline beside it."""
-    rows = []
-    for name, value in metrics.items():
-        if _is_step_value(name, metrics) or _has_own_row(name, metrics) is not None:
-            continue
-        against = next((metrics[name + end] for end in BASELINE_ENDINGS if name + end in metrics), None)
-        rows.append(Row(name, _with_error(name, value, metrics), _compared(against, metrics.get(name + CHANCE_ENDING))))
-    return rows
+    """A row for each score, its error behind it and what it is to be held against beside it."""
+    return [Row(score.name, _with_error(score), _compared(score.levels)) for score in scores_of(metrics)]
 
 
 def kl_target_rows(config: DictConfig, metrics: Mapping[str, float], stage: str = "val") -> list[Row]:
@@ -106,26 +90,19 @@ def shown_path(path: Path) -> str:
         return str(path)
 
 
-def _with_error(name: str, value: float, metrics: Mapping[str, float]) -> str:
-    if (interval := metrics.get(name + INTERVAL_ENDING)) is not None:
-        return f"{_number(value)} +- {interval:.1g} (95 %)"
-    error = metrics.get(name + ERROR_ENDING)
-    return _number(value) if error is None else f"{_number(value)} +- {error:.1g}"
+def _with_error(score: Score) -> str:
+    if score.interval is not None:
+        return f"{_number(score.value)} +- {score.interval:.1g} (95 %)"
+    return _number(score.value) if score.error is None else f"{_number(score.value)} +- {score.error:.1g}"
 
 
-def _compared(baseline: float | None, chance: float | None) -> str:
-    guessed = "" if chance is None else f"chance {chance:.2g}"
-    return guessed if baseline is None else f"{_number(baseline)}{guessed and f' ({guessed})'}"
-
-
-def _has_own_row(name: str, metrics: Mapping[str, float]) -> str | None:
-    endings = (*BASELINE_ENDINGS, ERROR_ENDING, INTERVAL_ENDING, CHANCE_ENDING)
-    return next((name[: -len(e)] for e in endings if name.endswith(e) and name[: -len(e)] in metrics), None)
-
-
-def _is_step_value(name: str, metrics: Mapping[str, float]) -> bool:
-    # a metric logged per step and per epoch is there three times
-    return name.endswith(("_step", "_epoch")) and name.rpartition("_")[0] in metrics
+def _compared(levels: Mapping[str, float]) -> str:
+    """The floor or the baseline first, and the others by their names."""
+    first = next((level for level in ("floor", "baseline") if level in levels), None)
+    others = [f"{LEVELS_IN_WORDS.get(name, name)} {value:.3g}" for name, value in levels.items() if name != first]
+    if first is None:
+        return ", ".join(others)
+    return _number(levels[first]) + (f" ({', '.join(others)})" if others else "")
 
 
 def _number(value: float) -> str:

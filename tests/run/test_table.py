@@ -27,6 +27,12 @@ def test_an_interval_and_chance_stand_with_their_metric():
     ]
 
 
+def test_every_level_of_the_report_stands_beside_its_metric_here_too():
+    metrics = {"test/nll": 2.31, "test/nll_se": 0.012, "test/nll_truth": 2.265, "test/nll_baseline": 2.833}
+    assert metric_rows(metrics) == [Row("test/nll", "2.31 +- 0.01", "2.833 (truth 2.27)")]
+    assert metric_rows({"val/shd": 3.0, "val/shd_empty": 20.0}) == [Row("val/shd", "3", "empty graph 20")]
+
+
 def test_a_floor_without_its_metric_has_its_own_row():
     assert metric_rows({"test/noise_floor": 0.1}) == [Row("test/noise_floor", "0.1")]
 

@@ -38,16 +38,8 @@ _PlainLoader.add_multi_constructor("!", _as_it_stands)
 
 def read_yaml_settings(path: Path, log: RunLog) -> None:
     """Adds the hyperparameters of one file; one that cannot be read is said so."""
-    try:
-        if path.stat().st_size > _LARGEST:
-            log.remarks.append(f"{path.name}: {path.stat().st_size >> 20} MiB of settings were not read.")
-            return
-        held = yaml.load(path.read_text(encoding="utf-8", errors="replace"), Loader=_PlainLoader)
-    # of values that are not what their tags say, the loader raises whatever comes
-    except (OSError, yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        log.remarks.append(f"{path.name}: settings that cannot be read: {(str(error).splitlines() or [''])[0][:100]}.")
-        return
-    if not isinstance(held, dict):
+    held = read_plain_yaml(path, log.remarks)
+    if held is None:
         return
     flat = dict(islice(_flatten(held), _MOST_SETTINGS + 1))
     if len(flat) > _MOST_SETTINGS:
@@ -57,6 +49,20 @@ def read_yaml_settings(path: Path, log: RunLog) -> None:
     log.hyperparameters.update({key: _resolved(value, flat) for key, value in flat.items()})
     log.sources.append(path.name)
     log.keys_are_overrides = log.keys_are_overrides or path.name == CONFIG_FILE
+
+
+def read_plain_yaml(path: Path, remarks: list[str]) -> dict[Any, Any] | None:
+    """The mapping of a file, of plain data; None where there is none, and where it cannot be read, which is said."""
+    try:
+        if path.stat().st_size > _LARGEST:
+            remarks.append(f"{path.name}: {path.stat().st_size >> 20} MiB of settings were not read.")
+            return None
+        held = yaml.load(path.read_text(encoding="utf-8", errors="replace"), Loader=_PlainLoader)
+    # of values that are not what their tags say, the loader raises whatever comes
+    except (OSError, yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        remarks.append(f"{path.name}: settings that cannot be read: {(str(error).splitlines() or [''])[0][:100]}.")
+        return None
+    return held if isinstance(held, dict) else None
 
 
 def _flatten(held: dict[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Plain]]:
