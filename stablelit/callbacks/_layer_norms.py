@@ -35,6 +35,7 @@ class LayerNorms:
 
     def layer(self, parameter: str) -> str:
         """The layer that a parameter's name belongs to."""
+        parameter = parameter.replace("_orig_mod.", "")  # torch.compile puts it there
         if self.per_layer == "parameter":
             return parameter
         modules = parameter.split(".")[:-1][: self.depth]

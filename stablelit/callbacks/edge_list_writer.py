@@ -16,6 +16,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from stablelit.callbacks._snapshots import is_sharded
 from stablelit.contracts import HasEdgeList, WritesEdges
 from stablelit.data.files import replacing
 from stablelit.errors import ContractError, bad_argument
@@ -74,7 +75,8 @@ class EdgeListWriter(pl.Callback):
             say(trainer, "EdgeListWriter", table())
 
     def _write(self, trainer: Any, pl_module: Any) -> WritesEdges | None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        # of a module in shards every rank has to ask, or the one that does waits for the others
+        if trainer.fast_dev_run or not (trainer.is_global_zero or is_sharded(trainer.strategy)):
             return None
         edges = pl_module.edge_list()
         if not isinstance(edges, WritesEdges):
@@ -82,6 +84,8 @@ class EdgeListWriter(pl.Callback):
                 f"EdgeListWriter: {type(pl_module).__name__}.edge_list() returned a {type(edges).__name__}; allowed: "
                 f"an object with to_csv(path) and to_graphml(path)."
             )
+        if not trainer.is_global_zero:
+            return None
         root = Path(self.directory) if self.directory else findings_directory(trainer)
         for name, write in ((EDGES_FILE, edges.to_csv), (GRAPH_FILE, edges.to_graphml)):
             # a run that is killed here leaves the file before it

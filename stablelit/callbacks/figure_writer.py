@@ -21,6 +21,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from stablelit.callbacks._snapshots import is_sharded
 from stablelit.contracts import HasFigures
 from stablelit.data.files import replacing
 from stablelit.errors import ContractError, bad_argument
@@ -109,7 +110,7 @@ class FigureWriter(pl.Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws what the module has to show of a test."""
-        if self.module_figures and isinstance(pl_module, HasFigures) and _writes(trainer):
+        if self.module_figures and isinstance(pl_module, HasFigures) and _draws(trainer):
             self._save(trainer, pl_module.figures(), "test/")
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class FigureWriter(pl.Callback):
         self._points.append([step, *(float(values.get(metric, nan)) for metric in self._metrics)])
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not _writes(trainer):
+        if not _draws(trainer):
             return
         self._written_at = trainer.global_step
         figures = {name: self._draw_curves(panels) for name, panels in self.curves.items() if self._points}
@@ -144,6 +145,8 @@ class FigureWriter(pl.Callback):
         self._save(trainer, figures)
 
     def _save(self, trainer: pl.Trainer, figures: Mapping[str, Any], prefix: str = "") -> None:
+        if not trainer.is_global_zero:
+            return
         root = (Path(self.directory) if self.directory else findings_directory(trainer)) / "figures"
         for name, figure in figures.items():
             path = root / f"{prefix}{name}.png"
@@ -176,5 +179,8 @@ class FigureWriter(pl.Callback):
         return figure
 
 
-def _writes(trainer: pl.Trainer) -> bool:
-    return bool(trainer.is_global_zero and not trainer.fast_dev_run)  # type: ignore[attr-defined]
+def _draws(trainer: pl.Trainer) -> bool:
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return False
+    # of a module in shards every rank has to ask, or the one that does waits for the others
+    return bool(trainer.is_global_zero or is_sharded(trainer.strategy))

@@ -126,6 +126,7 @@ class GradClipMonitor(pl.Callback):
         self._books = ClipBooks(capacity)
         self._census = ParameterCensus() if dead_parameters else None
         self._layers = LayerNorms(per_layer, depth) if per_layer != "none" else None
+        self._has_names = False
         self._components = ComponentGradients(every, components, _OWNER) if every else None
         self._tap: GradientTap | None = None
         self._finite_steps = 0
@@ -159,7 +160,7 @@ class GradClipMonitor(pl.Callback):
         self._tap = GradientTap.on(trainer, pl_module, self._hear)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the parameters' names, which strategies may have settled only now."""
+        """A callback that is used again begins anew."""
         if trainer.global_step == 0:
             self._books.begin_run()
             self._finite_steps = 0
@@ -167,9 +168,7 @@ class GradClipMonitor(pl.Callback):
                 reporter.load_state_dict({})
             if self._census is not None:
                 self._census.begin()
-        for listener in (self._census, self._layers):
-            if listener is not None:
-                listener.attach(pl_module)
+        self._has_names = False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -181,6 +180,12 @@ class GradClipMonitor(pl.Callback):
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         """By layer, the norms are measured here, before Lightning's clip."""
         assert self._tap is not None
+        if not self._has_names:
+            # only now: behind an evaluation FSDP2 leaves whole parameters in the module, which no optimizer has
+            self._has_names = True
+            for listener in (self._census, self._layers):
+                if listener is not None:
+                    listener.attach(pl_module)
         if self._layers is not None and loggers_hear_this_batch(trainer):
             self._layers.measure(optimizer, self._tap.applied(optimizer), self._tap.scale_left(optimizer))
 

@@ -6,8 +6,8 @@ Writes  `file` in `directory`, else in the logger's directory: ``{"part", "class
         a fit replaces it by the weights of the checkpoint that it tests
 Logs    nothing
 Resumes nothing to resume: the file is written anew
-Limits  rank zero only; nothing under fast_dev_run; a fit that ends by an exception leaves no file; a part that a
-        strategy has sharded (FSDP) is written as this rank sees it
+Limits  nothing under fast_dev_run; a fit that ends by an exception leaves no file; rank zero writes, a part in shards
+        (FSDP2) after all ranks have given theirs; with Lightning's FSDP and DeepSpeed strategies it is refused
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stablelit.data.files import replacing
-from stablelit.errors import ContractError, bad_argument, did_you_mean
+from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
 from stablelit.findings import findings_directory
 from stablelit.lost_reports import report_may_be_lost
 
 _OWNER = "PartWriter"
+_FLAT = {"FSDPStrategy", "DeepSpeedStrategy"}
 
 
 class PartWriter(pl.Callback):
@@ -38,7 +39,7 @@ class PartWriter(pl.Callback):
         directory: where it goes; None is the run's directory.
 
     Raises:
-        ConfigurationError: an argument that is no text.
+        ConfigurationError: an argument that is no text; a strategy that keeps parameters in a form of its own.
         ContractError: the module has no such part.
 
     Example:
@@ -66,6 +67,13 @@ class PartWriter(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Asks for the part before anything runs."""
         self._found(pl_module)
+        strategy = type(trainer.strategy)
+        if {kind.__name__ for kind in strategy.__mro__} & _FLAT:
+            raise ConfigurationError(
+                f"{_OWNER}: {strategy.__name__} keeps parts of parameters in a form of its own, so that no rank has "
+                f"the weights of {self.part!r}. Use DDP or ModelParallelStrategy, or take the part from a checkpoint "
+                f"that Lightning has consolidated (python -m lightning.pytorch.utilities.consolidate_checkpoint)."
+            )
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the weights of the end of training."""
@@ -86,17 +94,28 @@ class PartWriter(pl.Callback):
         return parts[self.part]
 
     def _write(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if trainer.fast_dev_run:
             return
-        part = self._found(pl_module)
+        # a compiled part is a wrapper around the one that was compiled
+        part = getattr(self._found(pl_module), "_orig_mod", None) or self._found(pl_module)
+        weights = {name: _whole(value.detach()) for name, value in part.state_dict().items()}
+        if not trainer.is_global_zero:
+            return
         root = Path(self.directory) if self.directory else findings_directory(trainer)
-        kind = type(part)
+        # FSDP2 gives a module a class of its own
+        kind = next(kind for kind in type(part).__mro__ if not kind.__name__.startswith("FSDP"))
         content = {
             "part": self.part,
             "class": f"{kind.__module__}.{kind.__qualname__}",
             "step": int(trainer.global_step),
-            "state_dict": {name: value.detach().cpu() for name, value in part.state_dict().items()},
+            "state_dict": {name.replace("_orig_mod.", ""): value.cpu() for name, value in weights.items()},
         }
         # a run that is killed here leaves the file before it
         with report_may_be_lost(trainer, _OWNER, root / self.file), replacing(root / self.file) as unfinished:
             torch.save(content, unfinished)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """All parts of a tensor that ranks share (DTensor): every rank must ask."""
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole

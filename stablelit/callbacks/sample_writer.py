@@ -202,7 +202,8 @@ class SampleWriter(pl.Callback):
         before = random_state(device)
         pl_module.eval()
         try:
-            with torch.no_grad():
+            # with bf16-true, weights have a type that torch's generators give only in there
+            with torch.no_grad(), trainer.precision_plugin.val_step_context():
                 done = pl_module.generate_to_file(str(path), n, seed=self.seed, **self.arguments)
         except StablelitError as error:
             if self.action == "raise":

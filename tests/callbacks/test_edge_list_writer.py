@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import networkx
 import numpy as np
 import pytest
+from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 import torch
 
 from stablelit.callbacks import EdgeListWriter
@@ -81,9 +82,23 @@ def test_a_rank_other_than_zero_is_not_even_asked(tmp_path):
     asked = []
     module.edge_list = lambda: asked.append(1) or EdgeList(["a", "b"], [])
     for is_global_zero in (False, True):
-        callback.on_fit_end(SimpleNamespace(is_global_zero=is_global_zero, fast_dev_run=False), module)
+        callback.on_fit_end(one_rank(is_global_zero, SingleDeviceStrategy("cpu")), module)
         assert len(asked) == is_global_zero
         assert bool(written(tmp_path)) == is_global_zero
+
+
+def test_of_a_module_in_shards_every_rank_is_asked_and_one_writes(tmp_path):
+    module, callback = make_module(), EdgeListWriter(str(tmp_path))
+    asked = []
+    module.edge_list = lambda: asked.append(1) or EdgeList(["a", "b"], [])
+    for ranks, is_global_zero in enumerate((False, True), 1):
+        callback.on_fit_end(one_rank(is_global_zero, ModelParallelStrategy()), module)
+        assert len(asked) == ranks
+        assert bool(written(tmp_path)) == is_global_zero
+
+
+def one_rank(is_global_zero, strategy):
+    return SimpleNamespace(is_global_zero=is_global_zero, fast_dev_run=False, strategy=strategy)
 
 
 def test_a_module_without_edges_is_refused_before_the_fit(tmp_path):

@@ -55,3 +55,21 @@ def test_a_part_that_is_not_there_is_told_before_training(tmp_path):
 def test_arguments_that_are_no_text_are_refused(arguments):
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):
         PartWriter(**arguments)
+
+
+def test_the_file_of_a_compiled_part_is_that_of_the_part(tmp_path):
+    module, trainer = make_module(), make_trainer(tmp_path, [PartWriter("encoder")], max_epochs=1)
+    module.encoder = torch.compile(module.encoder, backend="eager")
+    trainer.fit(module, train_loader(), val_loader())
+    content = torch.load(tmp_path / "encoder.pt", weights_only=True)
+    assert content["class"] == "torch.nn.modules.linear.Linear"
+    assert set(content["state_dict"]) == {"weight", "bias"}
+    assert torch.equal(content["state_dict"]["weight"], module.encoder._orig_mod.weight)
+
+
+@pytest.mark.parametrize("kind", ["FSDPStrategy", "DeepSpeedStrategy"])
+def test_parameters_in_a_form_of_their_own_are_refused_before_training(kind, tmp_path):
+    module, trainer = make_module(), make_trainer(tmp_path, [])
+    trainer.strategy.__class__ = type(kind, (type(trainer.strategy),), {})
+    with pytest.raises(ConfigurationError, match=f"{kind} keeps parts of parameters.*'encoder'"):
+        PartWriter("encoder").setup(trainer, module, "fit")
