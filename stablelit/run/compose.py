@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from stablelit.data.files import replacing
 from stablelit.errors import ConfigurationError
+from stablelit.run.composing import naming_bad_files
 from stablelit.run.directory import OVERRIDES_FILE
 from stablelit.run.misspelt import forced, telling_misspelt_keys
 from stablelit.run.saved_yaml import check_yaml
@@ -111,7 +112,8 @@ def compose_saved_run(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
     check_yaml(run_dir / CONFIG_FILE)
 
     def composed(overrides: Sequence[str]) -> DictConfig:
-        with initialize_config_dir(str(run_dir.absolute()), version_base="1.3"):
+        here = run_dir.absolute()
+        with naming_bad_files([]), initialize_config_dir(str(here), version_base="1.3"):
             return compose("config", overrides=["hydra.searchpath=[pkg://stablelit.conf]", *overrides])
 
     with telling_misspelt_keys(composed, forced(overrides)):

@@ -20,6 +20,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from stablelit.errors import ConfigurationError
+from stablelit.run.composing import directories_of, naming_bad_files
 from stablelit.run.environment import allowed_targets
 
 # where the classes live that Hydra, its own plugins and logging are configured with
@@ -45,7 +46,8 @@ def only_trusted_hydra_sections() -> Iterator[None]:
     original = ConfigLoaderImpl.load_configuration
 
     def load_configuration(self: Any, *args: Any, **kwargs: Any) -> DictConfig:
-        config = original(self, *args, **kwargs)
+        with naming_bad_files(directories_of(self.config_search_path)):
+            config = original(self, *args, **kwargs)
         refuse_untrusted(config)
         return config
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stablelit.errors import did_you_mean
 from stablelit.run.command_line import CommandLine, key_of
+from stablelit.run.composing import naming_bad_files
 from stablelit.run.experiments import shipped_conf
 from stablelit.run.problems import Problem
 
@@ -97,7 +98,7 @@ def composer(line: CommandLine) -> tuple[Callable[[Sequence[str]], DictConfig], 
     search = [f"hydra.searchpath=[file://{conf}]"] if conf else []
 
     def composed(overrides: Sequence[str]) -> DictConfig:
-        with initialize_config_module("stablelit.conf", version_base="1.3"):
+        with naming_bad_files([conf] if conf else []), initialize_config_module("stablelit.conf", version_base="1.3"):
             name = line.option("--config-name", "-cn") or "train"
             return compose(name, overrides=[*search, *overrides])
 

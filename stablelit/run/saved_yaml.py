@@ -26,16 +26,29 @@ def check_yaml(path: Path) -> None:
 
     Raises:
         ConfigurationError: it is larger than `LARGEST_BYTES`, is no text, is no YAML (the place is named), has more
-            than `MOST_ALIASES` aliases, or more than `DEEPEST` brackets in brackets.
+            than `MOST_ALIASES` aliases, more than `DEEPEST` brackets in brackets, or an alias inside of what it stands
+            for.
     """
     if (size := path.stat().st_size) > LARGEST_BYTES:
         raise ConfigurationError(f"{path}: has {size} bytes. Allowed: {LARGEST_BYTES} for the settings of a run.")
-    aliases = depth = 0
+    aliases = 0
+    # the anchors of the lists and mappings that are open
+    opened: list[str | None] = []
     try:
         for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=_LOADER):
-            aliases += isinstance(event, yaml.AliasEvent)
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
+            if isinstance(event, yaml.CollectionStartEvent):
+                opened.append(event.anchor)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                opened.pop()
+            elif isinstance(event, yaml.AliasEvent):
+                aliases += 1
+                if event.anchor in opened:
+                    line = event.start_mark.line + 1
+                    raise ConfigurationError(
+                        f"{path}: line {line}: *{event.anchor} stands inside of what it stands for, without an end. "
+                        f"Write out what is meant."
+                    )
+            if len(opened) > DEEPEST:
                 raise ConfigurationError(f"{path}: nests more than {DEEPEST} levels. No settings of a run do.")
         if aliases <= MOST_ALIASES:
             OmegaConf.load(path)
@@ -49,9 +62,11 @@ def check_yaml(path: Path) -> None:
         ValueError,
         TypeError,
         AttributeError,
+        RecursionError,
         OSError,
     ) as error:
-        raise ConfigurationError(f"{path}: cannot be read as YAML: {error}.") from error
+        said = str(error).replace('"<unicode string>", ', "")
+        raise ConfigurationError(f"{path}: cannot be read as YAML: {said}.") from error
     if aliases > MOST_ALIASES:
         raise ConfigurationError(
             f"{path}: has {aliases} aliases (`*name`), each of which may stand for many others. Allowed: "

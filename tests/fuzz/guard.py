@@ -70,7 +70,7 @@ class _Watch:
         if not self._is_hooked:
             sys.addaudithook(self._hear)
             self._is_hooked = True
-        self.seen, self.sandbox = [], str(sandbox.resolve())
+        self.seen, self.sandbox = [], os.path.realpath(sandbox)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.sandbox is None:

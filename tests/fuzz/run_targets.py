@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+import urllib3.util.connection  # noqa: F401  a target may import it, and it binds a socket to see if there is IPv6
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import signal
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,6 +19,10 @@ from tests.fuzz.trying import Trying
 
 # of the clock on the wall: a call in C that Python cannot interrupt
 PATIENCE = 60.0
+# inputs of a target that one process after the other tries, so that a slow target has more than one
+PIECE = 2500
+# between two looks at what a worker tells: to be woken for each input would take half of the processor
+_GLANCE_SECONDS = 0.02
 
 
 @dataclass
@@ -42,6 +49,12 @@ class Tally:
         if outcome.is_failure:
             self.failures.append((number, outcome))
 
+    def take(self, other: Tally) -> None:
+        """Takes in what came of other inputs of the target."""
+        self.ends += other.ends
+        self.seconds, self.megabytes = max(self.seconds, other.seconds), max(self.megabytes, other.megabytes)
+        self.failures = sorted([*self.failures, *other.failures], key=lambda failure: failure[0])
+
     def row(self) -> dict[str, object]:
         """As data."""
         return {
@@ -55,49 +68,76 @@ class Tally:
         }
 
 
-def tally(name: str, inputs: int, seed: int, scratch: Path, kept: Path) -> Tally:
-    """Tries the inputs 0 to `inputs` - 1 of a target; those that fail are kept as files."""
-    result, number, life = Tally(name), 0, 0
-    while number < inputs:
+def tallies(names: Sequence[str], inputs: int, seed: int, scratch: Path, kept: Path, jobs: int = 1) -> Iterator[Tally]:
+    """What comes of each target, as soon as it is known; inputs that fail are kept.
+
+    Args:
+        names: of the targets, the slowest first.
+        inputs: of each target.
+        seed: of all inputs.
+        scratch: an empty folder.
+        kept: the folder for inputs that fail.
+        jobs: processes beside each other.
+    """
+    targets()  # imported once, before there are processes to import them
+    pieces = [(name, begin, min(begin + PIECE, inputs)) for name in names for begin in range(0, inputs, PIECE)]
+    results = {name: Tally(name) for name in names}
+    open_pieces = Counter(name for name, _, _ in pieces)
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
+        for done in as_completed([pool.submit(tally, *piece, seed, scratch) for piece in pieces]):
+            result = results[done.result().name]
+            result.take(done.result())
+            open_pieces[result.name] -= 1
+            if not open_pieces[result.name]:
+                if result.failures:
+                    _keep(result, seed, scratch / f"{result.name}-kept", kept)
+                yield result
+
+
+def tally(name: str, begin: int, end: int, seed: int, scratch: Path) -> Tally:
+    """What comes of the inputs of these numbers; each time that a process ends on one, another goes on behind it."""
+    result, number = Tally(name), begin
+    while number < end:
         ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=False)
-        folder = scratch / f"{name}-{life}"
+        folder = scratch / f"{name}-{number}"
         folder.mkdir(parents=True)
         process = multiprocessing.get_context("fork").Process(
-            target=_work, args=(name, seed, number, inputs, folder, theirs)
+            target=_work, args=(name, seed, number, end, folder, theirs)
         )
         process.start()
         theirs.close()
-        number = _listen(ours, process, result, number, inputs)
+        number = _listen(ours, process, result, number, end)
         shutil.rmtree(folder, ignore_errors=True)
-        life += 1
-    if result.failures:
-        _keep(result, seed, scratch / f"{name}-kept", kept)
     return result
 
 
-def _listen(ours: Connection, process: multiprocessing.Process, result: Tally, number: int, inputs: int) -> int:  # type: ignore[name-defined]
+def _listen(ours: Connection, process: multiprocessing.Process, result: Tally, number: int, end: int) -> int:  # type: ignore[name-defined]
     """Takes what a worker tells, until it ends; returns the number that the next one begins with."""
-    while number < inputs:
-        how = "slow" if not ours.poll(PATIENCE) else ""
-        if not how:
-            try:
-                result.add(number, ours.recv())
-                number += 1
-                continue
-            except EOFError:
-                how = "crash"
-        process.kill() if how == "slow" else None
-        process.join()
-        code = -(process.exitcode or 0)
-        told = (
-            f"more than {PATIENCE:g} s of the clock"
-            if how == "slow"
-            else f"ended by {signal.Signals(code).name if code > 0 else code}"
-        )
-        result.add(number, Outcome(how, told, PATIENCE if how == "slow" else 0.0, 0.0))
-        return number + 1
+    heard = time.monotonic()
+    how = ""
+    while number < end and not how:
+        if not ours.poll(0):
+            how = "slow" if time.monotonic() - heard > PATIENCE else ""
+            time.sleep(_GLANCE_SECONDS)
+            continue
+        try:
+            result.add(number, ours.recv())
+            number, heard = number + 1, time.monotonic()
+        except EOFError:
+            how = "crash"
+    if how == "slow":
+        process.kill()
     process.join()
-    return number
+    if not how:
+        return number
+    code = -(process.exitcode or 0)
+    told = (
+        f"more than {PATIENCE:g} s of the clock"
+        if how == "slow"
+        else f"ended by {signal.Signals(code).name if code > 0 else code}"
+    )
+    result.add(number, Outcome(how, told, PATIENCE if how == "slow" else 0.0, 0.0))
+    return number + 1
 
 
 def _work(name: str, seed: int, begin: int, end: int, folder: Path, told: Connection) -> None:
