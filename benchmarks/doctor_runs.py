@@ -38,6 +38,7 @@ class Outcome:
         seconds: of the wall clock.
         error: what the run raised.
         curves: block medians of what the doctor's evidence holds.
+        losses: of training, by optimizer step; none in manual optimisation.
     """
 
     true: float
@@ -48,16 +49,34 @@ class Outcome:
     seconds: float = 0.0
     error: str = ""
     curves: dict[str, list[float]] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
         return [finding.name for finding in self.findings]
 
 
+class Losses(pl.Callback):
+    """Keeps the loss of each step, with a doctor and without."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self._window: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if pl_module.automatic_optimization and loss is not None:
+            self._window.append(float(loss) * trainer.accumulate_grad_batches)
+            if len(self._window) == trainer.accumulate_grad_batches:
+                self.values.append(sum(self._window) / len(self._window))
+                self._window = []
+
+
 def train(config: Config, seed: int, doctor: pl.Callback | None = None) -> Outcome:
     """One fit; a doctor is added as anybody would add it."""
     project = build(config, seed)
-    arguments = project.trainer | {"callbacks": [doctor] if doctor else []}
+    losses = Losses()
+    arguments = project.trainer | {"callbacks": [losses, *([doctor] if doctor else [])]}
     begin, error = time.perf_counter(), ""
     with tempfile.TemporaryDirectory() as directory, contextlib.suppress(KeyboardInterrupt):
         trainer = pl.Trainer(default_root_dir=directory, **arguments)
@@ -79,6 +98,7 @@ def train(config: Config, seed: int, doctor: pl.Callback | None = None) -> Outco
         seconds,
         error,
         {name: found.evidence.curve(name).blocks(BLOCKS).tolist() for name in SHOWN} if doctor else {},
+        losses.values,
     )
 
 
@@ -112,6 +132,7 @@ class FaultRun:
     visible: int | None
     run: Outcome
     harm: float
+    healthy_losses: list[float] = field(default_factory=list)
     repaired_harm: float | None = None
 
     @property
@@ -127,10 +148,14 @@ class FaultRun:
         return any(name in self.accepted for name in self.run.names)
 
     @property
+    def told_at(self) -> int | None:
+        """The step at which the right cause was told."""
+        return min((finding.step for finding in self.run.findings if finding.name in self.accepted), default=None)
+
+    @property
     def delay(self) -> int | None:
         """Steps from when it could be seen to when the right cause was told."""
-        steps = [finding.step for finding in self.run.findings if finding.name in self.accepted]
-        return None if self.visible is None or not steps else max(0, min(steps) - self.visible)
+        return None if self.visible is None or self.told_at is None else max(0, self.told_at - self.visible)
 
     @property
     def mended(self) -> bool:
@@ -145,7 +170,7 @@ def run_fault(name: str, seed: int, tune: bool, repair: bool) -> FaultRun | None
         return None
     healthy = reference(variant.base, seed)
     run = train(variant.config, seed, new_doctor())
-    done = FaultRun(name, seed, variant, fault.accepted, fault.visible, run, harm(run, healthy))
+    done = FaultRun(name, seed, variant, fault.accepted, fault.visible, run, harm(run, healthy), healthy.losses)
     if repair and run.findings:
         mended = repaired(run.findings[0], variant.base, variant.config)
         if mended is not None:

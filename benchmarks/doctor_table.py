@@ -6,6 +6,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from benchmarks.doctor_delay import seen_from
 from benchmarks.doctor_runs import FaultRun, HealthyRun
 from benchmarks.rows import Row
 
@@ -32,18 +33,33 @@ def fault_rows(runs: Sequence[FaultRun]) -> Iterator[Row]:
         yield Row(label, statistics.median(delays), "steps", 1, repeats=len(delays))
         within = share([delay <= 1 for delay in delays])
         yield Row("    of these within one step", within, "", repeats=len(delays))
-    late = [
-        min(f.step for f in run.run.findings if f.name in run.accepted) / max(1, run.run.steps)
-        for run in runs
-        if run.visible is None and run.named_at_all
-    ]
+    others = [run for run in runs if run.visible is None]
+    late = [run.told_at / max(1, run.run.steps) for run in others if run.told_at is not None]
     if late:
         yield Row("when the others are told, median", statistics.median(late), "of the run", repeats=len(late))
+    yield from curve_rows(others, runs)
     tried = [run for run in runs if run.repaired_harm is not None]
     hurting = [run for run in runs if run.harm > HURTS and run.found]
     if tried:
         label = "repaired by what is named first, of harmful runs with a finding"
         yield Row(label, share([run.mended for run in hurting]), "", 0.8, "higher", repeats=len(hurting))
+
+
+def curve_rows(others: Sequence[FaultRun], runs: Sequence[FaultRun]) -> Iterator[Row]:
+    """Of faults that only time shows: steps from where the curve has left the healthy runs' to where it is told."""
+    healthy: dict[str, dict[int, list[float]]] = defaultdict(dict)
+    for run in runs:
+        if run.healthy_losses:
+            healthy[run.variant.base][run.seed] = run.healthy_losses
+    seen = [(run, seen_from(run.run.losses, list(healthy[run.variant.base].values()))) for run in others]
+    delays = [max(0, run.told_at - step) for run, step in seen if step is not None and run.told_at is not None]
+    if delays:
+        label = "delay where the loss curve shows it, median"
+        yield Row(label, statistics.median(delays), "steps", 50, repeats=len(delays))
+        earlier = share([step is None or run.told_at <= step for run, step in seen if run.told_at is not None])
+        yield Row("    told before the curve shows it, or where it never does", earlier, "", repeats=len(others))
+        longest = max(delays)
+        yield Row("    the longest", longest, "steps", repeats=len(delays))
 
 
 def healthy_rows(runs: Sequence[HealthyRun]) -> Iterator[Row]:

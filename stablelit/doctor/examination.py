@@ -132,9 +132,9 @@ class Examination:
         self._step_seconds = self._probes.seconds = 0.0
         return looked or wanted or not self._losses.is_finite, wanted
 
-    def judged(self, seconds: float) -> None:
-        """To judge everything after the last step has taken so long."""
-        self._clock.judged(self.evidence.step - 1, seconds)
+    def judged(self, seconds: float, suspects: bool) -> None:
+        """To judge everything after the last step has taken so long, and something may be the matter or not."""
+        self._clock.judged(self.evidence.step - 1, seconds, suspects)
 
     def validation_start(self, trainer: Any, pl_module: Any) -> None:
         """A few batches of it are looked at."""

@@ -23,7 +23,7 @@ class LookClock:
     the last one, but never later than 200 steps after it. Judgements are spaced likewise, at 25 steps or more.
 
     Args:
-        budget: share of the time of training that looks may take; judgements may take as much again.
+        budget: share of the time of training that looks may take; judgements may take half as much again.
     """
 
     def __init__(self, budget: float) -> None:
@@ -77,9 +77,10 @@ class LookClock:
         owed = self._looks * cost - self.budget * self._elapsed
         self._next_look = step + (self.every or self._distance(max(cost, owed), 1))
 
-    def judged(self, step: int, seconds: float) -> None:
-        """A judgement after this step has cost so much."""
-        self._next_judgement = step + (self.every or self._distance(seconds, _JUDGE_EVERY))
+    def judged(self, step: int, seconds: float, suspects: bool = False) -> None:
+        """A judgement after this step has cost so much; where it suspects something, the next one comes soon."""
+        distance = _JUDGE_EVERY if suspects else self._distance(2.0 * seconds, _JUDGE_EVERY)
+        self._next_judgement = step + (self.every or distance)
 
     def state_dict(self) -> dict[str, int | None]:
         """When it is next."""

@@ -65,6 +65,11 @@ class RuleBook:
             self._pending = seen
         return new
 
+    @property
+    def suspects(self) -> bool:
+        """Whether a rule has found something that is told once it is found again."""
+        return bool(self._pending)
+
     def diagnosis(self, evidence: Evidence) -> Diagnosis:
         """All that was found, ranked; what other callbacks have found among it."""
         heard = [f for f in evidence.raised if f.name not in self.mute and f.name not in self.found]

@@ -174,7 +174,7 @@ class TrainingDoctor(pl.Callback):
             began = time.perf_counter()
             self._verdicts.judge(trainer, self.evidence, structural=not everything)
             if everything:
-                self._examination.judged(time.perf_counter() - began)
+                self._examination.judged(time.perf_counter() - began, self._verdicts.book.suspects)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A few batches of it are looked at."""

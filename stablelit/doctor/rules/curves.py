@@ -160,8 +160,8 @@ def not_learning(evidence: Evidence) -> Finding | None:
         f"The training loss has stood at {shown(of.late)} since its start ({shown(of.start)}) for {of.last_step:.0f} "
         f"steps: a change of {shown(100 * of.drop / scale)} % (expected: a fall of more than 6 %).",
         {"loss_first": of.start, "loss_late": of.late, "fall": of.drop / scale, "fall_noise": of.drop_noise / scale},
-        "fit one batch first (trainer.overfit_batches=1): if that fails too it is the model or the loss, else the data "
-        "(or a signal so weak that the noise of batches hides it)",
+        "fit one batch first (trainer.overfit_batches=1): if that fails too it is the model or the loss, else the "
+        "data: does each label belong to its row? (or is the signal so weak that the noise of batches hides it?)",
     )
 
 

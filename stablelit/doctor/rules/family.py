@@ -77,6 +77,15 @@ FAMILY_RULES: tuple[Rule, ...] = (
         about="the KL rises and its term is less than a thousandth of the loss (a note, a warning if that rises too)",
     ),
     Rule(
+        "kl-weight-too-large",
+        Rank.FAMILY,
+        ("curves.kl", "curves.kl_weight"),
+        family_latent.weight_too_large,
+        kind="curve",
+        explains=("loss-diverges", "not-learning", "plateau"),
+        about="above a weight of 1, reconstruction + KL has lost what it had gained while the weight rose",
+    ),
+    Rule(
         "kl-weight-without-cap",
         Rank.FAMILY,
         ("curves.kl_weight",),

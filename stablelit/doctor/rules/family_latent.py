@@ -7,6 +7,8 @@ the weight, :math:`dKL^*/d\beta \le 0`: a smaller weight buys more KL, never les
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from stablelit.doctor.evidence import Curve, Evidence
@@ -17,6 +19,10 @@ _COLLAPSED_NATS, _FALLEN = 0.01, 30.0
 _MANY_NATS = 6.0
 _SHARE, _RISE = 1e-3, 1.5
 _HALF = 0.5
+# of what had been gained
+_LOST = 0.75
+_RECONSTRUCTION = re.compile(r"logged/.*recon", re.IGNORECASE)
+_VALIDATION = re.compile(r"(^|[/_\-. ])(val|valid|validation|dev|eval|test)([/_\-. ]|$)", re.IGNORECASE)
 _LOOKED_AT = 64
 
 
@@ -112,6 +118,41 @@ def weight_too_small(evidence: Evidence) -> Finding | None:
             f"lower the learning rate; {remedy}",
         )
     return Finding("kl-weight-too-small", "info", f"{told}. A smaller one would let it rise further.", facts, remedy)
+
+
+def weight_too_large(evidence: Evidence) -> Finding | None:
+    """Above a weight of 1, most of what reconstruction plus KL had gained is lost again while the weight rose.
+
+    Their sum is the bound at weight 1, whatever the weight of training is. A weight above 1 on purpose (beta-VAE, 4)
+    costs a little of it: of a run whose weight rises to 1, 4, 10 and 30 it loses 0, 4, 33 and 250 per cent of what it
+    had gained (measured).
+    """
+    kl, weight, recon = evidence.curve("kl").finite(), evidence.curve("kl_weight").finite(), _reconstruction(evidence)
+    if len(kl) < 6 or len(recon) != len(kl) or len(weight) != len(kl) or not weight.last > 1.0:
+        return None
+    bound, kls, weights = kl.values + recon.values, kl.values, weight.values
+    best = int(np.argmin(bound))
+    late = slice(max(best + 1, len(bound) - max(3, len(bound) // 4)), None)
+    if len(bound[late]) < 3 or weights[late].min() < 1.2 * weights[best] or kls[late].max() >= kls[best]:
+        return None
+    now, low, first = float(bound[late].min()), float(bound[best]), float(bound[0])
+    if now - low < max(_LOST * (first - low), 0.2 * abs(low)):
+        return None
+    return Finding(
+        "kl-weight-too-large",
+        "warning",
+        f"reconstruction + KL (the bound at weight 1) was {low:.4g} at a KL weight of {weights[best]:.3g} and is "
+        f"{now:.4g} or more at {weight.last:.3g} (it began at {first:.4g}), while the KL fell from {kls[best]:.3g} to "
+        f"{kls[-1]:.3g} nats: the code is given up for the prior.",
+        {"weight": float(weight.last), "bound_best": low, "bound": now, "bound_first": first, "kl": float(kls[-1])},
+        f"{evidence.settings.override('kl_weight', 1.0)}: the weight of the bound; above 4 hardly anybody's beta-VAE",
+    )
+
+
+def _reconstruction(evidence: Evidence) -> Curve:
+    """What training has logged under a name that says reconstruction."""
+    names = [n for n in evidence.curves if _RECONSTRUCTION.search(n) and not _VALIDATION.search(n)]
+    return evidence.curve(min(names, key=len)).finite() if names else Curve()
 
 
 def weight_without_cap(evidence: Evidence) -> Finding | None:

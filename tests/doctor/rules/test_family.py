@@ -319,3 +319,45 @@ def test_nothing_is_said_of_nothing(rule):
     assert not rule.can_check(Evidence())
     empty = Evidence(curves={need.partition(".")[2]: Curve([0], [math.nan]) for need in rule.needs})
     assert rule.check(empty) is None
+
+
+# reconstruction, KL and weight of a small VAE whose weight rises over the first half to what is given (one seed each)
+RISING_WEIGHT = {
+    1.0: (
+        [51.9, 15.6, 13.2, 13.0, 15.9, 15.3, 14.2, 13.0, 13.1, 13.8],
+        [9.5, 16.4, 13.4, 11.0, 10.0, 9.8, 9.9, 9.3, 9.1, 9.5],
+    ),
+    4.0: (
+        [51.9, 18.9, 18.2, 20.7, 25.3, 25.4, 21.8, 19.7, 21.1, 21.7],
+        [8.8, 10.1, 7.2, 6.1, 5.5, 5.4, 5.6, 5.1, 4.9, 5.4],
+    ),
+    10.0: (
+        [52.7, 26.7, 25.9, 33.3, 39.9, 41.7, 33.7, 31.1, 33.3, 37.0],
+        [7.5, 5.9, 4.5, 3.7, 3.2, 3.1, 3.4, 3.2, 3.1, 3.4],
+    ),
+    30.0: (
+        [59.7, 47.0, 47.5, 64.0, 77.3, 84.3, 73.5, 71.8, 75.0, 84.2],
+        [4.2, 2.7, 2.1, 1.6, 1.1, 1.0, 1.2, 1.0, 1.0, 1.1],
+    ),
+}
+
+
+@pytest.mark.parametrize("largest", [1.0, 4.0, 10.0, 30.0])
+def test_a_kl_weight_is_too_large_where_it_costs_what_had_been_gained(largest: float) -> None:
+    recon, kl = RISING_WEIGHT[largest]
+    weight = [largest * min(1.0, 0.2 * (n + 1)) for n in range(10)]
+    held = evidence({"kl": kl, "kl_weight": weight, "logged/train_recon": recon, "logged/val_recon": recon[::-1]})
+    found = ask("kl-weight-too-large", held)
+    assert (found is not None) == (largest == 30.0)
+    if found is not None:
+        assert found.evidence["bound_best"] == pytest.approx(min(a + b for a, b in zip(recon, kl, strict=True)))
+        assert "1" in found.remedy
+
+
+def test_a_kl_weight_that_never_rose_says_nothing_of_itself() -> None:
+    recon, kl = RISING_WEIGHT[30.0]
+    held = {"kl": kl, "logged/train_recon": recon}
+    assert ask("kl-weight-too-large", evidence(held | {"kl_weight": [30.0] * 10})) is None
+    # nor where the bound got worse while the KL rose: another thing has happened
+    assert ask("kl-weight-too-large", evidence(held | {"kl": kl[::-1], "kl_weight": range(3, 33, 3)})) is None
+    assert ask("kl-weight-too-large", evidence({"kl": kl, "kl_weight": range(3, 33, 3)})) is None

@@ -10,13 +10,13 @@ from stablelit.doctor.evidence.layers import ActivationFact, LayerFacts, WeightF
 from stablelit.doctor.rules.layers import LAYER_RULES
 
 
-def evidence_of(facts: LayerFacts, late: float = 1.6) -> Evidence:
-    loss = Curve(range(120), np.linspace(1.6, late, 120))
-    return Evidence(step=120, layers=facts, curves={"loss": loss}, settings=Settings())
+def evidence_of(facts: LayerFacts, late: float = 1.6, step: int = 120) -> Evidence:
+    loss = Curve(range(step), np.linspace(1.6, late, step))
+    return Evidence(step=step, layers=facts, curves={"loss": loss}, settings=Settings())
 
 
-def found(facts: LayerFacts, late: float = 1.6) -> list[str]:
-    evidence = evidence_of(facts, late)
+def found(facts: LayerFacts, late: float = 1.6, step: int = 120) -> list[str]:
+    evidence = evidence_of(facts, late, step)
     told = [rule.check(evidence) for rule in LAYER_RULES]
     return [finding.name for finding in told if finding is not None]
 
@@ -35,7 +35,16 @@ def test_fading_has_three_times_of_margin_on_both_sides(ratio: float, told: bool
 
 @pytest.mark.parametrize(("ratio", "told"), [(5.5 * 3, False), (158 / 3, True)])
 def test_growing_has_three_times_of_margin_on_both_sides(ratio: float, told: bool) -> None:
-    assert found(LayerFacts(looks=9, weights=weights(ratio, 1.0))) == (["exploding-gradients"] if told else [])
+    facts = LayerFacts(looks=9, weights=weights(ratio, 1.0))
+    assert found(facts, late=0.8) == (["exploding-gradients"] if told else [])
+
+
+# that the loss stands keeps healthy nets away, so that the margin to their worst is one and a half only
+@pytest.mark.parametrize(("ratio", "late", "told"), [(5.5, 1.6, False), (10.0, 1.6, True), (20.0, 0.8, False)])
+def test_gradients_that_grow_some_are_told_where_the_loss_stands(ratio: float, late: float, told: bool) -> None:
+    facts = LayerFacts(looks=9, weights=weights(ratio, 1.0))
+    assert found(facts, late=late) == (["exploding-gradients"] if told else [])
+    assert found(facts, late=late, step=20) == []
 
 
 @pytest.mark.parametrize(("live", "told"), [(0.39 / 3, False), (0.02, True)])
