@@ -53,6 +53,7 @@ _names, __getattr__, __dir__ = lazy_exports(
         "StepCheckpoint": "callbacks.step_checkpoint",
         "TrainingDoctor": "doctor.training_doctor",
         "EpisodicSampler": "data.episodes",
+        "EvaluationBatches": "data.evaluation_batches",
         "LengthBucketBatchSampler": "data.buckets",
         "SharedLevel": "data.shared_level",
         "ShuffleCallback": "callbacks.shuffle_callback",

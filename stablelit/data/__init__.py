@@ -3,6 +3,7 @@
 from stablelit.data.batch_indices import batch_indices
 from stablelit.data.buckets import LengthBucketBatchSampler
 from stablelit.data.episodes import EpisodicSampler
+from stablelit.data.evaluation_batches import EvaluationBatches
 from stablelit.data.leave_out import LeftOut, SkippedBatch, leave_out, read_skipped
 from stablelit.data.loader import ShuffleDataLoader
 from stablelit.data.shared_level import SharedLevel
@@ -12,6 +13,7 @@ from stablelit.functional.shuffle_quality import shuffle_quality
 
 __all__ = [
     "EpisodicSampler",
+    "EvaluationBatches",
     "LeftOut",
     "LengthBucketBatchSampler",
     "SharedLevel",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,6 +68,37 @@ class FixedPlan:
         return [self._batch] * (len(lengths) // self._batch) + ([self._left] if last and self._left else [])
 
 
+class EveryOncePlan:
+    """All samples, each once: for evaluation, whose order is the same in every epoch.
+
+    A last batch of fewer samples than ranks is joined to the one before it.
+
+    Args:
+        pools: lengths of the samples of each pool.
+        cut: sizes of the batches of a pool, of its lengths in descending order: multiples of `ranks`, but for the last.
+        ranks: each gets a part of every batch.
+    """
+
+    def __init__(self, pools: Sequence[NDArray[Any]], cut: Callable[[NDArray[Any]], list[int]], ranks: int) -> None:
+        pools = list(pools)
+        if len(pools) > 1 and len(pools[-1]) < ranks:
+            pools[-2:] = [np.concatenate(pools[-2:])]
+        self._sizes = [cut(-np.sort(-lengths)) for lengths in pools]
+        for sizes in self._sizes:
+            if len(sizes) > 1 and sizes[-1] < ranks:
+                sizes[-2:] = [sizes[-2] + sizes[-1]]
+        self.edges = [0, *itertools.accumulate(map(len, pools))]
+        self.steps = sum(map(len, self._sizes))
+
+    def skip(self, start: int) -> tuple[int, int]:
+        """An evaluation begins at its beginning."""
+        return 0, 0
+
+    def sizes(self, pool: int, lengths: NDArray[Any], made: int, tokens: int) -> list[int]:
+        """As they were cut."""
+        return self._sizes[pool]
+
+
 class BudgetPlan:
     """Batches of as many samples as a budget of padded tokens allows.
 
@@ -89,9 +121,8 @@ class BudgetPlan:
         self._max_tokens, self._multiple_of = max_tokens, multiple_of
         self._ranks, self._drop_tail = ranks, drop_tail
         self._tokens = int(padded_length(lengths, multiple_of).sum(dtype=np.int64))
-        pools = -(-n // (pool_batches * max(1, max_tokens * n // self._tokens) * ranks))
-        # of equal size: a small last pool could not make up for what the others leave. Inner edges: multiples of ranks
-        self.edges = [*(n // ranks * pool // pools * ranks for pool in range(pools)), n]
+        self.edges = budget_edges(lengths, max_tokens, multiple_of, pool_batches, ranks)
+        pools = len(self.edges) - 1
         tried = 1 if pools == 1 or n > _MANY else 8
         self._expected = max(self._count(lengths, Permutation(n, key)) for key in range(tried))
         # the tokens of all pools are the data's, so that only what pools leave in their last batch varies
@@ -132,3 +163,11 @@ class BudgetPlan:
     def _count(self, lengths: NDArray[Any], order: Permutation) -> int:
         pools = (lengths[order(range(begin, end))] for begin, end in itertools.pairwise(self.edges))
         return sum(len(self._cut(-np.sort(-pool))) for pool in pools)
+
+
+def budget_edges(lengths: NDArray[Any], max_tokens: int, multiple_of: int, pool_batches: int, ranks: int) -> list[int]:
+    """Where the pools of a budget begin, and where the last one ends; see :class:`BudgetPlan`."""
+    n, tokens = len(lengths), int(padded_length(lengths, multiple_of).sum(dtype=np.int64))
+    pools = -(-n // (pool_batches * max(1, max_tokens * n // tokens) * ranks))
+    # of equal size: a small last pool could not make up for what the others leave. Inner edges: multiples of ranks
+    return [*(n // ranks * pool // pools * ranks for pool in range(pools)), n]

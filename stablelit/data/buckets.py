@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from stablelit.data._batch_plans import BatchPlan, BudgetPlan, FixedPlan
+from stablelit.data._batch_plans import BatchPlan, BudgetPlan, EveryOncePlan, FixedPlan, budget_edges
 from stablelit.data._saved_state import extent, extents_in_words, sha1
+from stablelit.data.evaluation_batches import share_of
 from stablelit.data.shuffle import ShuffleSampler
-from stablelit.errors import ConfigurationError, DataError
-from stablelit.functional.length_buckets import padded_length, padding_ratio
+from stablelit.errors import ConfigurationError, DataError, bad_argument
+from stablelit.functional.length_buckets import cut_by_budget, padded_length, padding_ratio
 from stablelit.functional.permutation import Permutation, mix
 from stablelit.functional.schedules import check_count, check_flag
 
@@ -45,9 +47,12 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         multiple_of: what the collate function rounds the padded length up to.
         max_length: where the collate function cuts longer samples; None does not.
         drop_last: leaves out the last batch of an epoch if it is not full (`batch_size` only).
+        every_sample_once: for evaluation, with a sampler of ``mode="sequential"``: no sample is repeated or left out
+            where ranks cannot share a batch evenly. Their parts differ by one sample, which may lie above `max_tokens`.
 
     Raises:
-        ConfigurationError: an argument outside its range, both or neither of `batch_size` and `max_tokens`.
+        ConfigurationError: an argument outside its range, both or neither of `batch_size` and `max_tokens`;
+            `every_sample_once` with `drop_last` or with an order that differs from epoch to epoch.
         DataError: a length below 1 or above the budget, or not one for each sample.
 
     Example:
@@ -67,6 +72,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         multiple_of: int = 1,
         max_length: int | None = None,
         drop_last: bool = False,
+        every_sample_once: bool = False,
     ) -> None:
         # Under DDP Lightning rebuilds a plain DataLoader's batch sampler from (sampler, batch_size, drop_last):
         # `lengths` has a default so that this error is met, and not a missing argument.
@@ -85,9 +91,18 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         self.multiple_of = check_count(_OWNER, "multiple_of", multiple_of, 1)
         self.max_length = None if max_length is None else check_count(_OWNER, "max_length", max_length, 1)
         self.drop_last = check_flag(_OWNER, "drop_last", drop_last)
+        self.every_sample_once = check_flag(_OWNER, "every_sample_once", every_sample_once)
+        if self.every_sample_once and (drop_last or sampler.drop_last or sampler.mode != "sequential"):
+            raise bad_argument(
+                _OWNER,
+                "every_sample_once",
+                True,
+                "drop_last=False here and in a ShuffleSampler(dataset, mode='sequential')",
+                f"Here drop_last={drop_last}, there drop_last={sampler.drop_last} and mode={sampler.mode!r}.",
+            )
         self.lengths = self._checked(lengths)
         self.start = 0
-        self._plans: dict[tuple[int, bool], BudgetPlan] = {}
+        self._plans: dict[tuple[int, bool], BatchPlan] = {}
 
     @property
     def global_batch(self) -> int:
@@ -100,14 +115,11 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Yields this rank's batches from the `start`-th; `start` holds for one epoch."""
         start, self.start = self.start, 0
-        rank, world = self.sampler.rank, self.sampler.num_replicas
-        for batch in self._global_batches(start):
-            yield batch[rank::world].tolist()
+        yield from self._batches(start)
 
     def batch(self, number: int) -> list[int]:
         """This rank's batch of that number in the epoch, as iterating gives it; empty where there is none."""
-        found = next(self._global_batches(number), None)
-        return [] if found is None else found[self.sampler.rank :: self.sampler.num_replicas].tolist()
+        return next(self._batches(number), [])
 
     def padding_ratio(self) -> float:
         """Padded over real tokens in this epoch, all ranks together."""
@@ -141,6 +153,12 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
     def _fingerprint(self) -> str:
         return sha1(self.lengths)
 
+    def _batches(self, start: int) -> Iterator[list[int]]:
+        rank, world = self.sampler.rank, self.sampler.num_replicas
+        for batch in self._global_batches(start):
+            mine = share_of(batch, rank, world) if self.every_sample_once else batch[rank::world]
+            yield mine.tolist()
+
     def _global_batches(self, start: int) -> Iterator[NDArray[np.int64]]:
         """The batches of all ranks together from the `start`-th."""
         plan, order, key = self._plan(), self.sampler.order(), mix(self.sampler.seed, self.sampler.epoch)
@@ -162,11 +180,17 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
 
     def _shared(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
         """A batch that the ranks can share, if need be by repeating some of its samples."""
+        if self.every_sample_once:
+            return batch
         short = -len(batch) % self.sampler.num_replicas
         return np.concatenate([batch, np.resize(batch, short)]) if short else batch
 
     def _plan(self) -> BatchPlan:
         world, drop_tail, n = self.sampler.num_replicas, self.sampler.drop_last, len(self.lengths)
+        if self.every_sample_once:
+            if (world, drop_tail) not in self._plans:
+                self._plans[world, drop_tail] = self._plan_of_all(world)
+            return self._plans[world, drop_tail]
         if self.batch_size is not None:
             left = 0 if self.drop_last else n % self.global_batch
             left -= left % world if drop_tail else 0
@@ -176,6 +200,21 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
             plan = BudgetPlan(self.lengths, self.max_tokens, self.multiple_of, self.pool_batches, world, drop_tail)
             self._plans[world, drop_tail] = plan
         return self._plans[world, drop_tail]
+
+    def _plan_of_all(self, world: int) -> EveryOncePlan:
+        def cut(lengths: NDArray[Any]) -> list[int]:
+            if self.max_tokens is not None:
+                return cut_by_budget(padded_length(lengths, self.multiple_of), self.max_tokens, world)
+            return [min(self.global_batch, len(lengths) - at) for at in range(0, len(lengths), self.global_batch)]
+
+        n = len(self.lengths)
+        if self.max_tokens is None:
+            edges = [*range(0, n, self.pool_batches * self.global_batch), n]
+        else:
+            edges = budget_edges(self.lengths, self.max_tokens, self.multiple_of, self.pool_batches, world)
+        order = self.sampler.order()
+        pools = [self.lengths[order(range(begin, end))] for begin, end in pairwise(edges)]
+        return EveryOncePlan(pools, cut, world)
 
     def _checked(self, lengths: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
         try:

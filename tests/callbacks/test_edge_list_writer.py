@@ -6,8 +6,8 @@ import lightning.pytorch as pl
 import networkx
 import numpy as np
 import pytest
-from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 
 from stablelit.callbacks import EdgeListWriter
 from stablelit.contracts import HasEdgeList, WritesEdges

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.data import EvaluationBatches, LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.data.told import teller
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.causal.dataset import (
@@ -292,14 +292,15 @@ class SensorDataModule(LightningDataModule):
             if split not in self._evaluated:
                 self._evaluated[split] = WholeBatches(dataset.whole())
             return DataLoader(self._evaluated[split], batch_size=1, collate_fn=already_a_batch, generator=generator)
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=already_a_batch,
-            generator=generator,
-        )
+        loading: dict[str, Any] = {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "collate_fn": already_a_batch,
+        }
+        if split == "predict":
+            return DataLoader(dataset, batch_size=self.batch_size, generator=generator, **loading)
+        order = ShuffleSampler(dataset, seed=self.seed, mode="sequential")
+        return ShuffleDataLoader(dataset, batch_sampler=EvaluationBatches(order, self.batch_size), **loading)
 
     @cached_property
     def _all_rows(self) -> SensorDataset:

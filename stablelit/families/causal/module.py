@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stablelit.data.evaluation_batches import weight_among_ranks
 from stablelit.families.causal.domain import DomainKeeper
 from stablelit.families.causal.estimate import GraphEstimator, search_score
 from stablelit.families.causal.evaluation import test_scores, validation_scores
@@ -320,9 +321,8 @@ class StructureLearner(KnowsItsGraph):
         prediction = self.mechanism(rows, batch["environment"], self.estimator.gradient_graph)
         values = {"nll": objective.cells_nll(prediction, rows[:, 0], scored)}
         values["nll_baseline"] = objective.baseline_nll(rows[:, 0], scored, self.baseline_log_scale)
-        # ranks' sizes are averaged as whole numbers, which takes a half away: of multiples it takes nothing
-        count *= self.trainer.world_size
-        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=count, sync_dist=True, prog_bar=True)
+        weight = weight_among_ranks(self.trainer, count)
+        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=weight, sync_dist=True, prog_bar=True)
 
 
 def _adam(parameters: Any, lr: float) -> torch.optim.Optimizer:

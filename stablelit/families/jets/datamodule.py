@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.data import EvaluationBatches, LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.data.files import file_identity
 from stablelit.data.told import teller
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
@@ -221,27 +221,35 @@ class JetDataModule(LightningDataModule):
             collate_fn=already_a_batch,
         )
 
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Validation jets, in a fixed order."""
-        return self._in_order("val")
+    def val_dataloader(self) -> ShuffleDataLoader:
+        """Validation jets, in a fixed order, each on one rank."""
+        return self._evaluated("val")
 
-    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Test jets, in a fixed order."""
-        return self._in_order("test")
+    def test_dataloader(self) -> ShuffleDataLoader:
+        """Test jets likewise."""
+        return self._evaluated("test")
 
     def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The test jets, in a fixed order."""
-        return self._in_order("test")
-
-    def _in_order(self, split: str) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
-            self._dataset(split),
+            self._dataset("test"),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=already_a_batch,
             # without one, a loader draws from the global generator at every epoch, and evaluation moves training
             generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def _evaluated(self, split: str) -> ShuffleDataLoader:
+        dataset = self._dataset(split)
+        order = ShuffleSampler(dataset, seed=self.seed, mode="sequential")
+        return ShuffleDataLoader(
+            dataset,
+            batch_sampler=EvaluationBatches(order, self.batch_size),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=already_a_batch,
         )
 
     def _dataset(self, split: str) -> JetDataset:

@@ -97,7 +97,11 @@ class JetEvaluation(nn.Module):
         return sum(count for _, count in self._kl_sums)
 
     def finish(
-        self, drawn: dict[str, Tensor], raw: dict[str, Tensor] | None = None, classes: Sequence[str] = ()
+        self,
+        drawn: dict[str, Tensor],
+        raw: dict[str, Tensor] | None = None,
+        classes: Sequence[str] = (),
+        ranks: tuple[int, int] = (0, 1),
     ) -> dict[str, Tensor]:
         """Compares with generated jets, and returns the scores; `findings` has what is to be known about them.
 
@@ -105,10 +109,14 @@ class JetEvaluation(nn.Module):
             drawn: samples.
             raw: samples as the decoder drew them, where `drawn` are calibrated to have the right masses.
             classes: the names of the labels, for pictures.
+            ranks: this one, and how many there are: each has the same samples, and scores its part of them.
         """
-        metric = self._metric
-        metric.update(drawn["particles"], drawn["mask"], real=False)
-        real, generated = metric.jets(real=True), Jets(drawn["particles"], drawn["mask"])
+        metric, (rank, world) = self._metric, ranks
+        metric.update(drawn["particles"][rank::world], drawn["mask"][rank::world], real=False)
+        with metric.sync_context(should_sync=world > 1, should_unsync=world > 1):
+            # of all ranks, in their order: rank zero's codes belong to the first
+            real = metric.jets(real=True)
+        generated = Jets(drawn["particles"], drawn["mask"])
         masses = {"real": jet_mass(*real), "generated": jet_mass(*generated)}
         try:
             scores = metric.compute()

@@ -160,7 +160,7 @@ class GeneratesJets(LightningModule):
         """Jets drawn from p(X | z) under the conditions of the first jets of a batch, one for each z."""
         n = len(z)
         label = batch["label"][:n] if "label" in batch else torch.zeros(n, dtype=torch.long, device=z.device)
-        draws = self._private_generator(seed)
+        draws = self._private_generator(seed, of_all_ranks=True)
         return draw_jets(self.network, z, label, batch["jet"][:n, 0], draws, self._calibrates(calibrate))
 
     def _seen(self, batch: dict[str, Tensor]) -> tuple[JetGraph, Tensor]:
@@ -175,5 +175,6 @@ class GeneratesJets(LightningModule):
             raise bad_argument("sample", "calibrate", asked, "None or False", "This model has jet_level=False.")
         return self.network.jet_level is not None if asked is None else asked
 
-    def _private_generator(self, seed: int) -> torch.Generator:
-        return torch.Generator(device=self.device).manual_seed(seed + 7919 * self.global_rank)
+    def _private_generator(self, seed: int, of_all_ranks: bool = False) -> torch.Generator:
+        rank = 0 if of_all_ranks else self.global_rank
+        return torch.Generator(device=self.device).manual_seed(seed + 7919 * rank)

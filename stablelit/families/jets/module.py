@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from stablelit.data.evaluation_batches import number_among_ranks, weight_among_ranks
 from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.families.jets.augmentation import AUGMENTATIONS, SYMMETRIES, augmented
 from stablelit.families.jets.decoders import check_count
@@ -241,7 +242,8 @@ class JetVAE(GeneratesJets):
         self.evaluation.begin(stage)
 
     def _evaluate(self, batch: dict[str, Tensor], batch_idx: int, stage: str) -> dict[str, Tensor]:
-        terms, mean, logvar = self._bound(batch, self._private_generator(EVALUATION_SEED + batch_idx))
+        number = number_among_ranks(self._trainer, batch_idx)
+        terms, mean, logvar = self._bound(batch, self._private_generator(EVALUATION_SEED + number, of_all_ranks=True))
         kl_per_dim = gaussian_kl_per_dim(mean, logvar)
         kl = kl_per_dim.sum(dim=-1)
         loss = (terms["recon"] + kl).mean()
@@ -253,9 +255,10 @@ class JetVAE(GeneratesJets):
         else:
             # no bound in nats: what it is made of says more than the sum
             values.update({name: term.mean() for name, term in terms.items()})
-        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(kl), sync_dist=True)
+        weight = weight_among_ranks(self._trainer, len(kl))
+        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=weight, sync_dist=True)
         n = self.evaluation.n_to_reconstruct(len(kl))
-        reconstructed = self._drawn_from(mean[:n], batch, RECONSTRUCTION_SEED + batch_idx) if n else None
+        reconstructed = self._drawn_from(mean[:n], batch, RECONSTRUCTION_SEED + number) if n else None
         self.evaluation.add(batch, mean, kl_per_dim, reconstructed)
         return {**terms, "kl": kl, "kl_per_dim": kl_per_dim, "mean": mean, "logvar": logvar}
 
@@ -263,12 +266,15 @@ class JetVAE(GeneratesJets):
         if self.trainer.sanity_checking:
             self.evaluation.begin(stage)
             return
-        n, raw = self.evaluation.n_real, None
-        drawn = self.sample(n, generator=self._private_generator(SAMPLING_SEED))
+        n = torch.tensor(self.evaluation.n_real, device=self.device)
+        # every rank draws what one process would, and scores its part
+        n, raw = int(self.trainer.strategy.reduce(n, reduce_op="sum")), None
+        drawn = self.sample(n, generator=self._private_generator(SAMPLING_SEED, of_all_ranks=True))
         if self.network.jet_level is not None:
-            raw = self.sample(n, generator=self._private_generator(SAMPLING_SEED), calibrate=False)
+            raw = self.sample(n, generator=self._private_generator(SAMPLING_SEED, of_all_ranks=True), calibrate=False)
         jets = getattr(getattr(self.trainer, "datamodule", None), "jets", None)
-        scores = self.evaluation.finish(drawn, raw, getattr(jets, "classes", ()))
+        ranks = (self.trainer.global_rank, self.trainer.world_size)
+        scores = self.evaluation.finish(drawn, raw, getattr(jets, "classes", ()), ranks)
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, sync_dist=True)
         for finding in self.evaluation.findings:
             self._reporter.report(self.trainer, finding)

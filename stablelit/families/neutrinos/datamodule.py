@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.data import EvaluationBatches, LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.neutrinos.dataset import EventDataset, already_a_batch
 from stablelit.families.neutrinos.event_order import Shuffle, buckets, training_sampler
@@ -230,7 +230,12 @@ class NeutrinoDataModule(LightningDataModule):
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
         sampler = training_sampler(dataset, self.shuffle, self.bucket, self.seed, epoch)
         # a lone short batch is all there is; behind full ones it would only be noisier
-        return self._loader(dataset, sampler, drop_last=len(dataset) > self.batch_size, max_tokens=self.max_tokens)
+        drop_last = len(dataset) > self.batch_size
+        if self.bucket:
+            return self._loader(
+                dataset, batch_sampler=buckets(sampler, dataset, self.batch_size, self.max_tokens, drop_last)
+            )
+        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
 
     def val_dataloader(self) -> ShuffleDataLoader:
         """Validation events, in a fixed order."""
@@ -257,18 +262,12 @@ class NeutrinoDataModule(LightningDataModule):
 
     def _evaluated(self, split: str) -> ShuffleDataLoader:
         dataset = self._events.dataset(split)
-        return self._loader(dataset, ShuffleSampler(dataset, seed=self.seed, mode="sequential"), drop_last=False)
-
-    def _loader(
-        self,
-        dataset: EventDataset | LeftOut,
-        sampler: ShuffleSampler,
-        drop_last: bool,
-        max_tokens: int | None = None,
-    ) -> ShuffleDataLoader:
-        order: dict[str, Any] = {"sampler": sampler, "batch_size": self.batch_size, "drop_last": drop_last}
+        order = ShuffleSampler(dataset, seed=self.seed, mode="sequential")
         if self.bucket:
-            order = {"batch_sampler": buckets(sampler, dataset, self.batch_size, max_tokens, drop_last)}
+            return self._loader(dataset, batch_sampler=buckets(order, dataset, self.batch_size, every_sample_once=True))
+        return self._loader(dataset, batch_sampler=EvaluationBatches(order, self.batch_size))
+
+    def _loader(self, dataset: EventDataset | LeftOut, **order: Any) -> ShuffleDataLoader:
         return ShuffleDataLoader(
             dataset,
             **order,

@@ -46,6 +46,7 @@ def buckets(
     batch_size: int,
     max_tokens: int | None = None,
     drop_last: bool = False,
+    every_sample_once: bool = False,
 ) -> LengthBucketBatchSampler:
     """Batches of events with like numbers of sensors.
 
@@ -58,6 +59,7 @@ def buckets(
         batch_size: events of a batch.
         max_tokens: most sensors of a padded batch, in place of `batch_size`.
         drop_last: leaves out the last batch of an epoch if it is not full (`batch_size` only).
+        every_sample_once: for evaluation, on several ranks too.
     """
     pool, kept = _POOL, getattr(dataset, "cache_size", None)
     if kept is not None and sampler.mode != "full":
@@ -67,5 +69,10 @@ def buckets(
     if max_tokens is not None:
         return LengthBucketBatchSampler(sampler, dataset.lengths, max_tokens=max_tokens, pool_batches=pool)
     return LengthBucketBatchSampler(
-        sampler, dataset.lengths, batch_size=batch_size, pool_batches=pool, drop_last=drop_last
+        sampler,
+        dataset.lengths,
+        batch_size=batch_size,
+        pool_batches=pool,
+        drop_last=drop_last,
+        every_sample_once=every_sample_once,
     )

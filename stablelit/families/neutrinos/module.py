@@ -22,6 +22,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from stablelit.data.evaluation_batches import weight_among_ranks
 from stablelit.errors import ContractError, DataError, bad_argument, did_you_mean
 from stablelit.families.neutrinos.angles import azimuth_zenith_of
 from stablelit.families.neutrinos.augmentation import AUGMENTATIONS, augmented
@@ -207,7 +208,8 @@ class NeutrinoDirection(LightningModule):
         loss = sum(self._weights[name] * mean for name, mean in means.items())
         # the angle is among the scores of the whole epoch, with its median
         values = {"loss": loss, **{_LOGGED[name]: mean for name, mean in means.items() if name != "angle"}}
-        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=len(f), sync_dist=True)
+        weight = weight_among_ranks(self._trainer, len(f))
+        self.log_dict({f"{stage}/{k}": v for k, v in values.items()}, batch_size=weight, sync_dist=True)
         self.evaluation.add(batch, f)
         return {**terms, "prediction": f}
 

@@ -265,7 +265,8 @@ class ProteinDataModule(LightningDataModule):
         if dataset.n_residues_cut:
             say(f"{dataset.n_residues_cut} residues of {dataset.n_cut} {split} sequences lie outside their windows.")
         sampler = ShuffleSampler(dataset, seed=self.seed, mode="sequential")
-        return self._loader(dataset, LengthBucketBatchSampler(sampler, dataset.lengths, **self.size.arguments()))
+        batches = LengthBucketBatchSampler(sampler, dataset.lengths, **self.size.arguments(), every_sample_once=True)
+        return self._loader(dataset, batches)
 
     def _loader(self, dataset: SequenceDataset | LeftOut, batches: LengthBucketBatchSampler) -> ShuffleDataLoader:
         return ShuffleDataLoader(

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stablelit.data.evaluation_batches import weight_among_ranks
 from stablelit.errors import bad_argument
 from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.heads import mlp_head
@@ -170,7 +171,7 @@ class BYOL(SketchPretraining):
         self.evaluation.add(h, batch)
         with self.same_draws(batch_idx):
             loss = self._predicted(self.two_views(batch))[0]
-        self.log("val/loss", loss, batch_size=len(h), sync_dist=True)
+        self.log("val/loss", loss, batch_size=weight_among_ranks(self._trainer, len(h)), sync_dist=True)
         return {"h": h, "label": batch["label"]}
 
     def tau(self, step: int) -> float:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from stablelit.data import LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
+from stablelit.data import EvaluationBatches, LeftOut, ShuffleDataLoader, ShuffleSampler, leave_out
 from stablelit.errors import ConfigurationError, bad_argument, did_you_mean
 from stablelit.families.sketches.dataset import FAULTS, Batch, SketchDataset, already_a_batch
 from stablelit.families.sketches.episode_plan import EpisodePlan
@@ -262,8 +262,8 @@ class SketchDataModule(LightningDataModule):
         dataset = self._dataset(split)
         if self.draw == "episodes":
             return self._episodes(split, dataset)
-        sampler = ShuffleSampler(dataset, seed=self.seed, mode="sequential")
-        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size)
+        order = ShuffleSampler(dataset, seed=self.seed, mode="sequential")
+        return self._loader(dataset, batch_sampler=EvaluationBatches(order, self.batch_size))
 
     def _episodes(self, split: str, dataset: SketchDataset | LeftOut, epoch: int = 0) -> DataLoader[Batch]:
         inner, gone = (dataset.dataset, dataset.left_out) if isinstance(dataset, LeftOut) else (dataset, [])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from stablelit.data.evaluation_batches import number_among_ranks
 from stablelit.errors import ContractError, bad_argument, did_you_mean
 from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.embeds import EmbedsSketches
@@ -107,7 +108,7 @@ class SketchPretraining(EmbedsSketches):
     def same_draws(self, batch_idx: int) -> Iterator[None]:
         """Inside, what is drawn at random depends on the number of the batch alone, and moves no global state."""
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(EVALUATION_SEED + batch_idx)
+            torch.manual_seed(EVALUATION_SEED + number_among_ranks(self._trainer, batch_idx))
             yield
 
     def two_views(self, batch: Batch) -> Tensor:

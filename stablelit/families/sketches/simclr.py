@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from stablelit.data.evaluation_batches import weight_among_ranks
 from stablelit.errors import DataError
 from stablelit.families.sketches.dataset import Batch
 from stablelit.families.sketches.heads import mlp_head
@@ -119,7 +120,8 @@ class SimCLR(SketchPretraining):
             with self.same_draws(batch_idx):
                 loss, z, _ = self._contrasted(self.two_views(batch), gather=False)
             values = self._levels("val", loss, len(z) // 2, gathered=False)
-            self.log_dict(values, batch_size=len(z) // 2, sync_dist=True)
+            weight = weight_among_ranks(self._trainer, len(z) // 2)
+            self.log_dict(values, batch_size=weight, sync_dist=True)
         return {"h": h, "label": batch["label"]}
 
     def _contrasted(self, views: Tensor, gather: bool | None = None) -> tuple[Tensor, Tensor, Tensor]:
