@@ -20,16 +20,13 @@ from typing import Any, Literal, get_args, overload
 import lightning.pytorch as pl
 
 from stablelit.data.files import replacing
-from stablelit.errors import ConfigurationError, StablelitError, bad_argument, did_you_mean
+from stablelit.errors import StablelitError, bad_argument, did_you_mean
 from stablelit.run.directory import SPLITS_FILE
+from stablelit.run.objective_error import ObjectiveNotLogged
 from stablelit.run.summary import data_identity
 from stablelit.run_files import plain
 
 ObjectiveMode = Literal["min", "max"]
-
-
-class ObjectiveNotLogged(ConfigurationError):
-    """The objective is not among what a run has logged."""
 
 
 class EpochMetrics(Sequence[dict[str, float]]):

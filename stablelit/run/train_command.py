@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from stablelit.run.command_line import CommandLine
 from stablelit.run.door import USER_ERROR
@@ -35,7 +36,9 @@ def run_hydra_job(argv: Sequence[str], job: Callable[[], object], program: str =
     # Hydra reads it, and Lightning starts the other processes of a data-parallel run from it
     sys.argv = [before[0], *line.ordered().words()]
     try:
-        with telling_misspelt_keys(*composer(line)), only_trusted_hydra_sections(), sweeping(program):
+        # what is only shown sweeps nothing, and does not wait for Lightning
+        swept = nullcontext() if line.only_shows else sweeping(program)
+        with telling_misspelt_keys(*composer(line)), only_trusted_hydra_sections(), swept:
             job()
     finally:
         sys.argv = before

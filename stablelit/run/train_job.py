@@ -21,9 +21,10 @@ from stablelit.run.conclude import conclude
 from stablelit.run.directory import OVERRIDES_FILE, cannot_be_kept, claim_run_directory, is_child_process, process_rank
 from stablelit.run.environment import allowed_targets, announce_run_directory, quiet_libraries
 from stablelit.run.fit import Outcome, fit, test_best
+from stablelit.run.left_to_do import require_resumable
+from stablelit.run.moved_checkpoints import MovedCheckpoints
 from stablelit.run.problems import Problem, raise_on_problems
 from stablelit.run.record import RunRecorder
-from stablelit.run.resume import MovedCheckpoints, require_resumable
 from stablelit.run.sweep import end_the_sweep_if_asked, refuse_subprocess_ddp, sweep_job_directory
 from stablelit.run.sweep.swept_job import run_swept_job
 from stablelit.run.weights import (

@@ -23,7 +23,7 @@ from stablelit.errors import ConfigurationError
 from stablelit.run.compose import read_command, write_configuration
 from stablelit.run.directory import OVERRIDES_FILE
 from stablelit.run.door import RunFailure, users_mistake
-from stablelit.run.record import ObjectiveNotLogged
+from stablelit.run.objective_error import ObjectiveNotLogged
 from stablelit.run.resumable import checkpoint_to_resume
 from stablelit.run.summary import write_summary
 from stablelit.run.sweep.record import SweepRecord, of_the_job, read_sweep
