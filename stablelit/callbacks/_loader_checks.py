@@ -10,6 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Seque
 
 from stablelit.callbacks._loader_position import global_batch, innermost_sampler
 from stablelit.data._chunk_sizes import cache_size_of
+from stablelit.data.evaluation_batches import EvaluationBatches
 from stablelit.data.shuffle import ShuffleSampler
 from stablelit.findings import Finding
 
@@ -30,6 +31,28 @@ def check_loader(trainer: Any, loader: Any, expect_shuffle: bool) -> Iterator[Fi
         )
     yield from _replaced(trainer, loader)
     yield from _storage(trainer, loader)
+
+
+def check_evaluation(trainer: Any, loaders: list[Any]) -> Iterator[Finding]:
+    """What is evaluated twice, because ranks do not divide the number of samples."""
+    for loader in loaders:
+        sampler, batches = innermost_sampler(loader), getattr(loader, "batch_sampler", None)
+        once = isinstance(batches, EvaluationBatches) or getattr(batches, "every_sample_once", False)
+        if once or not isinstance(sampler, DistributedSampler):
+            continue
+        n = len(sampler.dataset)  # type: ignore[arg-type]
+        repeated = sampler.total_size - n
+        # a single one, such as all rows in a batch, is the same on every rank and so is its mean
+        if repeated > 0 and n > 1:
+            yield Finding(
+                "evaluation-repeats-samples",
+                "warning",
+                f"{repeated} of {n} samples are evaluated twice, because {sampler.num_replicas} ranks do not divide "
+                f"their number: metrics are not those of one process.",
+                {"repeated": repeated, "samples": n, "ranks": sampler.num_replicas},
+                "ShuffleDataLoader(dataset, batch_sampler=EvaluationBatches(ShuffleSampler(dataset, "
+                "mode='sequential'), batch_size)) in val_dataloader and test_dataloader; or one device",
+            )
 
 
 def is_shuffled(loader: Any) -> bool | None:

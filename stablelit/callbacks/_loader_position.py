@@ -21,6 +21,12 @@ def train_loaders(trainer: Any) -> list[Any]:
     return [] if combined is None else list(combined.flattened)
 
 
+def evaluation_loaders(trainer: Any) -> list[Any]:
+    """Those of the validation or the test that is running, likewise."""
+    combined = trainer._evaluation_loop._combined_loader
+    return [] if combined is None else list(combined.flattened)
+
+
 def keeps_its_own_place(loader: Any) -> bool:
     """Whether Lightning saves and restores the loader's state, as it does with a ShuffleDataLoader's."""
     return callable(getattr(loader, "state_dict", None)) and callable(getattr(loader, "load_state_dict", None))

@@ -1,8 +1,9 @@
 """Keeps the place in the data across a resume, and says when the data are not shuffled as they should be.
 
 Runs    on_save_checkpoint and on_load_checkpoint (an epoch cut short by `max_steps`), on_train_start (place, checks),
-        on_train_epoch_start (order), on_train_batch_start (the first two batches), on_train_epoch_end (logs)
-Reads   the train loaders, their samplers and data sets (`chunk_sizes`, `cache_size`), Lightning's count of batches
+        on_train_epoch_start (order), on_train_batch_start (the first two batches), on_train_epoch_end (logs),
+        on_validation_start and on_test_start (ranks' shares)
+Reads   the loaders, their samplers and data sets (`chunk_sizes`, `cache_size`), Lightning's count of batches
 Writes  the place of a plain DataLoader; the `generator` of a sampler that draws from one (RandomSampler and its like)
 Logs    shuffle/epoch; shuffle/same_chunk_ratio and shuffle/design_effect of a ShuffleSampler over chunks
 Resumes exactly, in the middle of an epoch too: every sample once, in the order of the uninterrupted run
@@ -23,12 +24,13 @@ from torch.utils.data import SequentialSampler
 from stablelit.callbacks._batch import fingerprint
 from stablelit.callbacks._epoch_edge import ResumedEpoch, mark_if_cut_short
 from stablelit.callbacks._epoch_log import log_epoch
-from stablelit.callbacks._loader_checks import check_loader, order_description
+from stablelit.callbacks._loader_checks import check_evaluation, check_loader, order_description
 from stablelit.callbacks._loader_position import (
     batching,
     begin_at,
     check_same_data,
     epoch_to_train,
+    evaluation_loaders,
     innermost_sampler,
     is_plain,
     keeps_its_own_place,
@@ -61,7 +63,8 @@ class ShuffleCallback(pl.Callback):
     Args:
         expect_shuffle: whether a train loader that is not shuffled is worth a finding.
         action: what a finding does: `warn`, `stop` or `raise`. Findings: `train-not-shuffled`, `sampler-replaced`,
-            `subset-read-at-random`, `cache-below-window`, `order-repeats`, `order-not-kept`, `place-lost`.
+            `subset-read-at-random`, `cache-below-window`, `order-repeats`, `order-not-kept`, `place-lost`,
+            `evaluation-repeats-samples`.
 
     Raises:
         ConfigurationError: an argument out of range; a checkpoint inside an epoch over other data or other batches
@@ -173,6 +176,15 @@ class ShuffleCallback(pl.Callback):
         # Lightning has counted the epoch by now
         epoch = next((e for e in epochs if isinstance(e, int)), epoch_to_train(trainer) - 1)
         log_epoch(trainer, {"shuffle/epoch": float(epoch), **self._described})
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks whether ranks evaluate samples twice."""
+        for finding in check_evaluation(trainer, evaluation_loaders(trainer)):
+            self._reporter.report(trainer, finding)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """As in validation."""
+        self.on_validation_start(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the orders, what the data are, how the last epoch began, and what was reported."""

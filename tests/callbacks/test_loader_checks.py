@@ -13,7 +13,7 @@ from torch.utils.data import (
 )
 
 from stablelit.callbacks import ShuffleCallback
-from stablelit.data import ShuffleSampler
+from stablelit.data import EvaluationBatches, ShuffleDataLoader, ShuffleSampler
 from stablelit.findings import FindingError, read_findings
 from tests.callbacks.numbered_data import (
     BATCH,
@@ -27,6 +27,8 @@ from tests.callbacks.numbered_data import (
     checkpoint_inside_an_epoch,
     fit,
 )
+from tests.contract.modules import make_trainer
+from tests.ranks.two_ranks import in_a_process
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -180,6 +182,28 @@ def test_with_two_ranks_a_sampler_that_lightning_replaced_is_said(loader, expect
     fit(tmp_path, loader(), [ShuffleCallback()], devices=2, strategy="ddp_fork", max_epochs=2)
     found = [finding.name for finding in read_findings(tmp_path)]
     assert found == (["sampler-replaced"] if expected is None else expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [4, 5])
+def test_with_two_ranks_a_sample_that_is_evaluated_twice_is_said_once(n, tmp_path):
+    plain = DataLoader(Numbers(n), 2)
+    order = ShuffleSampler(range(n), mode="sequential")
+    once = ShuffleDataLoader(Numbers(n), batch_sampler=EvaluationBatches(order, 2))
+    in_a_process(evaluate, [plain, once], tmp_path)
+    found = read_findings(tmp_path)
+    assert [finding.name for finding in found] == ["evaluation-repeats-samples"] * (n % 2)
+    assert [finding.evidence for finding in found] == [{"repeated": 1, "samples": 5, "ranks": 2}] * (n % 2)
+
+
+def evaluate(loaders, directory):
+    trainer = make_trainer(directory, [ShuffleCallback()], devices=2, strategy="ddp_fork")
+    trainer.validate(Evaluated(), loaders, verbose=False)
+
+
+class Evaluated(Module):
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        return None
 
 
 class Buckets(BatchSampler):
