@@ -105,6 +105,9 @@ def _interrupted(parts: Parts, outcome: Outcome, run_dir: Path, keep: bool) -> s
     if not keep or outcome.last_checkpoint is None:
         return "Interrupted; no checkpoint had been written yet."
     last = shown_path(outcome.last_checkpoint)
+    if outcome.is_trained:
+        done = f"Interrupted before the test; all that was to be trained is in {last}"
+        return f"{done}\nTest it with: {resume_command(run_dir)}"
     saved = any(getattr(callback, "saved_to", None) for callback in parts.trainer.callbacks)  # type: ignore[attr-defined]
     kept = f"What was trained is in {last}" if saved else f"The last checkpoint is {last}; what came after it is lost."
     return f"Interrupted. {kept}\nGo on with: {resume_command(run_dir)}"

@@ -15,7 +15,7 @@ from lightning.pytorch.tuner.tuning import Tuner
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig, open_dict
 
-from stablelit.callbacks.interrupt import InterruptCheckpoint
+from stablelit.callbacks.interrupt import TERMINATED, InterruptCheckpoint
 from stablelit.run.build import Parts, compiled
 from stablelit.run.failures import from_child_process, is_divergence, is_out_of_memory
 from stablelit.run.forked import taking_home
@@ -40,6 +40,7 @@ class Outcome:
         tested: the metrics of the test.
         best_checkpoint: the best one, if any was written.
         last_checkpoint: the last one.
+        is_trained: nothing but the test is left to do.
     """
 
     status: Status = "finished"
@@ -49,6 +50,7 @@ class Outcome:
     tested: dict[str, float] = field(default_factory=dict)
     best_checkpoint: Path | None = None
     last_checkpoint: Path | None = None
+    is_trained: bool = False
 
 
 def fit(parts: Parts, config: DictConfig, resume: Path | None) -> Outcome:
@@ -89,7 +91,12 @@ def test_best(parts: Parts, outcome: Outcome) -> None:
         parts.notes.append("Not tested: there is no test_step, or the data have no test set.")
         return
     if is_asked_to_end(parts.trainer):
-        parts.notes.append("Not tested: SIGTERM came when the last epoch was nearly over.")
+        if outcome.last_checkpoint is None:
+            parts.notes.append("Not tested: SIGTERM came when the last epoch was nearly over.")
+        else:
+            # called finished, nobody would test it: neither a sweep that goes on nor a scheduler that looks at the code
+            outcome.status, outcome.error = "interrupted", SystemExit(TERMINATED)
+            outcome.is_trained = True
         return
     began = time.monotonic()
     best = str(outcome.best_checkpoint) if outcome.best_checkpoint else None

@@ -114,6 +114,21 @@ def test_an_interrupt_ends_the_sweep_and_not_only_its_job(door, at_step):
     assert "python -m stablelit.train resume=sweep" in done.out
 
 
+def test_a_job_that_was_terminated_in_its_last_epoch_is_tested_when_the_sweep_goes_on(door):
+    done = door(main, *tiny(*LINE, "model.fail_with=sigterm,null", "model.fail_at_step=3"))
+    assert done.code == 143
+    assert "all that was to be trained is in sweep/0/checkpoints/last.ckpt" in done.err
+    assert statuses() == ["interrupted", "not started"]
+    trained = (SWEEP / "0/history.jsonl").read_text()
+    # a job that would train on would be terminated again
+    again = door(main, "resume=sweep")
+    assert again.code == 0, again.err
+    assert statuses() == ["finished"] * 2
+    assert (SWEEP / "0/history.jsonl").read_text() == trained
+    tested = [json.loads((SWEEP / n / "summary.json").read_text())["test"] for n in "01"]
+    assert tested[0].keys() == tested[1].keys() == {"test/loss", "test/loss_floor", "test/kl"}
+
+
 def test_jobs_that_fail_are_noted_and_run_again_only_if_asked(door, monkeypatch):
     line = tiny(*LINE, "model.fail_with=other,null,infinity")
     done = door(main, *line)

@@ -59,12 +59,24 @@ def test_sigterm_in_the_test_keeps_the_training(train, monkeypatch):
 
 
 @pytest.mark.slow
-def test_sigterm_in_the_last_step_of_all_ends_without_a_test(train):
+def test_sigterm_in_the_last_step_of_all_leaves_the_test_to_a_resume(train):
     done = train("trainer.max_epochs=1", "model.fail_with=sigterm", "model.fail_at_step=1")
+    assert done.code == 143
+    assert done.summary["status"] == "interrupted"
+    assert done.summary["test"] == {}
+    history = (done.run_dir / "history.jsonl").read_text()
+    tested = train(f"resume={done.run_dir}")
+    assert tested.code == 0, tested.err
+    assert tested.summary["status"] == "finished"
+    assert "test/loss" in tested.summary["test"]
+    assert (done.run_dir / "history.jsonl").read_text() == history
+
+
+@pytest.mark.slow
+def test_sigterm_in_the_last_step_of_all_ends_a_run_without_a_test(train):
+    done = train("trainer.max_epochs=1", "model.fail_with=sigterm", "model.fail_at_step=1", "test=false")
     assert done.code == 0
     assert done.summary["status"] == "finished"
-    assert done.summary["test"] == {}
-    assert any("SIGTERM" in note for note in done.summary["notes"])
 
 
 def test_the_signal_is_given_back_and_is_an_exit_code_inside():
