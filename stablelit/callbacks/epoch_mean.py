@@ -1,7 +1,7 @@
 """Keeps what was logged in the checkpoint, so that a resumed run logs, shows and decides as the uninterrupted one.
 
 Runs    on_save_checkpoint (keeps), on_train_start (puts back, cuts TensorBoard's events), on_train_batch_end (adds,
-        after the first resumed batch), on_train_epoch_end (keeps an epoch that the fit's end cuts short),
+        when a name is logged again), on_train_epoch_end (keeps an epoch that the fit's end cuts short),
         on_train_epoch_start and on_train_end (a schedule's step)
 Reads   the running sums behind `log(..., on_epoch=True)`, the Trainer's metrics
 Writes  the same; the learning rate of a ReduceLROnPlateau
@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 
 from stablelit.callbacks._epoch_edge import (
     ResumedEpoch,
@@ -33,6 +32,15 @@ from stablelit.callbacks._epoch_edge import (
 from stablelit.callbacks._event_cut import cut_events, cut_rows, flush_events, log_late, written_rows
 from stablelit.callbacks._plateau_steps import epoch_is_closing, take_plateau_step
 from stablelit.callbacks._ranks import gather_from_ranks
+from stablelit.callbacks._running_sums import (
+    Sums,
+    add_running_sums,
+    begin_running_sums,
+    forget_step_values,
+    running_sums,
+    stand_as_step_values,
+    step_values,
+)
 from stablelit.callbacks._standing_metrics import about_to_be_logged, stand_again, standing_metrics
 
 _KEY = "stablelit_epoch_mean"
@@ -60,13 +68,13 @@ class EpochMeanCheckpoint(pl.Callback):
     keeps_books = True
 
     def __init__(self) -> None:
-        self._pending: dict[str, dict[str, Any]] = {}
-        self._loaded: list[dict[str, dict[str, Any]]] | None = None
+        self._pending: Sums = {}
+        self._loaded: list[Sums] | None = None
         self._logged: dict[str, Any] | None = None
         self._owes_a_step = self._owes_an_end = self._owes_a_validation = self._counts_the_next = False
         self._epoch = ResumedEpoch()
         # of an epoch that was cut short, when Lightning has reset them
-        self._cut_sums: dict[str, dict[str, Any]] | None = None
+        self._cut: tuple[Sums, list[dict[str, Any]]] | None = None
 
     def __repr__(self) -> str:
         return "EpochMeanCheckpoint()"
@@ -75,10 +83,11 @@ class EpochMeanCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps the sums of every rank, and what stands logged."""
-        sums = running_sums(trainer) if self._cut_sums is None else self._cut_sums
+        sums, steps = self._cut or ({**self._pending, **running_sums(trainer)}, step_values(trainer))
         checkpoint[_KEY] = gather_from_ranks(trainer, sums)
         checkpoint[_STANDING] = {
             "standing": gather_from_ranks(trainer, standing_metrics(trainer)),
+            "steps": gather_from_ranks(trainer, steps),
             "coming": about_to_be_logged(trainer),
             "closing": epoch_is_closing(trainer),
             # a run that was resumed inside its epoch and is interrupted again still owes the step
@@ -106,7 +115,7 @@ class EpochMeanCheckpoint(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes this rank's sums and metrics, and lets the loggers go on where the checkpoint is."""
-        self._cut_sums = None
+        self._cut = None
         logged, self._logged = self._logged, None
         if logged is not None:
             # first, so that names stand in the order in which they were logged; on another number of ranks rank zero's:
@@ -118,9 +127,10 @@ class EpochMeanCheckpoint(pl.Callback):
             self._pending = dict(loaded[trainer.global_rank])
         loop = trainer.fit_loop
         if loop.restarted_mid_epoch and loop.epoch_loop.batch_progress.is_last_batch:
-            # no batch comes to whose sums these could be added
-            pending, self._pending = self._pending, {}
-            begin_running_sums(trainer, pending)
+            self._begin_the_rest(trainer)
+        elif loop.restarted_mid_epoch and logged is not None:
+            steps = logged.get("steps", [])
+            stand_as_step_values(trainer, steps[trainer.global_rank] if len(steps) == trainer.world_size else [])
         if self._owes_an_end:
             self._owes_an_end = False
             close_the_epoch(trainer)
@@ -144,86 +154,34 @@ class EpochMeanCheckpoint(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A new epoch owes nothing to the one before; after a resume inside an epoch this is not called."""
-        self._pending = {}
-        self._cut_sums = None
+        self._pending, self._cut = {}, None
+        forget_step_values(trainer)
         self._pay(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds the sums to those that the first resumed batch has begun."""
+        """Adds the sums to those that have begun; what is logged in no batch that is left ends with its sum."""
         if self._pending:
-            pending, self._pending = self._pending, {}
-            add_running_sums(trainer, pending)
+            self._pending = add_running_sums(trainer, self._pending)
+        if trainer.is_last_batch:
+            self._begin_the_rest(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Of an epoch that `max_steps` ends the sums are kept: a run that goes on adds the rest to them."""
-        self._cut_sums = running_sums(trainer) if was_cut_short(trainer) else None
+        self._begin_the_rest(trainer)
+        self._cut = (running_sums(trainer), step_values(trainer)) if was_cut_short(trainer) else None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The epoch in which the run went on may be its last."""
         self._pay(trainer, pl_module)
 
+    def _begin_the_rest(self, trainer: Any) -> None:
+        # no batch comes any more to whose sums these could be added
+        pending, self._pending = self._pending, {}
+        begin_running_sums(trainer, pending)
+
     def _pay(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         owes, self._owes_a_step = self._owes_a_step, False
         if owes:
             take_plateau_step(trainer, pl_module, trainer.current_epoch)
-
-
-def running_sums(trainer: Any) -> dict[str, dict[str, Any]]:
-    """The sums of the running training epoch by hook and name, as plain data."""
-    sums: dict[str, dict[str, Any]] = {}
-    for key, result in _training_results(trainer).items():
-        meta = result.meta
-        if not result.is_tensor or not meta.on_epoch or result.has_reset or meta.is_custom_reduction:
-            continue
-        sums[key] = {"value": result.value.item(), "meta": {name: getattr(meta, name) for name in _PLAIN}}
-        sums[key]["meta"] |= {"reduce_fx": meta.reduce_fx.__name__, "sync_dist": bool(meta.sync.should)}
-        if meta.is_mean_reduction:
-            sums[key]["weight"] = float(result.cumulated_batch_size)
-    return sums
-
-
-_PLAIN = ("fx", "name", "prog_bar", "logger", "on_step")
-
-
-def begin_running_sums(trainer: Any, sums: dict[str, dict[str, Any]]) -> None:
-    """Lets an epoch that has no batch left end with these sums."""
-    results: Any = _training_results(trainer)
-    device = trainer.strategy.root_device
-    for key, saved in sums.items():
-        meta = dict(saved.get("meta", {}))
-        if not meta:
-            continue  # written before they were kept
-        results.log(
-            **{**meta, "reduce_fx": getattr(torch, meta["reduce_fx"])},
-            value=torch.zeros((), device=device),
-            on_epoch=True,
-            sync_dist_fn=trainer.strategy.reduce,
-            batch_size=0,
-        )
-        result = results[key]
-        result.value = torch.as_tensor(saved["value"], dtype=result.value.dtype, device=device)
-        if result.meta.is_mean_reduction:
-            result.cumulated_batch_size = torch.as_tensor(int(saved["weight"]), device=device)
-        result._computed = None
-
-
-def add_running_sums(trainer: Any, sums: dict[str, dict[str, Any]]) -> None:
-    """Combines saved sums with those that have begun, by each value's own reduction."""
-    for key, result in _training_results(trainer).items():
-        if key not in sums or not result.is_tensor:
-            continue
-        value = torch.as_tensor(sums[key]["value"], dtype=result.value.dtype, device=result.value.device)
-        if result.meta.is_max_reduction or result.meta.is_min_reduction:
-            result.value = result.meta.reduce_fx(value, result.value)
-        else:
-            result.value = value + result.value
-        if result.meta.is_mean_reduction:
-            result.cumulated_batch_size = result.cumulated_batch_size + int(sums[key]["weight"])
-        result._computed = None
-
-
-def _training_results(trainer: Any) -> dict[str, Any]:
-    results: dict[str, Any] = trainer.fit_loop.epoch_loop._results
-    return results

@@ -41,6 +41,42 @@ def test_without_it_lightning_logs_the_second_part_alone(tmp_path):
     assert epoch_values(tmp_path, [])["how/sum"] == sum(range(3, BATCHES))
 
 
+class Rarely(TinyVAE):
+    """Logs at two batches of six, and at the second alone; by the step too."""
+
+    def training_step(self, batch, batch_idx):
+        number = float(10 * self.current_epoch + batch_idx)
+        if batch_idx in (1, 4):
+            self.log("how/sum", number, on_step=False, on_epoch=True, reduce_fx="sum")
+        if batch_idx == 1:
+            self.log("how/once", number, on_step=True, on_epoch=True, reduce_fx="max")
+            self.log("how/step", number, on_step=True, on_epoch=False)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("again", [None, pytest.param(4, marks=pytest.mark.slow)])
+def test_what_is_logged_now_and_then_is_logged_as_by_the_run_that_nobody_interrupted(again, tmp_path):
+    def fit(step=None, ckpt_path=None):
+        saver = [save_at_class("lightning.pytorch")(BATCHES + step, tmp_path / f"{step}.ckpt")] if step else []
+        callbacks = [EpochMeanCheckpoint(), RandomStateCheckpoint(), *saver]
+        trainer = make_trainer(tmp_path, callbacks, enable_checkpointing=bool(saver), max_epochs=2, log_every_n_steps=1)
+        trainer.fit(Rarely(), train_loader(), ckpt_path=ckpt_path)
+        return trainer
+
+    torch.manual_seed(0)
+    fit(2)
+    if again:  # interrupted once more, before what is waiting was logged again
+        fit(again, str(tmp_path / "2.ckpt"))
+    trainer = fit(None, str(tmp_path / f"{again or 2}.ckpt"))
+    values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("how/")}
+    once = dict.fromkeys(("how/once", "how/once_step", "how/once_epoch", "how/step"), 11.0)
+    assert values == {"how/sum": 11.0 + 14.0, **once}
+    # Lightning hands a step's value to the loggers until it is another
+    rest = range(BATCHES + (again or 2), 2 * BATCHES)
+    shown = {step: line["how/step"] for step, line in trainer.logger.lines if "how/step" in line}
+    assert shown == dict.fromkeys(rest, 11.0)
+
+
 def test_a_checkpoint_from_the_end_of_an_epoch_adds_nothing_to_the_next(tmp_path):
     values = epoch_values(tmp_path, [EpochMeanCheckpoint()], step=BATCHES)
     assert values["how/sum"] == sum(range(BATCHES))

@@ -54,8 +54,7 @@ _SMALL = {
     ],
 }
 
-
-# a GPU's, and prepared data
+# of a GPU and prepared data, of few jets or none that are generated
 _UNIREF50 = [
     "model/network=ddit_tiny",
     "data.max_tokens=600",
@@ -68,8 +67,18 @@ _UNIREF50 = [
     "lr_schedule.warmup=2st",
     "callbacks.sample_writer.n=2",
     "callbacks.sample_writer.steps=[3]",
-    "callbacks.step_checkpoint.steps=[7]",
+    # it has one of its own
+    "~callbacks.named",
+    "callbacks.step_checkpoint.steps=[3,1ep,7]",
 ]
+_OTHER = {
+    "proteins_uniref50": _UNIREF50,
+    "causal_sachs": ["model.bootstrap=2", "data.steps_per_epoch=4"],
+    **{
+        name: [*_SMALL["jets"], "data.train=50", "data.val=15", "data.test=15"]
+        for name in ("jets_before", "jets_after")
+    },
+}
 
 
 def recipe(experiment: str, files: Path, pictures: bool = False) -> list[str]:
@@ -82,7 +91,7 @@ def recipe(experiment: str, files: Path, pictures: bool = False) -> list[str]:
     """
     family = experiment.partition("_")[0]
     drawn = [] if pictures else ["~callbacks.figures"]
-    small = _UNIREF50 if experiment == "proteins_uniref50" else _SMALL[family]
+    small = _OTHER.get(experiment, _SMALL[family])
     return [f"+experiment={experiment}", *_ALL, *small, *drawn, *_special(experiment, files)]
 
 
