@@ -37,6 +37,7 @@ bench: $(STAMP)
 	for name in $$(ls benchmarks | sed -n 's/^\([a-z]*\)\.py$$/\1/p' | grep -v -e rows -e timing); do \
 	    $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.memory_growth
+	$(BIN)/python -m benchmarks.callback_costs
 
 # kills runs of every family at any moment, resumes them, and compares all that they leave with an unharmed run
 soak: $(STAMP)

@@ -13,6 +13,7 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +31,7 @@ from benchmarks.hook_clock import HookClock
 from benchmarks.rows import Row, run
 from benchmarks.shuffle_cost import SilentLogger
 from benchmarks.timing import timed
+from stablelit.data import EpisodicSampler, LengthBucketBatchSampler, ShuffleSampler
 
 EPOCHS, EPOCH, BATCH, LATENT, FIRST, REPEATS = 4, 50, 64, 24, 50, 5
 EVALUATED = 8 * BATCH
@@ -46,6 +48,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "AdaptiveGradClip": suite.AdaptiveGradClip,
     "GradientReachCheck": lambda: suite.GradientReachCheck({"recon": ["encoder", "decoder"], "kl": "encoder"}),
     "NonFiniteGuard": suite.NonFiniteGuard,
+    "NonFiniteGuard, beside a clip of Lightning's": suite.NonFiniteGuard,
     'NonFiniteGuard, policy="rollback"': lambda: suite.NonFiniteGuard("rollback"),
     "ThresholdSweepValidation": suite.ThresholdSweepValidation,
     "PosteriorMonitor": suite.PosteriorMonitor,
@@ -77,6 +80,7 @@ TOGETHER: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (('NonFiniteGuard, policy="rollback"', "ContrastiveHealthMonitor", "OnlineLinearProbe"), {}),
     (("EMACallback", "GradientReachCheck", "DurableCheckpoint", "RandomStateCheckpoint", "OptimizerSettings"), {}),
     (("AccumulationCheckpoint", "InterruptCheckpoint", "StepCheckpoint", "HistoryWriter", "EpochPrinter"), {}),
+    (("NonFiniteGuard, beside a clip of Lightning's",), {"gradient_clip_val": 1.0}),
     (("PartWriter", "SampleWriter", "EdgeListWriter", "FigureWriter", "StableProgressBar", "DeviceMemoryMonitor"), {}),
 )
 
@@ -255,7 +259,35 @@ def rows_of(names: Iterable[str], rounds: int, own: float, **kwargs: Any) -> Ite
                 yield Row(f"    {label}", steps, "steps", repeats=REPEATS)
 
 
+def of_a_batch(sampler: Iterable[Any], batches: int) -> float:
+    """Seconds that a batch's indices take."""
+    begin = time.thread_time()
+    taken = sum(1 for _ in islice(sampler, batches))
+    return (time.thread_time() - begin) / taken
+
+
+def sampler_rows(step: float) -> Iterator[Row]:
+    """Batches of a sampler of 100,000 samples."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(100, (100_000,), generator=generator)
+    lengths = torch.randint(20, 500, (100_000,), generator=generator)
+    for name, make in (
+        ("EpisodicSampler, 5-way 1-shot", lambda: EpisodicSampler(labels, 5, 1, 15, 200)),
+        ("LengthBucketBatchSampler, batches of 64", lambda: bucketed(lengths)),
+    ):
+        shares = [100.0 * of_a_batch(make(), 200) / step for _ in range(REPEATS)]
+        yield Row(name, median(shares), "%", 2.0, "lower", "most", max(shares), REPEATS)
+
+
+def bucketed(lengths: Tensor) -> LengthBucketBatchSampler:
+    """Batches of like lengths of a data set that is shuffled."""
+    return LengthBucketBatchSampler(ShuffleSampler(range(len(lengths))), lengths, BATCH)  # type: ignore[arg-type]
+
+
 def rows() -> Iterator[Row]:
+    told = {name for names, _ in TOGETHER for name in names}
+    if missing := {n for n in suite.__all__ if isinstance(getattr(suite, n), type)} - told:
+        raise SystemExit(f"callback_costs: nothing says what {', '.join(sorted(missing))} costs")
     rounds = ten_milliseconds()
     own = of_an_entry(rounds)
     step = measured(rounds, [NOTHING], own).rest_of_a_step
@@ -267,6 +299,7 @@ def rows() -> Iterator[Row]:
     yield Row("Trainer(gradient_clip_val=1.0), beside what looks at gradients", median(clip), "%", repeats=REPEATS)
     for names, kwargs in TOGETHER:
         yield from rows_of(names, rounds, own, **kwargs)
+    yield from sampler_rows(step)
 
 
 if __name__ == "__main__":
