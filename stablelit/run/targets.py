@@ -95,6 +95,7 @@ _ROOMS_OF_CLASSES = tuple(
     f"stablelit.{name}"
     for name in (
         *("callbacks", "contracts", "data", "doctor", "families", "findings", "functional", "nn", "optim"),
+        "run.last_checkpoint",
         "run.metrics_csv",
     )
 )
