@@ -16,6 +16,11 @@ _WORKER_GONE = re.compile(
 )
 _WORKER_SLOW = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
 _SIGNAL = re.compile(r"is killed by signal: ([\w ]+)")
+# what gloo and NCCL say on the ranks that are left when one is gone
+_RANK_GONE = re.compile(
+    r"gloo.*(Connection (closed|reset) by peer|Socket closed)|NCCL.*(remote process exited|Connection (closed|reset))",
+    re.S,
+)
 _IN_WORKER = re.compile(r"^Caught (\w+) in \w+ (?:worker process|process|thread) (\d+)\.")
 _NOT_OF_FILES = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EADDRINUSE, errno.ETIMEDOUT, errno.EHOSTUNREACH}
 
@@ -35,6 +40,8 @@ def told_by_the_machine(error: BaseException) -> str | None:
         )
     if isinstance(error, RuntimeError) and _WORKER_GONE.search(text):
         return _of_a_lost_worker(error, text)
+    if (rank := _lost_rank(error, text)) is not None:
+        return _of_a_lost_rank(rank)
     if isinstance(error, ConnectionError | EOFError) and _came_through(error, "multiprocessing"):
         # a worker that is gone in the middle of handing a batch over
         return _of_a_lost_worker(error, text)
@@ -68,6 +75,29 @@ def _of_a_lost_worker(error: BaseException, text: str) -> str:
         f"A data worker was killed{how}: nearly always memory, its own or the shared memory in which batches travel "
         f"(/dev/shm; a container has 64 MB of it unless it is told --shm-size). Try fewer workers "
         f"(data.num_workers=0 uses none), a smaller batch, or more memory; dmesg says whom the kernel has killed."
+    )
+
+
+def _lost_rank(error: BaseException, text: str) -> str | None:
+    """How the rank is called that ended without an error of its own, and how it ended; None for any other error."""
+    kind = type(error).__name__
+    if kind == "ProcessExitedException":  # of torch's launcher for forked and spawned ranks
+        signal = getattr(error, "signal_name", None)
+        how = f"was killed ({signal})" if signal else f"ended with exit code {getattr(error, 'exit_code', '?')}"
+        return f"Rank {getattr(error, 'error_index', '?')} {how}"
+    said = [line for line in text.strip().splitlines() if line and not line[0].isspace()]
+    if kind == "ProcessRaisedException":
+        text = said[-1] if said else ""
+    elif not isinstance(error, RuntimeError):
+        return None
+    return "A rank is gone, and its connection to the others with it" if _RANK_GONE.search(text) else None
+
+
+def _of_a_lost_rank(rank: str) -> str:
+    return (
+        f"{rank}, without an error of its own: nearly always memory (dmesg says whom the kernel has killed), a crash "
+        f"in native code, or a limit of the cluster's. The other ranks have ended with it. Try fewer of them "
+        f"(trainer.devices), a smaller batch, or more memory."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -81,3 +82,21 @@ def test_an_error_on_one_rank_ends_both_and_is_told_once(train):
     assert done.summary["status"] == "diverged"
     assert done.err.count("Expected parameter loc") == 1
     assert "Traceback" not in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "told"), [("rank_exits", "ended with exit code 3"), ("rank_is_killed", "SIGKILL")])
+def test_a_rank_that_is_gone_ends_the_others_with_one_sentence_and_the_run_can_go_on(how, told, train):
+    settings = ["trainer=ddp_cpu", "data.batch_size=4", "trainer.max_epochs=3"]
+    began = time.monotonic()
+    done = train(*settings, f"model.fail_with={how}", "model.fail_at_step=6")
+    assert time.monotonic() - began < 120  # the ranks would wait for each other for half an hour
+    assert done.code == 1
+    # whichever of the two the launcher saw first
+    assert f"Rank 1 {told}" in done.err.replace("was killed (", "") or "A rank is gone" in done.err
+    assert "trainer.devices" in done.err
+    assert "Traceback" not in done.err
+    assert done.summary["status"] == "failed"
+    again = train(f"resume={done.run_dir}", "model.fail_with=null")
+    assert again.code == 0, again.err
+    assert again.summary["epochs"] == 3

@@ -94,3 +94,50 @@ def test_a_defect_that_comes_while_a_full_disk_is_handled_stays_a_defect():
     defect = NameError("a defect")
     defect.__context__ = full()
     assert told_by_the_machine(defect) is None
+
+
+class ProcessExitedException(Exception):
+    """As torch's launcher raises it, in what is read of it."""
+
+    def __init__(self, exit_code: int, signal_name: str | None = None) -> None:
+        super().__init__(f"process 2 terminated with {signal_name or exit_code}")
+        self.error_index, self.exit_code, self.signal_name = 2, exit_code, signal_name
+
+
+class ProcessRaisedException(Exception):
+    """Likewise: the text is a traceback."""
+
+
+GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:39046."
+NCCL = "NCCL error: remote process exited or there was a network error, NCCL version 2.21"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ProcessExitedException(3), "Rank 2 ended with exit code 3, without an error of its own"),
+        (ProcessExitedException(-9, "SIGKILL"), "Rank 2 was killed (SIGKILL), without"),
+        (ProcessRaisedException(f"\n-- Process 0\nTraceback:\n  File x\nRuntimeError: {GLOO}\n"), "A rank is gone"),
+        (RuntimeError(GLOO), "A rank is gone"),
+        (RuntimeError(NCCL), "A rank is gone"),
+    ],
+    ids=["exit", "signal", "forked", "gloo", "nccl"],
+)
+def test_a_rank_that_is_gone_is_told_with_what_to_try(error, said):
+    told = told_by_the_machine(raised(error))
+    assert told is not None
+    assert told.startswith(said)
+    assert "trainer.devices" in told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProcessRaisedException(f"RuntimeError: {GLOO}\nDuring handling:\nKeyError: 'loss'"),
+        RuntimeError("Connection closed by peer"),
+        ValueError(GLOO),
+    ],
+    ids=["another", "database", "value"],
+)
+def test_other_errors_of_ranks_and_connections_stay_what_they_are(error):
+    assert told_by_the_machine(raised(error)) is None

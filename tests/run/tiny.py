@@ -117,6 +117,10 @@ class TinyVAE(pl.LightningModule):
             if self.trainer.is_global_zero and self.global_step == self.hparams["fail_at_step"]:
                 os.kill(os.getppid(), signal.SIGTERM)
             return loss
+        if how in ("rank_exits", "rank_is_killed"):
+            if self.global_rank == 1:
+                os._exit(3) if how == "rank_exits" else os.kill(os.getpid(), signal.SIGKILL)
+            return loss
         raise ZeroDivisionError("a defect")
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
