@@ -29,7 +29,7 @@ def told_by_the_machine(error: BaseException) -> str | None:
     """One message with the remedy for an error of the surroundings; None for any other error."""
     if isinstance(error, StablelitError):
         # it says itself what is to be done
-        return str(error) if is_failed_write(_root(error)) else None
+        return str(error) if _is_of_the_disk(_root(error)) else None
     error = _root(error)
     text = str(error)
     if isinstance(error, RuntimeError) and (slow := _WORKER_SLOW.search(text)):
@@ -47,11 +47,16 @@ def told_by_the_machine(error: BaseException) -> str | None:
         return _of_a_lost_worker(error, text)
     if isinstance(error, OSError) and (in_worker := of_a_worker(error)) is not None:
         return f"{type(error).__name__}: {in_worker}"
-    if not is_failed_write(error):
-        return None
-    if isinstance(error, OSError) and (error.errno is None or error.errno in _NOT_OF_FILES):
+    if not _is_of_the_disk(error):
         return None
     return f"{_what_failed(error)}: {why(error)}{_where(error)}. {remedy(error)}"
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and (error.errno is None or error.errno in _NOT_OF_FILES):
+        # such as a reader's own, of a file that is not what it expects (h5py)
+        return False
+    return is_failed_write(error)
 
 
 def of_a_worker(error: BaseException) -> str | None:

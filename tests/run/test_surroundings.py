@@ -49,6 +49,12 @@ def test_an_error_of_ours_that_a_full_disk_caused_says_itself_what_to_do():
     assert told_by_the_machine(raised(ConfigurationError("a typing mistake"))) is None
 
 
+def test_a_file_that_is_not_what_its_reader_expects_is_no_failure_of_the_machine():
+    # as h5py says it: an OSError that is the reader's, without a number of the system's
+    ours = raised(DataError("jets.hdf5: cannot be read as HDF5."), OSError("file signature not found"))
+    assert told_by_the_machine(ours) is None
+
+
 @pytest.mark.parametrize(
     "text",
     [
