@@ -20,7 +20,7 @@ def require_resumable(
         checkpoint_path: what to go on from.
         module: that shall take it.
         config: of the run.
-        may_be_over: a job of a sweep that was killed after its last epoch is still to be tested and summed up.
+        may_be_over: a run that was ended after its last epoch is still to be tested and summed up.
         datamodule: with the data to go on with.
 
     Raises:

@@ -26,6 +26,7 @@ from stablelit.run.moved_checkpoints import MovedCheckpoints
 from stablelit.run.problems import Problem, raise_on_problems
 from stablelit.run.record import RunRecorder
 from stablelit.run.sweep import end_the_sweep_if_asked, refuse_subprocess_ddp, sweep_job_directory
+from stablelit.run.sweep.results import summary_of
 from stablelit.run.sweep.swept_job import run_swept_job
 from stablelit.run.weights import (
     WEIGHTS_FILE,
@@ -141,7 +142,7 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
         try:
             parts = _build(config, run_dir, keep)
             if resume is not None:
-                over = sweep_job_directory() is not None
+                over = sweep_job_directory() is not None or _may_lack_its_test(run_dir)
                 require_resumable(resume, parts.module, config, over, parts.datamodule)
             record = begin_with(weights, parts) if weights is not None else read_weights_record(run_dir)
             if record is not None:
@@ -166,6 +167,12 @@ def _train_in(run_dir: Path, config: DictConfig, keep: bool = True) -> float | N
     if sweep_job_directory() is not None:
         end_the_sweep_if_asked(parts.trainer)
     return value
+
+
+def _may_lack_its_test(run_dir: Path) -> bool:
+    """Whether a run ended before it was summed up, or in its test: with nothing left to train there is that to do."""
+    summary = summary_of(run_dir)
+    return summary is None or summary.get("status") in ("interrupted", "failed")
 
 
 def _build(config: DictConfig, run_dir: Path, keep: bool) -> Parts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,11 +52,16 @@ def test_sigterm_before_the_first_step_leaves_nothing_to_go_on_from_and_says_so(
 
 @pytest.mark.slow
 def test_sigterm_in_the_test_keeps_the_training(train, monkeypatch):
-    monkeypatch.setattr(tiny.TinyVAE, "test_step", terminate)
-    done = train("trainer.max_epochs=1")
+    with monkeypatch.context() as patched:
+        patched.setattr(tiny.TinyVAE, "test_step", terminate)
+        done = train("trainer.max_epochs=1")
     assert done.code == 143
     assert done.summary["status"] == "interrupted"
     assert done.summary["checkpoints"]["last"] == "checkpoints/last.ckpt"
+    assert f"resume={done.run_dir.relative_to(Path.cwd())}" in done.err
+    tested = train(f"resume={done.run_dir}")
+    assert tested.code == 0, tested.err
+    assert "test/loss" in tested.summary["test"]
 
 
 @pytest.mark.slow
