@@ -77,18 +77,16 @@ def add_running_sums(trainer: Any, sums: Sums) -> Sums:
 
 
 def step_values(trainer: Any) -> list[dict[str, Any]]:
-    """The last value of every name that is logged by the step, in the order of the names."""
-    return [
-        {
-            "fx": result.meta.fx.removesuffix(_BEFORE),
-            "name": result.meta.forked_name(True),
-            "prog_bar": result.meta.prog_bar,
-            "logger": result.meta.logger,
-            "value": result._forward_cache.detach().cpu().clone(),
-        }
-        for result in _training_results(trainer).values()
-        if result.is_tensor and result.meta.on_step and not result.has_reset and result._forward_cache is not None
-    ]
+    """The last value of every name that is logged by the step, in the order of hooks and names."""
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for result in _training_results(trainer).values():
+        if not result.is_tensor or not result.meta.on_step or result.has_reset or result._forward_cache is None:
+            continue
+        # one that stands from before a resume comes before the one that was logged since
+        fx, name = result.meta.fx.removesuffix(_BEFORE), result.meta.forked_name(True)
+        shown = {"prog_bar": result.meta.prog_bar, "logger": result.meta.logger}
+        last[fx, name] = {"fx": fx, "name": name, **shown, "value": result._forward_cache.detach().cpu().clone()}
+    return [last[key] for key in sorted(last)]
 
 
 def stand_as_step_values(trainer: Any, values: list[dict[str, Any]]) -> None:
