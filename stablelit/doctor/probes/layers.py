@@ -24,6 +24,7 @@ from stablelit.doctor.probes.tensors import dense_gradient, read_numbers, sample
 _WEIGHTS = 12
 _NUMBERS = 4096
 _RECENT = 4
+_COUNTED = ("_backwards", "_turn", "_first_step")
 
 
 class LayerProbe(Probe):
@@ -44,10 +45,12 @@ class LayerProbe(Probe):
         self._turn = 0
         self._first_step: int | None = None
         self._compiled = False
+        self._saved: dict[str, Any] = {}
 
     def begin(self, trainer: Any, pl_module: Any, evidence: Evidence) -> None:
         """Learns the names."""
         self._names = {id(parameter): name for name, parameter in pl_module.named_parameters()}
+        self._take_up(pl_module)
         self._compiled = has_compiled_parts(pl_module)
 
     def batch_start(self, trainer: Any, pl_module: Any, batch: Any, step: int) -> None:
@@ -110,6 +113,41 @@ class LayerProbe(Probe):
         """Takes hooks away."""
         self._activations.forget()
         self._output.unwatch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sizes, activations and the output, by the names of parameters."""
+        if not self._names:
+            return self._saved
+        named = {self._names.get(weight, ""): [list(pair) for pair in pairs] for weight, pairs in self._sizes.items()}
+        return {
+            "counts": {name: getattr(self, name) for name in _COUNTED},
+            "looks": self.facts.looks,
+            "steps": self.facts.steps,
+            "sizes": {name: pairs for name, pairs in named.items() if name},
+            "activations": self._activations.state_dict(self._names),
+            "output": self._output.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keeps it until the parameters are known."""
+        self._saved = state
+
+    def _take_up(self, pl_module: Any) -> None:
+        saved, self._saved = self._saved, {}
+        if not saved:
+            return
+        for name in _COUNTED:
+            setattr(self, name, saved["counts"][name])
+        self.facts.looks, self.facts.steps = saved["looks"], saved["steps"]
+        numbers = {name: number for number, name in self._names.items()}
+        for name, pairs in saved["sizes"].items():
+            if name in numbers:
+                self._sizes[numbers[name]] = deque(((gradient, weight) for gradient, weight in pairs), maxlen=_RECENT)
+        self._activations.load_state_dict(saved["activations"], numbers)
+        self._output.load_state_dict(saved["output"])
+        output = dict(pl_module.named_modules()).get(self._output.name)
+        if output is not None:
+            self._output.choose(output, self._output.name)
 
     def _choose_output(self, pl_module: Any, weight: Weight) -> None:
         name = self._names.get(id(weight.tensor), "").rpartition(".")[0]

@@ -30,6 +30,7 @@ _BORN_LOOKS = 3
 _RECENT = 4
 # a loss that only a few samples feel (a hinge, a converged one) says nothing about the units of the others
 _LEAST_SAMPLES = 0.5
+_PLAIN = ("name", "kind", "units", "looks", "born", "born_saturated")
 
 
 @dataclass
@@ -88,6 +89,29 @@ class Activations:
     def facts(self) -> list[ActivationFact]:
         """From input to loss."""
         return [_fact(record) for record in sorted(self._records.values(), key=lambda r: r.place) if record.looks]
+
+    def state_dict(self, names: dict[int, str]) -> list[dict[str, Any]]:
+        """The records of named weights, from input to loss."""
+        kept = []
+        for (weight, _), record in sorted(self._records.items(), key=lambda item: item[1].place):
+            if (name := names.get(weight, "")) and record.looks:
+                plain = {field: getattr(record, field) for field in _PLAIN}
+                arrays = {field: _tensor(getattr(record, field)) for field in ("born_live", "born_known")}
+                recent = {field: [_tensor(one) for one in getattr(record, field)] for field in ("live", "known")}
+                kept.append({"weight": name, **plain, **arrays, **recent, "saturated": list(record.saturated)})
+        return kept
+
+    def load_state_dict(self, state: list[dict[str, Any]], numbers: dict[str, int]) -> None:
+        """Takes them up; `numbers` are those by which weights are known now."""
+        for place, saved in enumerate(state):
+            if saved["weight"] not in numbers:
+                continue
+            record = _Record(place=place, **{field: saved[field] for field in _PLAIN})
+            record.born_live, record.born_known = saved["born_live"].numpy(), saved["born_known"].numpy()
+            record.live.extend(one.numpy() for one in saved["live"])
+            record.known.extend(one.numpy() for one in saved["known"])
+            record.saturated.extend(saved["saturated"])
+            self._records[numbers[saved["weight"]], record.kind] = record
 
     def _keep(self, record: _Record, live: NDArray[Any], known: NDArray[Any], saturated: float, step: int) -> None:
         if record.units != len(live):
@@ -158,6 +182,10 @@ def _fact(record: _Record) -> ActivationFact:
         born_saturated=record.born_saturated,
         saturated=sum(record.saturated) / len(record.saturated),
     )
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=bool))
 
 
 def _share(chosen: NDArray[Any], among: NDArray[Any]) -> float:

@@ -16,6 +16,7 @@ _ROWS = 1024
 _COLUMNS = 256
 _LEAST_ROWS = 4
 CONSTANT = 1e-4
+_COUNTED = ("name", "looks", "constant_looks", "constant_since", "steps", "spread")
 
 
 class OutputSpread:
@@ -41,8 +42,19 @@ class OutputSpread:
     def choose(self, module: nn.Module, name: str) -> None:
         """The module whose output counts."""
         if module is not self._module:
+            goes_on = self._module is None and name == self.name
             self._module, self.name = module, name
-            self.looks = self.constant_looks = self.steps = 0
+            if not goes_on:
+                self.looks = self.constant_looks = self.steps = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted, of the module of this name."""
+        return {name: getattr(self, name) for name in _COUNTED}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes it up."""
+        for name in _COUNTED:
+            setattr(self, name, state[name])
 
     def watch(self, batch: Any) -> None:
         """Hangs a hook on it."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -59,6 +62,23 @@ def test_weights_are_read_from_input_to_loss_through_skips_and_functions() -> No
     assert _names(net, [weight.tensor for weight in graph.weights]) == order
     assert [weight.depth for weight in graph.weights] == [6, 5, 4, 3, 2, 1]
     assert _names(net, [a.weight for a in graph.activations]) == ["blocks.0.0", "blocks.1.0"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_run_that_was_interrupted_knows_what_was_seen_before(steps: int, tmp_path: Path) -> None:
+    net, whole, again = mlp(16, 16, act=nn.Tanh), LayerProbe(), LayerProbe()
+    optimizer = torch.optim.SGD(net.parameters(), 0.5)
+    loop(whole, net, optimizer, steps)
+    torch.save(whole.state_dict(), tmp_path / "state")
+    copy = deepcopy(net)
+    expected = loop(whole, net, optimizer, 3, seed=1).layers
+    again.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    # a checkpoint before the first look has it too
+    assert again.state_dict()["looks"] == steps
+    resumed = loop(again, copy, torch.optim.SGD(copy.parameters(), 0.5), 3, seed=1).layers
+    assert expected is not None
+    assert expected.looks == steps + 3
+    assert resumed == expected
 
 
 def test_embeddings_and_what_follows_the_last_weight_are_left_out() -> None:
