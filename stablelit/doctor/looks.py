@@ -32,6 +32,7 @@ class LookClock:
         self._every_before: int | None = _UNKNOWN
         self._step_seconds: deque[float] = deque(maxlen=32)
         self._costs: deque[float] = deque(maxlen=FIRST_LOOKS)
+        self._judgement_costs: deque[float] = deque(maxlen=3)
         self._next_look = self._next_judgement = 0
         self._looks, self._elapsed = 0, 0.0
 
@@ -42,6 +43,7 @@ class LookClock:
         self.every = self._every_before = every
         self._step_seconds.clear()
         self._costs.clear()
+        self._judgement_costs.clear()
         self._looks, self._elapsed = 0, 0.0
 
     def wants_look(self, step: int) -> bool:
@@ -79,7 +81,9 @@ class LookClock:
 
     def judged(self, step: int, seconds: float, suspects: bool = False) -> None:
         """A judgement after this step has cost so much; where it suspects something, the next one comes soon."""
-        distance = _JUDGE_EVERY if suspects else self._distance(2.0 * seconds, _JUDGE_EVERY)
+        # one that the machine has held up says nothing of the next
+        self._judgement_costs.append(seconds)
+        distance = _JUDGE_EVERY if suspects else self._distance(2.0 * min(self._judgement_costs), _JUDGE_EVERY)
         self._next_judgement = step + (self.every or distance)
 
     def state_dict(self) -> dict[str, int | None]:

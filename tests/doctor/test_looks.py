@@ -86,6 +86,28 @@ def test_a_look_that_the_machine_has_held_up_says_nothing():
     assert clock.wants_look(145)
 
 
+def test_a_judgement_that_the_machine_has_held_up_says_nothing():
+    clock = LookClock(0.01)
+    clock.begin(None)
+    for _ in range(10):
+        clock.add_step(1.0)
+    clock.judged(0, 0.2)
+    clock.judged(100, 60.0)
+    # twice a fifth of a step, of which a hundredth may be spent
+    assert not clock.wants_judgement(139)
+    assert clock.wants_judgement(140)
+
+
+def test_what_is_suspected_is_judged_again_soon():
+    clock = LookClock(0.01)
+    clock.begin(None)
+    for _ in range(10):
+        clock.add_step(1.0)
+    clock.judged(100, 0.9, suspects=True)
+    assert not clock.wants_judgement(124)
+    assert clock.wants_judgement(125)
+
+
 def test_given_distances_depend_on_no_clock():
     slow = run(100, 1.0, 50.0, every=7, judge_seconds=9.0)[:2]
     fast = run(100, 50.0, 1e-6, every=7, judge_seconds=1e-6)[:2]

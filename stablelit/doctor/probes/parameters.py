@@ -89,8 +89,10 @@ class ParameterProbe(Probe):
         self._clearing.batch_start(trainer, automatic)
         self.facts.scheduled = bool(getattr(trainer, "lr_scheduler_configs", None))
         self._count_batch(trainer)
-        self._watching = self._cut_searches < _CUT_LOOKS and bool(self._dark())
-        if self._watching and (automatic or self._batches_since_reference > 32):
+        # where optimizers take turns by hand, some have their gradients later
+        waited = automatic or self._batches_since_reference > 32
+        self._watching = waited and self._cut_searches < _CUT_LOOKS and bool(self._dark())
+        if self._watching:
             self._order.watch(list({id(owner): owner for owner in self._census.owners}.values()))
 
     def before_backward(self, trainer: Any, pl_module: Any, loss: Tensor, step: int) -> None:

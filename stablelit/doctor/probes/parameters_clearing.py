@@ -1,9 +1,10 @@
 """Whether gradients are cleared between two steps.
 
 In automatic optimisation Lightning calls ``training_step``, then ``optimizer_zero_grad``, then backward: what is there
-before the backward pass of a run that does not accumulate has not been cleared. In manual optimisation an optimizer's
-gradients have to be gone at some moment between two of its steps; they are looked at before every backward pass, and
-where a batch begins and ends. A batch whose backward passes go unseen (``loss.backward()``) tells nothing.
+before the first backward pass after a step has not been cleared, whether the run accumulates or not. In manual
+optimisation an optimizer's gradients have to be gone at some moment between two of its steps; they are looked at before
+every backward pass, and where a batch begins and ends. A batch whose backward passes go unseen (``loss.backward()``)
+tells nothing.
 """
 
 from __future__ import annotations
@@ -40,12 +41,7 @@ class Clearing:
         """What does the batch begin with?"""
         self._automatic = automatic
         self._stepped_before, self._stepped_now = self._stepped_now, set()
-        accumulated = int(getattr(trainer, "accumulate_grad_batches", 1) or 1)
-        self._judging = (
-            self.left_over + self.cleared < _LOOKS
-            and bool(self._stepped_before)
-            and (not automatic or accumulated == 1)
-        )
+        self._judging = self.left_over + self.cleared < _LOOKS and bool(self._stepped_before)
         self._backwards = 0
         self._unmoved = set()
         if not self._judging:
