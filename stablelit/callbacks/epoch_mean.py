@@ -83,7 +83,9 @@ class EpochMeanCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps the sums of every rank, and what stands logged."""
-        sums, steps = self._cut or ({**self._pending, **running_sums(trainer)}, step_values(trainer))
+        # behind an epoch's last batch no step comes that would show them
+        standing = [] if trainer.is_last_batch else step_values(trainer)
+        sums, steps = self._cut or ({**self._pending, **running_sums(trainer)}, standing)
         checkpoint[_KEY] = gather_from_ranks(trainer, sums)
         checkpoint[_STANDING] = {
             "standing": gather_from_ranks(trainer, standing_metrics(trainer)),

@@ -53,6 +53,7 @@ def flat(value: Any, name: str, text: Callable[[str], str]) -> Iterator[tuple[st
         for key, one in kept.items():
             yield from flat(one, f"{name}.{text(str(key))}", text)
     elif isinstance(value, list | tuple):
+        value = [one for one in value if not (isinstance(one, dict) and one.get("source") == TIMES)]
         yield f"{name}[]", str(len(value))
         for index, one in enumerate(value):
             yield from flat(one, f"{name}[{index}]", text)
@@ -89,15 +90,14 @@ MAY_DIFFER = (
     ".val_loop.batch_progress.",
     # a run that went on inside this epoch takes the plateau schedule's step for Lightning
     ".stablelit_logged.owes_a_step",
+    # its verdict is on how the seconds of this process were spent, from the eleventh batch of the process on
+    ".InputPipelineMonitor.",
 )
 """Parts of a checkpoint that may differ, each with its reason."""
 
 
-TIMED = (
-    # of how many batches of this process the times were taken
-    "no-verdict",
-)
-"""Findings about times."""
+TIMES = "InputPipelineMonitor"
+"""Whose findings are about seconds, also where padding is what they went into."""
 
 
 def _history(run_dir: Path) -> Iterator[tuple[str, str]]:
@@ -145,7 +145,7 @@ def _written(path: Path) -> tuple[int, int]:
 def _findings(run_dir: Path) -> Iterator[tuple[str, str]]:
     path = run_dir / "findings.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
-    kept = [told for told in map(json.loads, lines) if told.get("name") not in TIMED]
+    kept = [told for told in map(json.loads, lines) if told.get("source") != TIMES]
     for number, told in enumerate(kept):
         yield f"findings: {number}", f"{told.get('name')} at {told.get('step')}: {told.get('message')}"
 

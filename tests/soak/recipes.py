@@ -111,7 +111,7 @@ def _special(experiment: str, files: Path) -> list[str]:
         path.write_text("\n".join(["raf\tmek\terk", *rows]) + "\n", encoding="utf-8")
         return [f"data.path={path}"]
     if experiment == "sketches_fewshot":
-        return ["data.n_episodes=5", "model.encoder_from=null"]
+        return ["data.n_episodes=5", "data.n_way=4", "data.eval_way=3", "data.n_query=3", "model.encoder_from=null"]
     if experiment == "sketches_omniglot":
         return [f"data.path={_characters(files)}", "model.few_shot=[[3,1]]"]
     return ["model.few_shot=[[3,1]]"] if experiment.startswith("sketches") else []
