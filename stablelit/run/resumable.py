@@ -23,6 +23,8 @@ from stablelit.run_files import CONFIG_FILE, HISTORY_FILE
 _NEEDED = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callbacks")
 # of two files of the same step, the one that was written to be gone on from
 _PREFERRED = ("last", "hpc_ckpt", "previous", "best")
+# seconds; of the times that file systems keep
+_A_CLOCKS_TICK = 2.0
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,13 @@ class Candidate:
     Args:
         path: of the file.
         step: its optimizer steps; -1 where it does not say.
+        is_left: it is of a part of the run that was left: the run went back to an earlier checkpoint, and has written
+            one of fewer steps since.
     """
 
     path: Path
     step: int
+    is_left: bool = False
 
 
 def checkpoint_to_resume(run_dir: Path) -> Path:
@@ -47,7 +52,8 @@ def checkpoint_to_resume(run_dir: Path) -> Path:
     last, others = _candidates(run_dir)
     wrong = {}
     if last is not None:
-        newer = [c for c in others if c.path.name.startswith("hpc_ckpt") and c.step > last.step >= 0]
+        requeued = [c for c in others if c.path.name.startswith("hpc_ckpt") and not c.is_left]
+        newer = [c for c in requeued if c.step > last.step >= 0]
         for candidate in (*newer, last):
             why = what_is_wrong(candidate.path)
             if why is None:
@@ -61,7 +67,8 @@ def checkpoint_to_resume(run_dir: Path) -> Path:
             continue
         why = what_is_wrong(candidate.path)
         if why is None:
-            _tell(_fallback(run_dir, last, wrong, candidate))
+            left = [c.path for c in others if c.is_left and not candidate.is_left and c.step > candidate.step]
+            _tell(_fallback(run_dir, last, wrong, candidate, left))
             return candidate.path
         wrong[candidate.path] = why
     raise ConfigurationError(_nothing(run_dir, wrong))
@@ -97,14 +104,18 @@ def what_is_wrong(path: Path) -> str | None:
 
 
 def _candidates(run_dir: Path) -> tuple[Candidate | None, list[Candidate]]:
-    """The last checkpoint, and all others, the furthest first."""
+    """The last checkpoint, and all others, the furthest first, those behind which the run has gone back at the end."""
     files = [*(run_dir / "checkpoints").glob("*.ckpt"), *run_dir.glob("*.ckpt")]
+    steps = {path: step for path in files if (step := step_of(path)) is not None}
+    written = {path: path.stat().st_mtime for path in steps}
     found = {}
     for path in files:
-        step = step_of(path)
-        found[path] = Candidate(path, -1 if step is None else step)
+        step = steps.get(path, -1)
+        # steps grow with time, unless somebody went back
+        is_left = any(steps[other] < step and written[other] > written[path] + _A_CLOCKS_TICK for other in steps)
+        found[path] = Candidate(path, step, is_left)
     last = found.pop(run_dir / LAST_CHECKPOINT, None)
-    others = sorted(found.values(), key=lambda c: (-c.step, _preference(c.path), c.path.name))
+    others = sorted(found.values(), key=lambda c: (c.is_left, -c.step, _preference(c.path), c.path.name))
     return last, others
 
 
@@ -112,8 +123,9 @@ def _preference(path: Path) -> int:
     return next((i for i, start in enumerate(_PREFERRED) if path.name.startswith(start)), len(_PREFERRED))
 
 
-def _fallback(run_dir: Path, last: Candidate | None, wrong: dict[Path, str], taken: Candidate) -> str:
+def _fallback(run_dir: Path, last: Candidate | None, wrong: dict[Path, str], taken: Candidate, left: list[Path]) -> str:
     lines = [f"{shown_path(path)}: {why}." for path, why in wrong.items()]
+    lines += [f"{shown_path(path)}: of a part of the run that it has gone back from; left out." for path in left]
     if last is None:
         lines.append(f"There is no {LAST_CHECKPOINT} in {shown_path(run_dir)}.")
     reached = max(_last_step_of_history(run_dir), -1 if last is None else last.step)

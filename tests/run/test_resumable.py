@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 
 import pytest
@@ -68,6 +69,41 @@ def test_the_history_is_cut_back_to_what_is_gone_on_from(train, three_epochs):
     assert f"so {2 * STEPS} steps are trained again" in done.err
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in history] == [0, 1]
+
+
+def write(path, step, minutes):
+    """A checkpoint with nothing in it, as old as that."""
+    path.parent.mkdir(exist_ok=True)
+    parts = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callbacks")
+    torch.save({**{key: {} for key in parts}, "global_step": step}, path)
+    then = 1_700_000_000 + 60 * minutes
+    os.utime(path, (then, then))
+
+
+def test_what_was_written_before_the_run_went_back_is_no_way_on(tmp_path, capsys):
+    """Trained to 900, gone on from 500 with another rate, killed at 600."""
+    write(tmp_path / BEST, 900, minutes=9)
+    write(tmp_path / "hpc_ckpt_1.ckpt", 800, minutes=8)
+    write(tmp_path / "checkpoints/step_500.ckpt", 500, minutes=5)
+    write(tmp_path / PREVIOUS, 550, minutes=12)
+    write(tmp_path / LAST, 600, minutes=13)
+    assert checkpoint_to_resume(tmp_path) == tmp_path / LAST
+    (tmp_path / LAST).write_bytes(b"half")
+    assert checkpoint_to_resume(tmp_path) == tmp_path / PREVIOUS
+    said = capsys.readouterr().err
+    assert "best.ckpt: of a part of the run that it has gone back from; left out" in said
+    assert "hpc_ckpt_1.ckpt: of a part" in said
+    for damaged in (PREVIOUS, "checkpoints/step_500.ckpt"):
+        (tmp_path / damaged).write_bytes(b"half")
+    # better than nothing, and it says how far it is
+    assert checkpoint_to_resume(tmp_path) == tmp_path / BEST
+    assert "optimizer step 900" in capsys.readouterr().err
+
+
+def test_what_a_requeue_has_saved_is_taken_where_the_run_did_not_go_back(tmp_path):
+    write(tmp_path / LAST, 600, minutes=6)
+    write(tmp_path / "hpc_ckpt_1.ckpt", 650, minutes=7)
+    assert checkpoint_to_resume(tmp_path) == tmp_path / "hpc_ckpt_1.ckpt"
 
 
 @pytest.mark.slow
