@@ -13,7 +13,8 @@ from stablelit.doctor.evidence.batches import RowFacts
 _MOST_ROWS = 20_000
 _MOST_COLUMNS = 1024
 _ROWS_OF_A_BATCH = 256
-_NUMBERS_AT_ONCE = 2**18
+# that fit into a cache
+_NUMBERS_AT_ONCE = 2**15
 _FIRST_LOOKS = 8
 _WHOLE_INT = {torch.float32: torch.int32, torch.float64: torch.int64}
 
