@@ -51,12 +51,14 @@ def close_the_epoch(trainer: Any) -> None:
 
 
 def validate_if_due(trainer: Any) -> None:
-    """Has the loop begin with the validation that is due behind the checkpoint's batch, if one is."""
+    """Has the loop begin with what follows the checkpoint's batch: a validation that is due, a plateau schedule's step."""
     loop = trainer.fit_loop.epoch_loop
 
     def no_batch_before_it(data_fetcher: Any) -> None:
         del loop.advance
         if not loop._should_check_val_fx(data_fetcher):
+            # what follows the checkpoint's batch in `_TrainingEpochLoop.on_advance_end`
+            loop.update_lr_schedulers("step", update_plateau_schedulers=True)
             loop.advance(data_fetcher)
             return
         loop.val_loop.restarting = False

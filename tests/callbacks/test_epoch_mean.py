@@ -119,6 +119,15 @@ class Plateau(TinyVAE):
         return {"optimizer": optimizer, "lr_scheduler": watched}
 
 
+class PlateauBySteps(Plateau):
+    """Its learning rate is halved at every second step."""
+
+    def configure_optimizers(self):
+        config = super().configure_optimizers()
+        config["lr_scheduler"] |= {"interval": "step", "frequency": 2}
+        return config
+
+
 class Witness(pl.Callback):
     """What happens, in which epoch and after which step."""
 
@@ -168,6 +177,8 @@ PLACES = {
     # Lightning goes through the end of an epoch once more, and gives the next one the order of the one behind it
     "max_steps": ({"max_epochs": -1, "max_steps": E2 + 2}, TinyVAE, [LAST, f"e{BATCHES}", f"e{E2}"]),
     "plateau": ({"max_epochs": 3}, Plateau, ["b2", LAST, f"v{BATCHES}", f"e{BATCHES}"]),
+    "plateau-by-steps": ({"max_epochs": 2}, PlateauBySteps, ["b1", "b2", LAST, f"v{BATCHES}", f"e{BATCHES}"]),
+    "plateau-by-steps-validated": ({"max_epochs": 2, "val_check_interval": 2}, PlateauBySteps, ["b2", "v2", "b4"]),
 }
 
 

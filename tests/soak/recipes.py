@@ -54,7 +54,7 @@ _SMALL = {
     ],
 }
 
-# of a GPU and prepared data, of few jets or none that are generated
+# of a GPU and prepared data
 _UNIREF50 = [
     "model/network=ddit_tiny",
     "data.max_tokens=600",
@@ -71,13 +71,18 @@ _UNIREF50 = [
     "~callbacks.named",
     "callbacks.step_checkpoint.steps=[3,1ep,7]",
 ]
+# of 250 jets, a validation in every tenth epoch, and a ramp that ends behind the last of these
+_POSTMORTEM_JETS = [
+    *_SMALL["jets"],
+    *("data.train=50", "data.val=15", "data.test=15", "data.batch_size=4"),
+    "trainer.check_val_every_n_epoch=1",
+    "callbacks.kl_cap.warmup=1ep",
+]
 _OTHER = {
     "proteins_uniref50": _UNIREF50,
     "causal_sachs": ["model.bootstrap=2", "data.steps_per_epoch=4"],
-    **{
-        name: [*_SMALL["jets"], "data.train=50", "data.val=15", "data.test=15"]
-        for name in ("jets_before", "jets_after")
-    },
+    "jets_before": _POSTMORTEM_JETS,
+    "jets_after": _POSTMORTEM_JETS,
 }
 
 
