@@ -51,7 +51,7 @@ def close_the_epoch(trainer: Any) -> None:
 
 
 def validate_if_due(trainer: Any) -> None:
-    """Has the loop begin with what follows the checkpoint's batch: a validation that is due, a plateau schedule's step."""
+    """Has the loop begin with what follows the checkpoint's batch: a plateau schedule's step, a validation."""
     loop = trainer.fit_loop.epoch_loop
 
     def no_batch_before_it(data_fetcher: Any) -> None:
