@@ -14,10 +14,12 @@ from stablelit.doctor import TrainingDoctor
 STEPS = 80
 
 
-def findings(module: pl.LightningModule, rows: Tensor, batch_size: int, every: int | None = 1, **trainer) -> list[str]:
+def findings(
+    module: pl.LightningModule, *rows: Tensor, batch_size: int = 8, every: int | None = 1, **trainer
+) -> list[str]:
     doctor = TrainingDoctor(mode="observe", every_n_steps=every)
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_checkpointing", "enable_model_summary"), False)
-    loader = DataLoader(TensorDataset(rows), batch_size)
+    loader = DataLoader(TensorDataset(*rows), batch_size)
     pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[doctor], **quiet, **trainer).fit(module, loader)
     return [finding.name for finding in doctor.findings]
 
@@ -59,7 +61,7 @@ class Adversaries(pl.LightningModule):
 def test_a_generator_that_is_cut_off_by_hand_is_named(cut: bool, every: int | None) -> None:
     torch.manual_seed(0)
     steps = STEPS if every else 2 * STEPS
-    assert findings(Adversaries(cut), torch.randn(8 * steps, 2), 8, every) == (
+    assert findings(Adversaries(cut), torch.randn(8 * steps, 2), every=every) == (
         ["parameters-without-gradient"] if cut else []
     )
 
@@ -89,5 +91,29 @@ class Accumulates(pl.LightningModule):
 def test_gradients_that_stay_are_told_of_runs_that_accumulate_too(clears: bool, accumulated: int) -> None:
     torch.manual_seed(0)
     rows = torch.randn(8 * STEPS, 6)
-    told = findings(Accumulates(clears), rows, 8, accumulate_grad_batches=accumulated)
+    told = findings(Accumulates(clears), rows, accumulate_grad_batches=accumulated)
     assert told == ([] if clears else ["gradients-not-zeroed"])
+
+
+class Regresses(pl.LightningModule):
+    """Several numbers from several numbers, which no name and no shape tells apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 3))
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        inputs, targets = batch
+        return F.mse_loss(self.layers(inputs), targets)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), 1e-3)
+
+
+@pytest.mark.parametrize(("leaf", "told"), [(0, "input-not-finite"), (1, "target-not-finite")])
+@pytest.mark.parametrize("row", [0, 8 * 7], ids=["first-batch", "later"])
+def test_what_is_not_finite_is_named_by_its_part_in_the_very_first_batch_too(leaf: int, told: str, row: int) -> None:
+    torch.manual_seed(0)
+    rows = [torch.randn(8 * 12, 5), torch.randn(8 * 12, 3)]
+    rows[leaf][row] = torch.nan
+    assert findings(Regresses(), *rows) == [told]

@@ -14,4 +14,5 @@ __all__ = ["Probe", "all_probes"]
 
 def all_probes() -> list[Probe]:
     """One of each, new."""
-    return [BatchProbe(), ParameterProbe(), ModeProbe(), LayerProbe(), OperationProbe()]
+    # which leaf is the input and which the target is known from operations: what tells of these comes first
+    return [OperationProbe(), BatchProbe(), ParameterProbe(), ModeProbe(), LayerProbe()]
