@@ -10,6 +10,7 @@ from then on says that it is over: the batches that were left of it are then see
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -69,7 +70,7 @@ def validate_if_due(trainer: Any) -> None:
     loop.advance = no_batch_before_it
 
 
-def is_of_an_epochs_end(checkpoint: dict[str, Any]) -> bool:
+def is_of_an_epochs_end(checkpoint: Mapping[str, Any]) -> bool:
     """Whether an epoch is over in it: written in `on_train_epoch_end` or behind it, before another has begun."""
     try:
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
@@ -101,16 +102,21 @@ def was_cut_short(trainer: Any) -> bool:
     return bool(over and (trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step))
 
 
+def is_of_a_cut_epoch(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether its last epoch counts as over, and ended before its last batch."""
+    if not checkpoint.get(_CUT_SHORT, True) or not is_of_an_epochs_end(checkpoint):
+        return False
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    return not batches["is_last_batch"] and batches["current"]["ready"] > 0
+
+
 def reopen_the_epoch(checkpoint: dict[str, Any]) -> bool:
     """Takes back that an epoch is over which was cut short; says whether it was, whoever asks first."""
     if checkpoint.get(_REOPENED, False):
         return True
-    if not checkpoint.get(_CUT_SHORT, True) or not is_of_an_epochs_end(checkpoint):
+    if not is_of_a_cut_epoch(checkpoint):
         return False
-    loops = checkpoint["loops"]["fit_loop"]
-    batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
-    if batches["is_last_batch"] or batches["current"]["ready"] < 1:
-        return False
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]
     for progress in (epochs["total"], epochs["current"]):
         progress["processed"] -= 1
         progress["completed"] = progress["processed"]

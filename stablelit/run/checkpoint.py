@@ -114,9 +114,13 @@ def hyper_parameter_differences(checkpoint: Mapping[str, Any], module: torch.nn.
 
 
 def epochs_completed(checkpoint: Mapping[str, Any]) -> int:
-    """How many epochs a checkpoint has behind it."""
+    """How many whole epochs a checkpoint has behind it: one that `max_steps` cut short is none."""
+    # the callbacks need Lightning, which takes seconds to import
+    from stablelit.callbacks._epoch_edge import is_of_a_cut_epoch
+
     try:
-        return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        counted = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        return counted - int(is_of_a_cut_epoch(checkpoint))
     except (KeyError, TypeError):
         return int(checkpoint.get("epoch", 0))
 

@@ -36,3 +36,9 @@ def require_resumable(
             f"{checkpoint_path} has {done} epochs behind it, and trainer.max_epochs={planned}: nothing is left to do. "
             f"Give it more: trainer.max_epochs={2 * done}"
         )
+    steps, most = int(checkpoint.get("global_step", 0)), config.trainer.get("max_steps")
+    if most is not None and 0 <= most <= steps and not may_be_over:
+        raise ConfigurationError(
+            f"{checkpoint_path} has {steps} optimizer steps behind it, and trainer.max_steps={most}: nothing is left "
+            f"to do. Give it more: trainer.max_steps={2 * steps}"
+        )
