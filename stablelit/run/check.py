@@ -23,9 +23,10 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from stablelit.errors import ConfigurationError, did_you_mean
 from stablelit.run.annotations import UNKNOWN, complaint
+from stablelit.run.located_target import UnusableTarget
 from stablelit.run.problems import NO_VALUE, Problem, raise_on_problems
 from stablelit.run.signatures import argument_problems
-from stablelit.run.targets import UnusableTarget, resolve_target
+from stablelit.run.targets import resolve_target
 
 __all__ = ["NO_VALUE", "Problem", "allow_targets_from_overrides", "check", "raise_on_problems", "unknown_keys"]
 

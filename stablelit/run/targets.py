@@ -16,15 +16,11 @@ not against Python files that were.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import sys
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from types import ModuleType
 
-from stablelit.errors import ConfigurationError, did_you_mean
+from stablelit.run.located_target import Found, UnusableTarget, described, full_name, locate
 
 _LIGHTNING_BASES = (
     ("callbacks", "Callback"),
@@ -104,22 +100,6 @@ _ROOMS_OF_FUNCTIONS = ("stablelit.functional", "stablelit.nn", "stablelit.optim"
 _WRITING_ROOMS = ("stablelit.families.proteins.journal",)
 
 
-class UnusableTarget(ConfigurationError):
-    """A `_target_` that names nothing, or something a configuration may not have called."""
-
-    def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(f"{what}. {remedy}".rstrip())
-        self.what = what
-        self.remedy = remedy
-
-
-@dataclass(frozen=True)
-class _Found:
-    thing: object
-    parent: object
-    last: str
-
-
 def resolve_target(path: object, allow_targets: Collection[str] = ()) -> object:
     """The object that `path` names, if a configuration may have it called.
 
@@ -138,21 +118,13 @@ def resolve_target(path: object, allow_targets: Collection[str] = ()) -> object:
         raise UnusableTarget("not a dotted path to a class or function", "Write it as 'package.module.Name'")
     if path not in allow_targets:
         _refuse_unimported(path)
-    found = _locate(path)
+    found = locate(path)
     name = full_name(found.thing)
     if not callable(found.thing):
-        raise UnusableTarget(f"resolves to {_describe(found)}, which cannot be called")
+        raise UnusableTarget(f"resolves to {described(found)}, which cannot be called")
     if path not in allow_targets and name not in allow_targets and not _is_allowed(found):
-        raise UnusableTarget(f"resolves to {_describe(found)}, {_why_refused(found)}", _how_to_allow(path))
+        raise UnusableTarget(f"resolves to {described(found)}, {_why_refused(found)}", _how_to_allow(path))
     return found.thing
-
-
-def full_name(thing: object) -> str:
-    """Module and qualified name of a class or function: `torch.optim.adamw.AdamW`."""
-    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    if not isinstance(name, str):
-        return f"{type(thing).__module__}.{type(thing).__qualname__}"
-    return f"{module}.{name}" if module else name
 
 
 def _refuse_unimported(path: str) -> None:
@@ -170,64 +142,7 @@ def _how_to_allow(path: str) -> str:
     return f"If you trust it, add this to the command line: 'allow_targets=[{path}]'"
 
 
-# --- from a name to an object, in the order in which Hydra looks ------------------------------------------------------
-
-
-def _locate(path: str) -> _Found:
-    parts = path.split(".")
-    thing: object = _import(parts[0], parts[0], ())
-    parent: object = thing
-    for i, part in enumerate(parts[1:], start=1):
-        parent = thing
-        try:
-            thing = getattr(parent, part)
-            continue
-        except AttributeError:
-            if not isinstance(parent, ModuleType):
-                raise UnusableTarget(f"{'.'.join(parts[:i])!r} has no {part!r}", _near(part, dir(parent))) from None
-        except (Exception, SystemExit) as error:
-            raise _failed(".".join(parts[: i + 1]), error) from error
-        thing = _import(".".join(parts[: i + 1]), part, _names_in(parent))
-    return _Found(thing, parent, parts[-1])
-
-
-def _import(module: str, part: str, siblings: Iterable[str]) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        parent = module.rpartition(".")[0]
-        # a missing module further down is a fault of the module that wants it, not a misspelt target
-        if error.name != module and not (parent and f"{parent!r} is not a package" in str(error)):
-            raise _failed(module, error) from error
-        if parent:
-            raise UnusableTarget(f"{parent!r} has no {part!r}", _near(part, siblings)) from None
-        known = {name.partition(".")[0] for name in sys.modules} | {m.name for m in pkgutil.iter_modules()}
-        near = _near(part, known - sys.stdlib_module_names)
-        own = "A module of your own must be on the import path: start from its folder, or install it"
-        raise UnusableTarget(f"there is no module {module!r}", f"{near} {own}".strip()) from None
-    except (Exception, SystemExit) as error:
-        raise _failed(module, error) from error
-
-
-def _failed(name: str, error: BaseException) -> UnusableTarget:
-    if isinstance(error, ConfigurationError | ImportError) and type(error).__module__.startswith("stablelit."):
-        return UnusableTarget(str(error).rstrip("."))
-    return UnusableTarget(f"importing {name!r} failed: {type(error).__name__}: {error}")
-
-
-def _names_in(module: ModuleType) -> list[str]:
-    inside = [m.name for m in pkgutil.iter_modules(getattr(module, "__path__", ()))]
-    return sorted({name for name in [*dir(module), *inside] if not name.startswith("__")})
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    return did_you_mean(name, sorted(known))
-
-
-# --- the allow-list ---------------------------------------------------------------------------------------------------
-
-
-def _is_allowed(found: _Found) -> bool:
+def _is_allowed(found: Found) -> bool:
     thing = found.thing
     if inspect.isclass(thing):
         if _acts(thing):
@@ -276,20 +191,7 @@ def _is_ours(thing: object, rooms: Iterable[str]) -> bool:
     return here is thing or getattr(here, "__func__", None) is thing
 
 
-def _describe(found: _Found) -> str:
-    thing = found.thing
-    if isinstance(thing, ModuleType):
-        return f"the module {thing.__name__}"
-    if inspect.isclass(thing):
-        return f"the class {full_name(thing)}"
-    if inspect.isclass(found.parent):
-        return f"the method {full_name(found.parent)}.{found.last}"
-    if inspect.isroutine(thing):
-        return f"the function {full_name(thing)}"
-    return f"an object of type {full_name(type(thing))}"
-
-
-def _why_refused(found: _Found) -> str:
+def _why_refused(found: Found) -> str:
     if inspect.isclass(found.thing):
         if _derives(found.thing, _RUNS_TEXT):
             return "which runs text from the configuration as code"

@@ -133,7 +133,7 @@ DANGEROUS = [
     "user_zoo.CONSTANT",
     "user_zoo.torch.load",
     "torch.optim",
-    "stablelit.run.targets.importlib.import_module",
+    "stablelit.run.located_target.importlib.import_module",
     "stablelit.run.targets.resolve_target",
     "stablelit.run.check.check",
     "stablelit.run.check.OmegaConf.load",
