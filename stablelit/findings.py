@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
@@ -142,6 +142,19 @@ class FindingReporter:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Takes up what an earlier run of the same training has raised."""
         self.raised = dict(state)
+
+    def keep_in(self, checkpoint: dict[str, Any]) -> None:
+        """For a module's `on_save_checkpoint`: a callback has a state of its own."""
+        checkpoint.setdefault(_KEPT, {})[self.source] = self.state_dict()
+
+    def take_from(self, checkpoint: Mapping[str, Any], trainer: Any) -> None:
+        """For a module's `on_load_checkpoint`: takes it up where a fit goes on, and not where weights are tested."""
+        state = getattr(trainer, "state", None)
+        if getattr(state, "fn", None) == "fit":
+            self.load_state_dict(checkpoint.get(_KEPT, {}).get(self.source, {}))
+
+
+_KEPT = "stablelit_findings"
 
 
 def findings_directory(trainer: Any) -> Path:

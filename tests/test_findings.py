@@ -198,3 +198,20 @@ def test_a_finding_that_a_resumed_run_comes_to_again_has_one_line(tmp_path):
     for finding in (first, Finding("few-rows", "warning", "12 rows.", {"rows": 12}, step=9), first):
         append_finding(tmp_path, finding)
     assert [finding.step for finding in read_findings(tmp_path)] == [3, 9]
+
+
+def test_what_a_module_has_raised_is_kept_in_its_checkpoint_and_taken_up_by_a_fit_alone(tmp_path):
+    def trainer(fn):
+        return SimpleNamespace(default_root_dir=str(tmp_path), global_step=3, state=SimpleNamespace(fn=fn))
+
+    finding, checkpoint = Finding("a", "info", "seen."), {}
+    first = FindingReporter("module")
+    assert first.report(trainer("fit"), finding)
+    first.keep_in(checkpoint)
+    for fn, is_new in (("fit", False), ("test", True)):
+        again = FindingReporter("module")
+        again.take_from(checkpoint, trainer(fn))
+        assert again.report(trainer(fn), finding) is is_new
+    another = FindingReporter("another module")
+    another.take_from(checkpoint, trainer("fit"))
+    assert another.report(trainer("fit"), finding)

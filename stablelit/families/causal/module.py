@@ -295,11 +295,13 @@ class StructureLearner(KnowsItsGraph):
         """Adds the history of the path and the sums of the epoch that it is in."""
         checkpoint["path_history"] = self._history.state_dict()
         checkpoint["running_sums"] = self.sums.state_dict()
+        self._reporter.keep_in(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with it."""
         self._history.load_state_dict(checkpoint["path_history"])
         self.sums.load_state_dict(checkpoint["running_sums"])
+        self._reporter.take_from(checkpoint, self._trainer)
 
     def _log_epoch(self) -> None:
         means = {f"train/{name}": value for name, value in self.sums.take().items()}

@@ -172,6 +172,14 @@ class NeutrinoDirection(LightningModule):
                 terms[name] = loss(self.other_heads[name](code), batch[_TRUTH[name]])
         return terms, f
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps which findings were raised."""
+        self._reporter.keep_in(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes them up."""
+        self._reporter.take_from(checkpoint, self._trainer)
+
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate, unless the constructor was given others."""
         return build_optimizers(self, self._optimizer, self._lr_schedule, self.learning_rate)

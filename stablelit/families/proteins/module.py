@@ -196,6 +196,16 @@ class ScoreEntropyDiffusion(ScoresProteins):
             )
         return self._trivial(difficulty)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps which findings were raised."""
+        super().on_save_checkpoint(checkpoint)
+        self._reporter.keep_in(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Takes them up."""
+        super().on_load_checkpoint(checkpoint)
+        self._reporter.take_from(checkpoint, self._trainer)
+
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate, unless the constructor was given others."""
         return build_optimizers(self, self._optimizer, self._lr_schedule, self.learning_rate)
