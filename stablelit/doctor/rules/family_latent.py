@@ -136,7 +136,7 @@ def weight_too_large(evidence: Evidence) -> Finding | None:
     if len(bound[late]) < 3 or weights[late].min() < 1.2 * weights[best] or kls[late].max() >= kls[best]:
         return None
     now, low, first = float(bound[late].min()), float(bound[best]), float(bound[0])
-    if now - low < max(_LOST * (first - low), 0.2 * abs(low)):
+    if now - low < max(_LOST * (first - low), 0.1 * abs(low)):
         return None
     return Finding(
         "kl-weight-too-large",
