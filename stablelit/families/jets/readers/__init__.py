@@ -139,6 +139,8 @@ def read_files(paths: str | Path | Sequence[str | Path], n_particles: int | None
         conversion: frozenset[str] | None = None
         n_read = 0
         for piece in form.read(path):
+            if not len(piece):
+                continue
             piece.check(str(path), n_read)
             if conversion is None:
                 conversion = needed_conversion(piece)
@@ -152,6 +154,8 @@ def read_files(paths: str | Path | Sequence[str | Path], n_particles: int | None
             total += float(whole.particles[..., 2].sum(dtype=float))
             kept += float(cut.particles[..., 2].sum(dtype=float))
             parts.append(cut)
+        if n_read == 0:
+            raise DataError(f"{path}: no jets, whatever its header says. Is it damaged? Fetch it again.")
     return Reading(joined(parts), max(0.0, 1.0 - kept / total), most, tuple(notes))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stablelit.data.limits import check_unpacked
+from stablelit.data.parquet_footer import count_values
 from stablelit.errors import DataError, missing_extra
 from stablelit.families.jets.jet_arrays import JetArrays
 from stablelit.families.jets.readers.files import PIECE, existing_file
@@ -40,7 +41,7 @@ def read_jetclass_parquet(path: Path) -> Iterator[JetArrays]:
             _check_lists(path, file.schema_arrow, columns)
             if file.metadata.num_rows == 0:
                 raise DataError(f"{path}: no jets (the file has no rows).")
-            _check_size(path, file.metadata)
+            _check_size(path)
             start = 0
             for batch in file.iter_batches(batch_size=PIECE, columns=columns.names):
                 yield _jets(path, pa.Table.from_batches([batch]), columns, start)
@@ -53,11 +54,10 @@ def read_jetclass_parquet(path: Path) -> Iterator[JetArrays]:
         ) from error
 
 
-def _check_size(path: Path, metadata: Any) -> None:
+def _check_size(path: Path) -> None:
     """Numbers that repeat are stored once: what they unpack to is told by the file's own count of them."""
-    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
-    values = sum(max(0, group.column(c).num_values) for group in groups for c in range(group.num_columns))
-    check_unpacked(path, 8 * values, path.stat().st_size, "the table", "Write it again with fewer rows a file.")
+    unpacked = 8 * count_values(path)
+    check_unpacked(path, unpacked, path.stat().st_size, "the table", "Write it again with fewer rows a file.")
 
 
 def _check_lists(path: Path, schema: Any, columns: JetClassColumns) -> None:
