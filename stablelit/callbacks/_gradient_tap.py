@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stablelit.callbacks._clip_event import ClipEvent
+from stablelit.callbacks._two_lightnings import defined_as_in, inner_optimizer, is_a
 from stablelit.errors import ConfigurationError
 from stablelit.functional.gradients import share_above, total_norm
 
@@ -18,7 +19,6 @@ Listener = Callable[[ClipEvent], None]
 _HOOKED = ("clip_grad_by_norm", "clip_grad_by_value", "_clip_gradients")
 _MARK = "_stablelit_gradient_tap"
 _SHARE_EVERY = 10
-_WRAPS: dict[type, bool] = {}
 
 
 class GradientTap:
@@ -45,13 +45,13 @@ class GradientTap:
         self._running: dict[int, tuple[int, ClipEvent]] = {}
         self._clips: dict[int, bool] = {}
         self._half: dict[int, tuple[int, bool]] = {}
-        self._lightnings_own = "clip_grad_by_norm" not in vars(plugin) and _as_in(
+        self._lightnings_own = "clip_grad_by_norm" not in vars(plugin) and defined_as_in(
             "Precision", type(plugin), "clip_grad_by_norm"
         )
-        self._overridden = "configure_gradient_clipping" in vars(pl_module) or not _as_in(
+        self._overridden = "configure_gradient_clipping" in vars(pl_module) or not defined_as_in(
             "LightningModule", type(pl_module), "configure_gradient_clipping"
         )
-        self._local_shards = _is_a("FSDPPrecision", plugin)
+        self._local_shards = is_a("FSDPPrecision", plugin)
         self._was = {name: vars(plugin).get(name) for name in _HOOKED}
         self._originals = {name: getattr(plugin, name) for name in _HOOKED}
         self._hooks = dict(zip(_HOOKED, (self._clip_by_norm, self._clip_by_value, self._clip), strict=True))
@@ -107,7 +107,7 @@ class GradientTap:
 
     def applied(self, optimizer: Any) -> Tensor | None:
         """What the running step's gradients have been multiplied with so far, shape (); None where nothing has."""
-        event = self._known(_inner(optimizer))
+        event = self._known(inner_optimizer(optimizer))
         return None if event is None else event.coefficient
 
     def will_clip(self, optimizer: Any) -> bool:
@@ -118,7 +118,7 @@ class GradientTap:
         if not self._module.automatic_optimization:
             return False
         if self._overridden:
-            return self._clips.get(id(_inner(optimizer)), False)
+            return self._clips.get(id(inner_optimizer(optimizer)), False)
         algorithm = self.trainer.gradient_clip_algorithm
         return bool(self.trainer.gradient_clip_val) and (algorithm is None or algorithm == "norm")
 
@@ -128,7 +128,7 @@ class GradientTap:
         if scaler is None or not scaler.is_enabled() or scaler._scale is None:
             return None
         # private to torch, and the only place that says whether `unscale_` was called
-        stage = scaler._per_optimizer_states.get(id(_inner(optimizer)), {}).get("stage")
+        stage = scaler._per_optimizer_states.get(id(inner_optimizer(optimizer)), {}).get("stage")
         scale: Tensor = scaler._scale
         return scale if stage is None or stage.name == "READY" else None
 
@@ -149,15 +149,15 @@ class GradientTap:
 
     def index(self, optimizer: Any) -> int:
         """The place of an optimizer in `trainer.optimizers`."""
-        inner = _inner(optimizer)
+        inner = inner_optimizer(optimizer)
         for place, other in enumerate(self.trainer.optimizers):
-            if other is inner or _inner(other) is inner:
+            if other is inner or inner_optimizer(other) is inner:
                 return place
         return 0
 
     def _refuse(self) -> None:
         plugin, clip = self._plugin, self.trainer.gradient_clip_val
-        if _is_a("DeepSpeedPrecision", plugin):
+        if is_a("DeepSpeedPrecision", plugin):
             self._put_back()
             raise ConfigurationError(
                 "DeepSpeed keeps the gradients to itself, so no callback can look at their norm. Read "
@@ -189,7 +189,7 @@ class GradientTap:
         original = self._originals["_clip_gradients"]
         if not self._holders:
             return original(model, optimizer, *args, **kwargs)  # type: ignore[no-any-return]
-        inner = _inner(optimizer)
+        inner = inner_optimizer(optimizer)
         if not self.will_clip(inner):
             self._event(inner)
         before = self._known(inner)
@@ -215,7 +215,7 @@ class GradientTap:
     def _clip_by_norm(self, optimizer: Any, clip_val: float) -> Any:
         if not self._holders:
             return self._originals["clip_grad_by_norm"](optimizer, clip_val)
-        inner = _inner(optimizer)
+        inner = inner_optimizer(optimizer)
         before, scale = self._known(inner), self.scale_left(inner)
         norm = None if before is None else before.norm
         if norm is None and (not self._lightnings_own or self._in_half(inner)):
@@ -247,7 +247,7 @@ class GradientTap:
         original = self._originals["clip_grad_by_value"]
         if not self._holders:
             return original(optimizer, clip_val)
-        inner = _inner(optimizer)
+        inner = inner_optimizer(optimizer)
         event = self._event(inner)
         scaled, share = self.scale_left(inner) is not None, None
         # a share takes five passes over the gradients; this counter of Lightning's goes on in a resumed run
@@ -259,7 +259,7 @@ class GradientTap:
 
     def _event(self, optimizer: Any) -> ClipEvent:
         """What is known of the running step; measures the norm if nothing is."""
-        inner = _inner(optimizer)
+        inner = inner_optimizer(optimizer)
         event = self._known(inner)
         if event is None:
             gradients = _gradients(self._parameters(inner))
@@ -303,22 +303,3 @@ class GradientTap:
 
 def _gradients(parameters: list[Any]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
-
-
-def _inner(optimizer: Any) -> Any:
-    """The torch optimizer in a LightningOptimizer."""
-    kind = type(optimizer)
-    if kind not in _WRAPS:
-        _WRAPS[kind] = _is_a("LightningOptimizer", optimizer)
-    return optimizer._optimizer if _WRAPS[kind] else optimizer
-
-
-def _is_a(name: str, thing: Any) -> bool:
-    # by name, because there are two Lightnings and this must serve both
-    return any(kind.__name__ == name for kind in type(thing).__mro__)
-
-
-def _as_in(base: str, kind: type, method: str) -> bool:
-    """Whether a class has a method as Lightning's class `base` defines it."""
-    owner = next(k for k in kind.__mro__ if method in vars(k))
-    return owner.__name__ == base and owner.__module__.split(".")[0] in ("lightning", "pytorch_lightning")
