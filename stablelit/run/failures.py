@@ -20,7 +20,10 @@ _KINDS: dict[str, type[Exception]] = {
     "torch.OutOfMemoryError": torch.OutOfMemoryError,
 }
 _NUMBERS_OR_MEMORY = re.compile(rf"^({'|'.join(map(re.escape, _KINDS))}): (.*)\Z", re.MULTILINE | re.DOTALL)
-_NOT_FINITE = re.compile(r"\b(nan|inf|non-?finite|not finite|infinite)\b", re.IGNORECASE)
+# torch.multinomial takes a NaN on a CPU for a probability below 0
+_NOT_FINITE = re.compile(
+    r"\b(nan|inf|non-?finite|not finite|infinite)\b|invalid multinomial distribution \(encountering", re.IGNORECASE
+)
 
 
 def from_child_process(error: BaseException) -> BaseException:

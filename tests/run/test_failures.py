@@ -57,6 +57,13 @@ def test_an_error_of_ours_comes_back_out_of_a_forked_rank():
     assert from_child_process(foreign) is foreign
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_drawing_from_probabilities_that_are_no_numbers_is_a_divergence(bad):
+    with pytest.raises(RuntimeError) as caught:
+        torch.multinomial(torch.tensor([bad, 1.0]), 3, replacement=True)
+    assert is_divergence(caught.value)
+
+
 def test_what_was_asked_for_may_be_infinite_and_is_no_divergence():
     assert not is_divergence(ConfigurationError("total_steps=inf is not allowed."))
     assert is_divergence(ValueError("found inf"))
