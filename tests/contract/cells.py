@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import io
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +12,8 @@ from typing import Any
 
 import torch
 
-import stablelit.callbacks as suite
-from stablelit.doctor import TrainingDoctor
-from stablelit.functional.plateau_gate import PlateauGate
 from tests.contract import modules
+from tests.contract.as_configuration import as_configuration
 from tests.contract.matrix import COLUMNS
 from tests.contract.registry import SETTINGS
 
@@ -242,49 +238,6 @@ def command_line(key: str, directory: Path, kind: type) -> Any:
     )
     cli.trainer.logger = modules.memory_logger_class(modules.NAMES[0])(str(directory))
     return cli.trainer
-
-
-def as_configuration(make: Any) -> dict[str, Any]:
-    """`class_path` and `init_args` of what `make` builds, by watching the constructors."""
-    with watched() as given:
-        return described(make(), given)
-
-
-def described(value: Any, given: dict[int, tuple[Any, dict[str, Any]]]) -> Any:
-    if id(value) in given:
-        arguments = {name: described(v, given) for name, v in given[id(value)][1].items()}
-        return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}", "init_args": arguments}
-    return value
-
-
-@contextmanager
-def watched():
-    """Inside, what the suite's classes are built with is kept, by the identity of what was built."""
-    given: dict[int, tuple[Any, dict[str, Any]]] = {}
-    kinds = {getattr(suite, name) for name in suite.__all__} | {TrainingDoctor, PlateauGate}
-    originals = {kind: kind.__init__ for kind in kinds if isinstance(kind, type)}
-
-    def watching(kind, original):
-        def __init__(self, *args, **kwargs):
-            if type(self) is kind:
-                own = original is not object.__init__ and "__init__" in vars(kind)
-                bound = inspect.signature(original).bind(self, *args, **kwargs).arguments if own else {}
-                given[id(self)] = (self, dict(list(bound.items())[1:]))
-            original(self, *args, **kwargs)
-
-        return __init__
-
-    inherited = {kind for kind in originals if "__init__" not in vars(kind)}
-    for kind, original in originals.items():
-        kind.__init__ = watching(kind, original)
-    try:
-        yield given
-    finally:
-        for kind, original in originals.items():
-            if kind in inherited:
-                del kind.__init__
-            else:
-                kind.__init__ = original
 
 
 def sharded(key: str, directory: Path) -> Outcome:

@@ -4,7 +4,8 @@ By default each is made, printed and pickled here, and in `test_resume.py` train
 once in the middle of an epoch from a checkpoint that loads under weights_only: what has found most, at two fits a
 callback. Slow is what goes through code that those two go through as well: the second name of Lightning, resumes at an
 epoch's ends, `fast_dev_run`, the sanity check, validation alone, exceptions, two of a kind, ranks; and what a
-callback's own tests try where it matters to it: precisions, accumulation, manual optimisation.
+callback's own tests try where it matters to it. Precisions, manual optimisation and other ways of training are the
+matrix of `test_matrix.py`.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def test_the_sanity_check_changes_no_state(setting, tmp_path):
 @every_callback
 @pytest.mark.parametrize(
     "kwargs",
-    [{"accumulate_grad_batches": 4}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 0.5}, {"max_steps": 7}],
-    ids=["accumulation", "bf16", "clipping", "max_steps"],
+    [{"accumulate_grad_batches": 4}, {"gradient_clip_val": 0.5}, {"max_steps": 7}],
+    ids=["accumulation", "clipping", "max_steps"],
 )
 def test_it_works_with_the_trainers_switches(setting, kwargs, tmp_path):
     if setting.refuses in kwargs:
@@ -110,26 +111,6 @@ def test_it_works_with_the_trainers_switches(setting, kwargs, tmp_path):
     a_step = kwargs.get("accumulate_grad_batches", 1)
     assert trainer.global_step == kwargs.get("max_steps", 2 * -(-BATCHES // a_step))
     assert all(torch.isfinite(p).all() for p in module.parameters())
-
-
-@pytest.mark.slow
-@every_callback
-def test_it_works_with_a_real_gradient_scaler(setting, tmp_path):
-    from lightning.pytorch.plugins.precision import MixedPrecision
-
-    # precision="16-mixed" on a CPU silently becomes bf16: only the plugin has the scaler
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
-    mixed = MixedPrecision("16-mixed", "cpu", scaler)
-    trainer, module = fit(tmp_path, [setting.make()], plugins=[mixed], max_epochs=2)
-    assert trainer.global_step == 2 * BATCHES
-    assert all(torch.isfinite(p).all() for p in module.parameters())
-
-
-@pytest.mark.slow
-@every_callback
-def test_it_works_with_manual_optimisation_and_two_optimizers(setting, tmp_path):
-    trainer, _ = fit(tmp_path, [setting.make()], kind="manual", max_epochs=2)
-    assert trainer.global_step == 2 * 2 * BATCHES
 
 
 @pytest.mark.slow

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from tests.contract import modules
+from tests.contract.as_configuration import as_configuration
 from tests.contract.by_hand import clipped_one_by_one, floored_half_by_half
-from tests.contract.cells import EPOCHS, Outcome, as_configuration, made, run, sharded
+from tests.contract.cells import EPOCHS, Outcome, made, run, sharded
 from tests.contract.matrix import COLUMNS, EPS, NAMES_DIFFER, REFUSES, cells, table
 from tests.contract.registry import SETTINGS
 from tests.ranks.two_ranks import on_ranks
