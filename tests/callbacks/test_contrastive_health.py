@@ -105,6 +105,7 @@ def test_the_encoders_gradient_is_measured_before_a_clip_and_without_the_scalers
     assert norm(tmp_path / "c", gradient_clip_val=1e-3)[0] == pytest.approx(by_hand, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_rank_is_that_of_a_few_steps_before_a_look(tmp_path):
     monitor = ContrastiveHealthMonitor(every_n_steps=10)
     # 4 d = 64 rows make a rank of 16 dimensions sound; 8 steps of 2 pairs have half of them

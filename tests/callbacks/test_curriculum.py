@@ -269,6 +269,7 @@ def test_a_resumed_run_has_the_difficulties_of_the_uninterrupted_one(step, tmp_p
     assert longer.seen["train"][: TOTAL - step] == whole.seen["train"][step:]
 
 
+@pytest.mark.slow
 def test_another_pacing_goes_on_from_the_same_clock_and_says_so(tmp_path):
     saver = save_at_class("lightning.pytorch")(8, tmp_path / "8.ckpt")
     fit(tmp_path, [CurriculumCallback(duration=16), saver])
@@ -341,6 +342,7 @@ def test_an_untrained_predictor_has_a_flat_loss_norm_while_its_loss_rises(tmp_pa
     assert logged == pytest.approx([1.0] * TOTAL)
 
 
+@pytest.mark.slow
 def test_loss_norm_goes_on_inside_its_interval_after_a_resume(tmp_path):
     def norms(trainer):
         return {s: line["train/loss_norm"] for s, line in trainer.logger.lines if "train/loss_norm" in line}

@@ -23,6 +23,7 @@ def fit(directory, *callbacks, epochs=3, ckpt_path=None, **kwargs):
     return trainer
 
 
+@pytest.mark.slow
 def test_last_and_the_one_before_it_are_whole(tmp_path):
     fit(tmp_path, DurableCheckpoint())
     found = {path.name: step_of(path) for path in (tmp_path / "c").iterdir()}

@@ -196,6 +196,7 @@ def test_a_run_goes_on_from_wherever_a_checkpoint_was_written(options, module, p
         assert again == left, place
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_metric_that_is_logged_now_and_then_stands_after_a_resume(tmp_path):
     class Rarely(pl.Callback):

@@ -389,6 +389,7 @@ def test_a_float16_clip_whose_norm_overflows_is_found(tmp_path):
     assert torch.equal(module.weight, torch.zeros_like(module.weight))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [8, BATCHES])
 def test_a_resumed_epoch_has_the_books_of_the_whole(step, tmp_path):
     def module():
@@ -451,6 +452,7 @@ def test_in_the_picture_the_scalers_skips_are_no_alarm(tmp_path):
     assert not any(label.startswith("not finite") for label in labels)
 
 
+@pytest.mark.slow
 def test_the_picture_of_two_optimizers_has_both(tmp_path):
     monitor = GradClipMonitor()
     trainer, _ = fit(tmp_path, monitor, make_module(kind="manual"))

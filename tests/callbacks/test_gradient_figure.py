@@ -74,6 +74,7 @@ def test_of_many_steps_the_largest_norm_stays_in_the_picture():
     assert mean.max() == pytest.approx(1e6 ** (1 / 32))
 
 
+@pytest.mark.slow
 def test_the_ratio_of_a_long_run_is_that_of_a_hundredth_of_it():
     norms = np.tile([1.0, 3.0, 1.0, 1.0], 25_000)
     below = drawn(norms, 2.0).axes[1]

@@ -162,6 +162,7 @@ def test_the_loop_has_its_own_methods_back_after_the_fit_and_after_an_error(tmp_
     assert "_on_before_fetch" not in vars(trainer.fit_loop.epoch_loop)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_reports_no_cause_twice_and_begins_its_timings_anew(tmp_path, clock):
     saver = save_at_class("lightning.pytorch")(40, tmp_path / "a.ckpt")
     fit(tmp_path, clock, InputPipelineMonitor(), 1.0, callbacks=[saver], max_epochs=2, enable_checkpointing=True)

@@ -292,6 +292,7 @@ def test_bad_arguments_are_refused_by_name_value_and_remedy(arguments, says):
         KLCapCallback(**arguments)
 
 
+@pytest.mark.slow
 def test_a_warmup_longer_than_the_run_is_refused_before_training(tmp_path):
     message = r"after 20 epochs, but the run is 3 long.*Shorten warmup to at most '3ep'.*allow_unfinished_warmup"
     with pytest.raises(ConfigurationError, match=message):
@@ -326,6 +327,7 @@ def test_modules_without_the_contract_are_refused_before_training(tmp_path):
         fit(tmp_path, KLCapCallback(), module=read_only)
 
 
+@pytest.mark.slow
 def test_a_kl_that_is_nowhere_is_refused_with_what_is_there(tmp_path):
     with pytest.raises(ContractError, match=r"returns .*kl, kl_per_dim, .*; it logs .*train_kl.*'train_kl'"):
         fit(tmp_path, KLCapCallback(kl="trainkl", kl_target=1.0))
@@ -353,6 +355,7 @@ def test_a_run_resumed_for_longer_does_not_jump(tmp_path):
     assert again.clock.duration.amount == 2 * BATCHES
 
 
+@pytest.mark.slow
 def test_a_changed_cap_is_taken_on_resume(tmp_path):
     module = make_module()
     trainer = make_trainer(tmp_path, [KLCapCallback(max_weight=0.2)])

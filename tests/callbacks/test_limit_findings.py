@@ -13,6 +13,7 @@ from tests.contract.modules import make_trainer, save_at_class
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_for_data_is_told_so_once_with_numbers_and_a_setting(tmp_path, clock, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monitor = InputPipelineMonitor()
@@ -101,6 +102,7 @@ def test_an_epoch_that_is_enough_by_itself_is_judged_by_itself(tmp_path, clock):
     assert "epochs" not in monitor.verdict.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["warn", "stop", "raise"])
 def test_a_run_too_short_for_a_verdict_is_told_so_once_and_its_values_are_logged(action, tmp_path, clock):
     monitor = InputPipelineMonitor(min_steps=81, action=action)
@@ -113,6 +115,7 @@ def test_a_run_too_short_for_a_verdict_is_told_so_once_and_its_values_are_logged
     assert trainer.global_step == 90
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_a_few_batches_that_had_its_verdict_is_not_told_that_it_has_none(tmp_path, clock):
     saver = save_at_class("lightning.pytorch")(40, tmp_path / "a.ckpt")
     fit(tmp_path, clock, InputPipelineMonitor(), callbacks=[saver], max_epochs=2, enable_checkpointing=True)

@@ -547,6 +547,7 @@ def shuffled(data, **kwargs):
     return ShuffleDataLoader(data, sampler=ShuffleSampler(data, seed=3), batch_size=SIZE, **kwargs)
 
 
+@pytest.mark.slow
 def test_skipped_samples_are_named_and_a_later_run_does_without_them(tmp_path):
     bad = [7, 30]
     data = TensorDataset(*table(bad=bad))

@@ -137,6 +137,7 @@ def test_a_module_without_a_kl_is_refused_with_what_is_there(tmp_path):
         fit(tmp_path, PosteriorMonitor(encode="encode"), make_module())
 
 
+@pytest.mark.slow
 def test_posteriors_may_come_from_a_method_and_the_bound_from_the_log(tmp_path):
     class Encodes(FullVAE):
         def validation_step(self, batch, batch_idx):
@@ -243,6 +244,7 @@ def test_a_healthy_vae_raises_no_alarm(tmp_path):
     assert found(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_number_that_is_the_same_in_every_batch_is_a_constant_and_a_converged_one_is_not(tmp_path):
     class Detached(FullVAE):
         """The constant is there only as a number, so the first step cannot say what it depends on."""

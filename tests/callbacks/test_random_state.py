@@ -25,6 +25,7 @@ def test_what_is_drawn_after_a_restore_is_what_was_drawn_after_the_save(tmp_path
     assert draws() == expected
 
 
+@pytest.mark.slow
 def test_without_it_a_resumed_run_draws_other_noise(tmp_path):
     """The contract suite shows equality with the callback; this shows that the test there can fail."""
     results = []

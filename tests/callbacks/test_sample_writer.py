@@ -94,6 +94,7 @@ def test_an_interval_stands_beside_named_steps_or_alone(tmp_path):
     assert written(tmp_path / "b") == {f"step_{n}.pt" for n in (4, 6, 12, 18)}
 
 
+@pytest.mark.slow
 def test_a_step_inside_an_accumulated_one_waits_for_its_end(tmp_path):
     fit(tmp_path, [writer(["4ba", "1ep"])], accumulate_grad_batches=3, max_epochs=2)
     assert written(tmp_path) == {"step_2.pt"}, "batch 4 and the epoch's end fall into step 2"
@@ -202,6 +203,7 @@ def test_a_resumed_run_writes_what_is_left_and_nothing_twice(tmp_path, saved_at)
     assert whole.callback_metrics.keys() == resumed.callback_metrics.keys()
 
 
+@pytest.mark.slow
 def test_a_step_that_ctrl_c_fell_on_is_written_before_the_run_is_left_and_not_again(tmp_path):
     class Press(pl.Callback):
         def on_before_backward(self, trainer, *args):
@@ -304,6 +306,7 @@ def test_a_strategy_that_shares_out_the_weights_is_refused():
         writer([2]).setup(SimpleNamespace(strategy=strategy), make_module(), "fit")
 
 
+@pytest.mark.slow
 def test_steps_that_the_run_does_not_come_to_are_one_finding(tmp_path):
     with pytest.warns(
         FindingWarning, match=r"no samples will be written at 40st \(the run is 18 optimizer steps long\)"
@@ -312,6 +315,7 @@ def test_steps_that_the_run_does_not_come_to_are_one_finding(tmp_path):
     assert [finding.name for finding in read_findings(tmp_path)] == ["named-steps-beyond"]
 
 
+@pytest.mark.slow
 def test_steps_that_lie_behind_a_resumed_run_are_one_finding_and_not_made_up(tmp_path):
     checkpoint = tmp_path / "here.ckpt"
     fit(tmp_path / "a", [save_at_class(NAMES[0])(8, checkpoint)], enable_checkpointing=True)

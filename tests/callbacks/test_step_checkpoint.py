@@ -119,6 +119,7 @@ def test_a_run_that_was_killed_between_last_and_the_named_one_has_both_when_it_g
     assert again["loops"] == whole["loops"]
 
 
+@pytest.mark.slow
 def test_a_named_step_whose_epoch_had_not_ended_is_saved_when_it_does(tmp_path):
     class Often(pl.callbacks.Checkpoint):
         def on_train_batch_end(self, trainer, *args):

@@ -302,6 +302,7 @@ def test_more_scores_than_fit_are_thinned_and_little_is_lost(tmp_path):
     assert f1_at(scores, labels, callback.thresholds[0]) == pytest.approx(best_of_all(scores, labels), abs=0.02)
 
 
+@pytest.mark.slow
 def test_many_thinned_parts_are_thinned_again(tmp_path, monkeypatch):
     monkeypatch.setattr("stablelit.callbacks._threshold_samples._MOST_PARTS", 2)
     scores, labels = samples(600, seed=6)
@@ -622,6 +623,7 @@ def test_noise_is_not_above_chance_and_signal_is(tmp_path):
     assert not found
 
 
+@pytest.mark.slow
 def test_a_finding_about_scores_waits_for_some_validations(tmp_path):
     scores, labels = samples(signal=0.0)
 

@@ -169,6 +169,7 @@ def test_ranks_share_every_epoch_and_lightning_leaves_the_samplers_alone(kind, t
     assert steps[:STEPS] != steps[STEPS : 2 * STEPS]
 
 
+@pytest.mark.slow
 def test_a_plain_loader_of_length_buckets_on_several_ranks_is_refused_with_what_to_use(tmp_path):
     buckets = LengthBucketBatchSampler(ShuffleSampler(DATA), LENGTHS, batch_size=4)
     trainer = make_trainer(tmp_path, [], max_epochs=1, logger=False, devices=2, strategy="ddp_fork")

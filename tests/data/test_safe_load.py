@@ -59,6 +59,7 @@ def test_a_header_that_claims_what_is_not_there_is_refused_before_memory_is_take
         arrays["x"]
 
 
+@pytest.mark.slow
 def test_zeros_compressed_a_thousand_times_are_refused_without_being_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "ALWAYS_ALLOWED_BYTES", 2**20)
     path, size = tmp_path / "bomb.npz", 16 * 2**20

@@ -14,6 +14,7 @@ from stablelit.functional.length_buckets import (
 )
 
 
+@pytest.mark.slow
 @given(
     lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60), budget=st.integers(50, 200), ranks=st.integers(1, 4)
 )
@@ -31,6 +32,7 @@ def test_batches_keep_the_budget_and_are_as_large_as_it_allows(lengths, budget, 
             assert (per_rank + 1) * lengths[at - size] > budget
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=20), extra=st.integers(0, 30), multiple=st.integers(1, 3)
 )

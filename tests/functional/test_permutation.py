@@ -156,6 +156,7 @@ def test_blocks_are_a_permutation_of_which_stretches_can_be_had(sizes, window, k
     assert part.tolist() == whole[start::step]
 
 
+@pytest.mark.slow
 @given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=25), window=st.integers(1, 30))
 def test_a_window_holds_its_chunks_and_no_others(sizes, window):
     order = BlockPermutation(np.array(sizes), window, 5)

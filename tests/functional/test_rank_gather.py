@@ -93,6 +93,7 @@ def assert_same_step(ranks, way):
             assert (torch.tensor(told, dtype=torch.float64) - expected).norm() <= 1e-12 * expected.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", range(len(WAYS)))
 def test_the_mean_of_two_ranks_is_the_step_of_one_with_the_whole_batch(ranks, way):
     assert_same_step(ranks, way)

@@ -61,6 +61,7 @@ def test_half_the_way_back_is_not_back():
     assert run(rule, [9.0, between, between], state)[1] == ["spike", "above", "unrecovered"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_with_heavy_tails_raises_no_alarm(seed):
     generator = np.random.Generator(np.random.PCG64(seed))

@@ -87,6 +87,7 @@ def test_thousands_of_millions_of_scores_have_a_null():
     assert random_choice_null(10**9, 2 * 10**8, 2 * 10**9).mean == pytest.approx(2 * 1e8 / 1.2e9)
 
 
+@pytest.mark.slow
 def test_fewer_cuts_change_the_null_of_many_scores_little():
     rng = np.random.default_rng(2)
     scores = rng.random(6000).astype(np.float32)
@@ -108,6 +109,7 @@ def test_the_null_of_several_labels_is_narrower_than_of_one():
     assert math.isnan(tuned_null([empty]).mean)
 
 
+@pytest.mark.slow
 def test_a_random_choice_of_as_many():
     rng = np.random.default_rng(4)
     drawn = [(rng.permutation(156)[:16] < 13).sum() for _ in range(20_000)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import lightning.pytorch as pl
+import pytest
 import torch
 
 from stablelit.optim import build_optimizers, warmup_schedule
@@ -40,11 +41,13 @@ def resumed_in_the_middle(directory, module_class):
     return whole.batches[8:], rest.batches
 
 
+@pytest.mark.slow
 def test_a_schedule_that_asks_for_the_runs_length_does_not_cost_the_loader_its_place(tmp_path):
     expected, got = resumed_in_the_middle(tmp_path, Scheduled)
     assert got == expected
 
 
+@pytest.mark.slow
 def test_asking_lightning_directly_does(tmp_path):
     """Where this fails one day, Lightning has mended it and `planned_steps` may go."""
     expected, got = resumed_in_the_middle(tmp_path, Naive)

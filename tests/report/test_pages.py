@@ -39,6 +39,7 @@ def test_a_run_is_told_with_its_results_first(tmp_path):
     assert "callbacks.kl_cap.kl_target=20" in page.text
 
 
+@pytest.mark.slow
 def test_the_pictures_of_a_run_are_there_and_say_their_numbers(tmp_path):
     page = page_of(make_run(tmp_path / "run", 12, findings=[finding(step=35)]), tmp_path=tmp_path)
     assert [found.text for found in page.all("h3")][:6] == [
@@ -93,6 +94,7 @@ def test_a_run_without_history_has_its_results_and_says_so(tmp_path):
     assert not page.all("svg")
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_says_so(tmp_path):
     page = page_of(make_run(tmp_path / "run", 3, summary={}), tmp_path=tmp_path)
     assert "still going · 3 epochs · 30 optimizer steps" in page.text
@@ -158,6 +160,7 @@ def test_numbers_of_any_size_are_drawn(tmp_path):
     assert "nan" not in "".join(str(value) for f in page.all("path") for value in f.attributes.values())
 
 
+@pytest.mark.slow
 def test_runs_of_one_family_lie_over_one_another_and_seeds_are_one_group(tmp_path):
     runs = [make_run(tmp_path / f"a{seed}", 8, seed=seed, scale=1 + seed / 100) for seed in range(3)]
     runs.append(make_run(tmp_path / "b", 8, kl_target=20, scale=0.9))
@@ -210,6 +213,7 @@ def test_one_run_is_written_into_it_and_several_where_one_stands(tmp_path, monke
     assert (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -237,6 +241,7 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_written(tmp_path, monkeypa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_directory_that_is_only_read_is_told_with_what_to_do(tmp_path, monkeypatch, capsys):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
@@ -250,6 +255,7 @@ def test_a_directory_that_is_only_read_is_told_with_what_to_do(tmp_path, monkeyp
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_replaced_leaves_the_old_one_and_no_litter(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", 2)
     (run / "report.html").write_text("old")

@@ -70,10 +70,7 @@ def test_every_other_experiment_survives_a_kill_inside_an_epoch(experiment, tmp_
     assert_survives(experiment, [Kill("backward", 8)], tmp_path, generated, True, "trainer.max_epochs=2")
 
 
-# one of them always, the others where there is more time
-@pytest.mark.parametrize(
-    "family", [pytest.param(f, marks=[] if f == "sketches" else [pytest.mark.slow]) for f in FAMILIES]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_run_of_every_family_survives_a_kill(family, tmp_path, generated):
     kill = ONE_EACH[family]
     assert_survives(family, [kill], tmp_path, generated, kill.moment == "backward", "trainer.max_epochs=2")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 
+import pytest
 import torch
 
 from stablelit.callbacks import EpochMeanCheckpoint, RandomStateCheckpoint
@@ -37,6 +38,7 @@ def test_a_resumed_run_has_the_rows_of_the_one_that_was_not_interrupted(tmp_path
     assert rows(tmp_path) == whole
 
 
+@pytest.mark.slow
 def test_a_new_run_in_the_same_directory_begins_a_new_file(tmp_path):
     fit(tmp_path)
     whole = rows(tmp_path)

@@ -134,6 +134,7 @@ def test_a_module_that_cannot_predict_says_so(trained, door):
     assert "SelfReliant cannot predict into a file" in done.err
 
 
+@pytest.mark.slow
 def test_predictions_do_not_write_over_a_file(trained, door):
     run = trained().run_dir
     Path("a.pt").write_text("mine")

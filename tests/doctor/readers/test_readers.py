@@ -26,6 +26,7 @@ def steps(log: RunLog, tag: str) -> list[float]:
     return log.curves()[tag].steps.tolist()
 
 
+@pytest.mark.slow
 def test_every_scalar_of_an_event_file_is_read(tmp_path):
     points = [(step, math.sin(step)) for step in range(12_000)]  # TensorBoard itself keeps 10,000
     write_events(tmp_path, {"train/loss": points})

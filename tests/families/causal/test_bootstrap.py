@@ -51,6 +51,7 @@ def test_a_pair_that_is_joined_both_ways_counts_once():
     assert confidence.directed[0, 1] == confidence.directed[1, 0] == confidence.joined[0, 1] == 1
 
 
+@pytest.mark.slow
 def test_rows_are_drawn_with_repetition_and_uniformly():
     draws = seen_by(8, n=3000)
     assert draws.shape == (3000, 8)

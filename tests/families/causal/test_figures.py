@@ -85,6 +85,7 @@ def test_pictures_of_many_sizes_are_drawn_and_leave_no_window(nodes, tmp_path):
     assert plt.get_fignums() == []
 
 
+@pytest.mark.slow
 def test_an_empty_graph_and_infinite_weights_are_drawn(tmp_path):
     adjacency_heat_map(np.zeros((2, 2)), ["a", "b"]).savefig(tmp_path / "a.png", dpi=40)
     axes = adjacency_heat_map(np.array([[0, math.inf], [0.5, 0]]), ["a", "b"]).axes[0]

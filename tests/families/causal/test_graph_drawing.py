@@ -47,6 +47,7 @@ def test_without_a_truth_the_sign_is_the_colour_and_the_size_the_width():
     assert legend(figure) == ["positive (1)", "negative (1)"]
 
 
+@pytest.mark.slow
 def test_no_edge_runs_across_a_node():
     rng = np.random.default_rng(0)
     for nodes in (6, 13, 20):

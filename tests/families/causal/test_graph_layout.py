@@ -25,6 +25,7 @@ def layouts(count=12, density=None):
         yield matrix, widths, layered_layout(matrix, widths, gap=0.2, layer_height=1.0)
 
 
+@pytest.mark.slow
 def test_every_cause_is_above_its_effect_and_every_edge_runs_down_layer_by_layer():
     for matrix, _, layout in layouts():
         assert set(layout.ways) == set(edges_of(matrix))
@@ -34,6 +35,7 @@ def test_every_cause_is_above_its_effect_and_every_edge_runs_down_layer_by_layer
             assert np.diff(way[:, 1]).tolist() == [-1.0] * (len(way) - 1)
 
 
+@pytest.mark.slow
 def test_nodes_and_passing_edges_of_a_layer_keep_their_gap():
     for _, widths, layout in layouts():
         boxes = [(y, x, width / 2) for (x, y), width in zip(layout.nodes, widths, strict=True)]

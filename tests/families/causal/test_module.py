@@ -208,6 +208,7 @@ def test_a_checkpoint_is_a_graph_without_any_data(ended, tmp_path):
     assert str(loaded.edge_list()) == str(learner.edge_list()).replace("  correct", "")
 
 
+@pytest.mark.slow
 def test_steps_of_the_path_are_optimizer_steps(tmp_path):
     learner, trainer = fitted(tmp_path, max_epochs=2, accumulate_grad_batches=4)
     assert int(learner.objective.path.steps) == trainer.global_step == 10
@@ -220,6 +221,7 @@ def test_a_schedule_may_move_the_weights_of_the_objective(tmp_path):
     assert float(learner.objective.lambda_sparse) == 0.5
 
 
+@pytest.mark.slow
 def test_the_reach_check_passes_the_learner_and_stops_the_post_mortem(tmp_path):
     fitted(tmp_path, max_epochs=1, callbacks=[GradientReachCheck({"recon": "mechanism.structure"})])
     around = StructureLearner(
@@ -369,6 +371,7 @@ def test_fewer_rows_than_columns_are_a_finding_and_no_crash(tmp_path):
     assert {finding.name for finding in read_findings(tmp_path)} >= {"few-rows"}
 
 
+@pytest.mark.slow
 def test_a_column_that_hardly_varies_does_not_end_the_run_at_its_resampling(tmp_path):
     panel = panel_of()
     rare = np.zeros(len(panel.values))

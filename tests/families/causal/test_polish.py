@@ -42,6 +42,7 @@ def test_a_graph_that_can_be_told_apart_comes_back_with_its_weights(score, noise
         assert all(place[i] < place[j] for i, j in np.argwhere(found.adjacency))
 
 
+@pytest.mark.slow
 def test_gaussian_noise_of_any_variance_gives_the_class():
     # in the data of seed 2 a path all but cancels an edge, and the graph without it scores better than the true one
     for seed in (0, 1, 3, 4):
@@ -92,6 +93,7 @@ def test_weights_are_least_squares_in_the_units_of_the_input():
         assert ((found.weights != 0) == found.adjacency).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), nodes=st.integers(2, 7), n=st.integers(2, 40), score=st.sampled_from(EVERY_SCORE))
 def test_the_result_is_a_graph_without_a_cycle_that_knowledge_permits(seed, nodes, n, score):
@@ -133,6 +135,7 @@ def test_collinear_columns_make_a_graph_without_a_warning(score):
     assert found.adjacency[0, 3] or found.adjacency[3, 0] or found.adjacency[:, [0, 3]].any(axis=0).all()
 
 
+@pytest.mark.slow
 def test_auto_looks_at_the_shape_of_the_residuals():
     gaussian, laplace = (learn_graph(_toy(3, noise=noise)[0]) for noise in ("normal", "laplace"))
     assert gaussian.score_name == "gaussian"
@@ -157,6 +160,7 @@ def test_where_a_node_was_set_tells_a_direction_that_gaussian_noise_does_not():
         assert found.weights[cause, effect] == pytest.approx(1.2, abs=0.15)
 
 
+@pytest.mark.slow
 def test_rows_with_holes_and_a_past_are_read_from_a_panel():
     draw = SyntheticSEM(
         nodes=6, rows=4000, edges=6, noise="laplace", autoregression=0.6, corruption={"mcar": 0.1}, seed=3

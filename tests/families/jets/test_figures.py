@@ -33,6 +33,7 @@ def test_dimensions_are_ordered_by_information():
     assert "1 of 2 above" in texts(kl_per_dimension(torch.tensor([0.009, 0.011])).axes[0])
 
 
+@pytest.mark.slow
 def test_a_marker_lies_where_its_particle_does_and_its_area_is_the_particles_pt(jets, tmp_path):
     figure = jets_in_eta_phi({"real": jets.take(torch.tensor([0, 5]))}, ["q", "t"])
     figure.savefig(tmp_path / "a.png", dpi=40)

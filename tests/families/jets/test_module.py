@@ -160,6 +160,7 @@ def test_validation_and_test_log_the_same_quantities_and_a_test_their_errors_too
     assert set(tested) == {f"test/{quantity}" for quantity in quantities}
 
 
+@pytest.mark.slow
 def test_a_model_that_draws_nan_is_reported_and_scores_nan(fitted, tmp_path):
     _, _, path = fitted
     module, runner = JetVAE.load_from_checkpoint(path, weights_only=True), trainer(default_root_dir=tmp_path)
@@ -177,6 +178,7 @@ def test_a_model_that_draws_nan_is_reported_and_scores_nan(fitted, tmp_path):
     assert module.figures() == {}
 
 
+@pytest.mark.slow
 def test_a_test_measures_what_it_is_told_to(fitted):
     _, runner, path = fitted
     module = JetVAE.load_from_checkpoint(path, weights_only=True, test_metrics=["kpd"])

@@ -34,6 +34,7 @@ def test_there_and_back_again(batch, form):
     assert from_pyg(graphs[:3])["mask"].shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_edges_carry_the_features_of_their_pairs(batch):
     graphs = to_pyg(batch)
     assert graphs[0].edge_index.shape == (2, 0)

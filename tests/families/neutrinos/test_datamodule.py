@@ -64,6 +64,7 @@ def test_a_batch_is_the_events_it_says(module_of, files):
     assert len(batch["id"]) == 8
 
 
+@pytest.mark.slow
 def test_training_is_in_another_order_every_epoch_and_the_same_for_a_seed(module_of):
     def order(epoch, **arguments):
         loader = module_of(**arguments).train_dataloader()
@@ -273,6 +274,7 @@ def test_a_resumed_epoch_is_asked_of_the_trainer(module_of):
     assert made.train_dataloader().batch_sampler.sampler.epoch == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_give_the_same_batches(module_of, workers):
     assert ids(module_of(num_workers=workers).val_dataloader()) == ids(module_of().val_dataloader())

@@ -80,6 +80,7 @@ def test_without_a_constant_direction_there_is_no_comparison_with_one(parts):
     assert "constant_error_mean_rad" not in evaluated(parts)[1]
 
 
+@pytest.mark.slow
 def test_an_evaluation_begins_with_nothing_and_keeps_the_last_pictures(parts):
     made, first = evaluated(parts)
     shown = made.figures()

@@ -114,6 +114,7 @@ def test_both_branches_pass_the_numerical_check_of_first_and_second_derivatives(
     assert torch.autograd.gradgradcheck(lambda f: von_mises_fisher_nll(f, t), f)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [0.1, 1.0, 8.0])
 def test_kappa_settles_where_the_errors_are_and_not_at_a_hundred(degrees):
     t = isotropic(2000).double()

@@ -130,6 +130,7 @@ def test_a_model_that_breaks_is_reported_once(data):
         trainer().validate(module, events, verbose=False)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_plain_and_predicts_the_same(data, tmp_path):
     module = NeutrinoDirection(network=TINY, energy_weight=1.0, augment=("rotate", "reflect"))
     fit = trainer(limit_val_batches=0, max_steps=0)

@@ -26,6 +26,7 @@ def test_costs_stand_over_their_bins_beside_the_levels(tmp_path):
     assert figure.get_suptitle() == "val"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generated", [False, True])
 def test_shares_are_shown_beside_those_of_training(generated, tmp_path):
     generator = torch.Generator().manual_seed(0)

@@ -78,6 +78,7 @@ class Oracle(torch.nn.Module):
         return torch.as_tensor(p).clamp_min(1e-30).log().float() + math.log(20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["iid", "markov", "motif_hmm"])
 @pytest.mark.parametrize("parameterization", ["score", "subs"])
 def test_the_oracle_costs_the_entropy_of_its_law(corpus, parameterization):

@@ -36,6 +36,7 @@ def test_few_shot_accuracy_is_that_of_nearest_means_episode_by_episode():
         assert float(accuracy) == pytest.approx(right / 18)
 
 
+@pytest.mark.slow
 def test_rows_that_the_classes_do_not_allow_are_left_out():
     features, labels = clusters(n_classes=4)
     scores = feature_scores(features, labels, [(3, 1), (5, 1), (3, 8)])

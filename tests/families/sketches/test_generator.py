@@ -49,6 +49,7 @@ def test_without_jitter_instances_differ_by_lost_strokes_alone():
         assert all(stroke.tobytes() in whole for drawing in drawings for stroke in drawing)
 
 
+@pytest.mark.slow
 def test_strokes_are_lost_as_often_as_is_said_and_never_all():
     strokes, labels = generate_strokes(200, 50)
     left = strokes_of(strokes).reshape(200, 50)

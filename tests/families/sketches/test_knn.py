@@ -74,6 +74,7 @@ def _rank(rank, directory):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_have_one_bank(tmp_path):
     mp.start_processes(_rank, args=(str(tmp_path),), nprocs=2, start_method="fork")
     whole = WeightedKNN(k=7)

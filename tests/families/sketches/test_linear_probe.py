@@ -65,6 +65,7 @@ def test_it_does_not_care_for_units_nor_for_a_feature_that_never_changes():
     torch.testing.assert_close(a.scores(x), b.scores(changed), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_of_several_strengths_the_best_on_its_part_is_taken_and_the_strongest_of_equals():
     # more features than rows: without a penalty noise is learned by heart
     x, y = rows(n=60, d=100, classes=2, apart=0.35)
@@ -99,6 +100,7 @@ def test_a_class_of_one_row_is_learned_and_not_held_out():
     assert 77 in fit_linear_probe(x, y, l2=(1e-1, 1e-2)).classes
 
 
+@pytest.mark.slow
 def test_it_works_inside_inference_mode_and_draws_no_global_number():
     x, y = rows(dtype=torch.float32)
     state = torch.get_rng_state()

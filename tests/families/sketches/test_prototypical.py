@@ -109,6 +109,7 @@ def test_the_cosine_learns_its_temperature(tmp_path):
     assert module._temperature().item() == pytest.approx(math.exp(-module.log_scale.item()))
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_stays_as_it_is_and_alone_leaves_nothing_to_train(tmp_path):
     module = network(distance="cosine", freeze_encoder=True).train()
     assert not any(part.training for part in module.encoder.modules())

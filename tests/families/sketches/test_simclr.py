@@ -135,6 +135,7 @@ def test_a_fit_logs_the_loss_beside_chance_and_floor_and_a_test_beside_the_untra
     assert set(module.figures()) == {"view_pairs", "embedding_map"}
 
 
+@pytest.mark.slow
 def test_validation_sees_the_same_views_every_time_and_moves_no_random_state():
     module, fit = simclr(augment=Noise()), trainer()
     fit.fit(module, data())

@@ -62,6 +62,7 @@ def test_of_all_pairs_of_three_nodes_it_is_the_number_of_wrong_regressions(kind)
             assert DISTANCES[kind](predicted, truth) == by_regression(kind, predicted, truth, rng)
 
 
+@pytest.mark.slow
 @both
 def test_of_larger_graphs_too(kind):
     rng = np.random.default_rng(1)

@@ -85,6 +85,7 @@ def test_a_jet_of_one_particle_has_the_plain_mixtures_density():
     assert torch.allclose(made.recon_terms(z, x, mask)["recon"].double(), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3])
 def test_all_lists_of_n_particles_together_have_the_probability_of_n(n):
     torch.manual_seed(0)

@@ -49,6 +49,7 @@ def test_published_protocol_gives_the_figures_of_jetnet(real, generated):
     assert mmd.value == pytest.approx(0.12243364866610602, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_generator_of_one_jet_covers_one_jet(real):
     one = real.take(torch.zeros(40, dtype=torch.long))
     found, mmd = coverage_and_mmd(real, one, n_jets=20, n_batches=2)

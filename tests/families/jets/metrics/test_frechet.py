@@ -67,6 +67,7 @@ def published(real, generated, least, most):
     return frechet._published(*scaled, 42, least, most)
 
 
+@pytest.mark.slow
 def test_published_protocol_gives_the_figures_of_jetnet(real, generated):
     # `jetnet.evaluation.fpd(..., min_samples=200, max_samples=500)`; see conftest.py. It fits by iteration, to 1e-6.
     features = [energy_flow_polynomials(*jets) for jets in (real, generated)]
@@ -131,6 +132,7 @@ def test_unions_of_blocks_have_the_moments_of_their_jets():
         assert torch.allclose(covariance[0], torch.cov(jets.T), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_floor_is_nearly_nothing_and_seeds_decide():
     real, other = gaussians(600, 1), gaussians(500, 2, 0.3)
     first = frechet_physics_distance(real, other, seed=4)

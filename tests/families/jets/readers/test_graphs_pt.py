@@ -179,6 +179,7 @@ def test_another_format_under_this_suffix_is_refused(tmp_path):
         read_jets(tmp_path / "data.pt")
 
 
+@pytest.mark.slow
 def test_large_files_are_mapped_and_say_the_same(seen_jets, saved, monkeypatch):
     monkeypatch.setattr("stablelit.families.jets.readers.graphs_pt.MAPPED_FROM_BYTES", 0)
     seen_jets.assert_read_as(read_jets(saved(graphs_of(seen_jets))))

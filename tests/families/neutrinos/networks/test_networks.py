@@ -65,6 +65,7 @@ def test_events_do_not_see_each_other(network):
         assert gradients[0][owners[0] == event].any()
 
 
+@pytest.mark.slow
 def test_an_answer_needs_no_value_on_the_host(network):
     # on this device a value that is asked for, a mask that chooses rows, or a sync of any kind raises
     answer = network.to("meta")(sizes_only(batch_of(random_events(4))))

@@ -8,6 +8,7 @@ from stablelit.families.neutrinos.geometry import hexagonal_detector
 from stablelit.families.neutrinos.readers.sensor_places import SensorFinder, detector_of, distinct
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0.0, 1948.07])
 def test_the_nearest_sensor_is_found_from_the_centre_and_from_the_surface(depth):
     places = hexagonal_detector().position.astype(np.float64)

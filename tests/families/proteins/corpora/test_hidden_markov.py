@@ -172,6 +172,7 @@ def test_the_estimated_entropy_agrees_with_the_mean_surprise_and_has_the_smaller
     assert smaller < 0.8 * error
 
 
+@pytest.mark.slow
 def test_the_entropy_rate_lies_between_what_cover_and_thomas_allow(tiny):
     # theorem 4.5.1: H(x_n | x_1.., s_1) <= rate <= H(x_n | x_1..); the lower side from one chain for each first state
     upper = 9 * tiny.entropy(9).value - 8 * tiny.entropy(8).value

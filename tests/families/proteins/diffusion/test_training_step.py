@@ -57,6 +57,7 @@ def batch():
     return x0, loss_mask, torch.zeros(N + 1, N, requires_grad=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", [AbsorbingGraph(N), UniformGraph(N)], ids=["absorb", "uniform"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_step_of_scores_reads_no_value_back_and_its_gradient_is_finite(graph, mode):
