@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -35,9 +36,23 @@ hydra:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory, worker_id):
     """The Python of an environment that has the wheel and what it depends on, and nothing else."""
-    folder = tmp_path_factory.mktemp("wheel")
+    if worker_id == "master":
+        return install(tmp_path_factory.mktemp("wheel"))
+    # one for all processes of the tests: it takes a minute and a half
+    folder = tmp_path_factory.getbasetemp().parent / "wheel"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        python = folder / "venv" / "bin" / "python"
+        if not (folder / "installed").exists():
+            install(folder)
+            (folder / "installed").touch()
+    return python
+
+
+def install(folder):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, env=environment)

@@ -58,6 +58,12 @@ class Layer(torch.nn.Linear):
         return super().forward(x)
 
 
+def _left_in(directory: Path) -> set[str]:
+    """The files below it; a checkpoint of shards, which is a folder, counts as the file of its name."""
+    found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+    return {str(next((p for p in (path, *path.parents) if p.suffix == ".ckpt"), path)) for path in found}
+
+
 @lru_cache
 def classes(name: str) -> dict[str, type]:
     """The contract's modules, whose noise is the same for every row and whose optimizers forget nothing."""
@@ -152,7 +158,7 @@ def outcome(directory: Path, trainer: Any, module: Any, callback: Any, steps: An
         through_a_file(callback.state_dict()),
         trainer.global_step,
         steps.path,
-        {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()},
+        _left_in(directory),
         {f"encoder.{name}": value.float() for name, value in written["state_dict"].items()},
         steps.sharded,
         traced,
