@@ -39,12 +39,9 @@ def test_growing_has_three_times_of_margin_on_both_sides(ratio: float, told: boo
     assert found(facts, late=0.8) == (["exploding-gradients"] if told else [])
 
 
-# that the loss stands keeps healthy nets away, so that the margin to their worst is one and a half only
-@pytest.mark.parametrize(("ratio", "late", "told"), [(5.5, 1.6, False), (10.0, 1.6, True), (20.0, 0.8, False)])
-def test_gradients_that_grow_some_are_told_where_the_loss_stands(ratio: float, late: float, told: bool) -> None:
-    facts = LayerFacts(looks=9, weights=weights(ratio, 1.0))
-    assert found(facts, late=late) == (["exploding-gradients"] if told else [])
-    assert found(facts, late=late, step=20) == []
+# the shipped recipe of the jets has 9.6 at its end, where it has learned what it can and its loss stands
+def test_gradients_that_grow_some_are_not_told_where_the_loss_stands() -> None:
+    assert found(LayerFacts(looks=9, weights=weights(9.6, 1.0)), late=1.6) == []
 
 
 @pytest.mark.parametrize(("live", "told"), [(0.39 / 3, False), (0.02, True)])
