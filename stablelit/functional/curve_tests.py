@@ -14,11 +14,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stablelit.functional.trends import mann_kendall_z
+from stablelit.functional.medians import SIGMA_PER_MAD, Floats, median_of, medians_of_rows
+from stablelit.functional.trends import mann_kendall_z, noise_of
 
-Floats = NDArray[np.float64]
-
-_SIGMA_PER_MAD = 1.4826
 # the median of normal noise is noisier than its mean: its variance is pi/2 times as large
 _MEDIAN_VARIANCE = math.pi / 2
 _LONGEST_LAG = 32
@@ -179,7 +177,7 @@ def _usual(values: Floats, at: int, window: int) -> tuple[float, float]:
     """The median of those before a value, and the unit in which it is said how far off the value is."""
     before = values[max(0, at - window) : at]
     middle = median_of(before)
-    deviation = _SIGMA_PER_MAD * median_of(np.abs(before - middle))
+    deviation = SIGMA_PER_MAD * median_of(np.abs(before - middle))
     return middle, max(deviation, 1e-3 * abs(middle), float(np.finfo(np.float64).tiny))
 
 
@@ -247,7 +245,7 @@ def course_of(steps: Floats, values: Floats, blocks: int = 12) -> Course:
     n = len(values)
     # noise and correlation are those of now: at most the last 512, so that a long run costs what a short one does
     recent = values[-min(n, max(64, min(512, n // 2))) :]
-    noise, tau = _noise(recent), autocorrelation_time(recent)
+    noise, tau = noise_of(recent), autocorrelation_time(recent)
     count = min(blocks, n)
     while count > 6 and n // count < 2.0 * tau:
         count -= 1
@@ -261,7 +259,7 @@ def course_of(steps: Floats, values: Floats, blocks: int = 12) -> Course:
     return Course(
         points=n,
         start=float(values[0]),
-        start_noise=_noise(values[:64]),
+        start_noise=noise_of(values[:64]),
         late=median_of(medians[-max(1, count // 4) :]) if tail > 4096 else median_of(values[-tail:]),
         late_noise=_error_of_median(noise, tau, tail),
         blocks=medians,
@@ -271,35 +269,6 @@ def course_of(steps: Floats, values: Floats, blocks: int = 12) -> Course:
         first_step=float(steps[0]),
         last_step=float(steps[-1]),
     )
-
-
-def _noise(values: Floats) -> float:
-    """`noise_of`, which takes ten times as long for hundreds of values."""
-    steps = values[1:] - values[:-1]
-    return _SIGMA_PER_MAD / math.sqrt(2) * median_of(np.abs(steps - median_of(steps))) if len(steps) else 0.0
-
-
-def median_of(values: Floats) -> float:
-    """``numpy.median`` of (n,), in a fifth of its time where n is small; NaN where there is no value, or a NaN."""
-    n = len(values)
-    half = n // 2
-    if n < 2:
-        return float(values[0]) if n else math.nan
-    # a NaN comes last
-    parted = np.partition(values, (half - 1, half, n - 1))
-    if parted[-1] != parted[-1]:
-        return math.nan
-    return float(parted[half]) if n % 2 else float(parted[half - 1] + parted[half]) / 2.0
-
-
-def medians_of_rows(table: Floats) -> Floats:
-    """``numpy.median(table, axis=1)`` of (n, m), in a tenth of its time where n and m are small."""
-    ordered, half = np.sort(table, axis=1), table.shape[1] // 2
-    # a NaN comes last
-    if not ordered.size or np.isnan(ordered[:, -1]).any():
-        return np.asarray(np.median(table, axis=1))
-    middle = ordered[:, half] if table.shape[1] % 2 else (ordered[:, half - 1] + ordered[:, half]) / 2
-    return np.asarray(middle)
 
 
 def _error_of_median(noise: float, tau: float, n: int) -> float:

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stablelit.errors import ConfigurationError, bad_argument
+from stablelit.functional.medians import SIGMA_PER_MAD
 from stablelit.functional.schedules import check_number
 
 Verdict = Literal["normal", "spike", "above", "unrecovered"]
-
-# of a normal distribution: standard deviations in a median absolute deviation
-_SIGMA_PER_MAD = 1.4826
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class SpikeRule:
         if len(state.window) < self.least:
             return math.inf, math.inf
         middle = statistics.median(state.window)
-        deviation = _SIGMA_PER_MAD * statistics.median(abs(value - middle) for value in state.window)
+        deviation = SIGMA_PER_MAD * statistics.median(abs(value - middle) for value in state.window)
         unit = self.threshold * max(deviation, 0.01 * abs(middle))
         return middle + unit, middle + unit / 2
 

@@ -6,6 +6,10 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
+from stablelit.functional.medians import SIGMA_PER_MAD, Floats, median_of
+
 
 def mann_kendall_z(values: Sequence[float]) -> float:
     r"""The standardised Mann-Kendall statistic: above 0 where a series rises, N(0, 1) where it is exchangeable noise.
@@ -20,17 +24,15 @@ def mann_kendall_z(values: Sequence[float]) -> float:
     return (s - (s > 0) + (s < 0)) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) if n > 1 else 0.0
 
 
-def noise_of(values: Sequence[float], lag: int = 1) -> float:
+def noise_of(values: Sequence[float] | Floats, lag: int = 1) -> float:
     r"""The standard deviation of a series about its trend: :math:`1.4826 / \sqrt 2` of its differences' MAD.
 
     Of noise that is correlated from one value to the next the differences show too little; those over a longer `lag`
     show it.
     """
-    steps = [b - a for a, b in zip(values, values[lag:], strict=False)]
-    if not steps:
-        return 0.0
-    middle = statistics.median(steps)
-    return 1.4826 / math.sqrt(2) * statistics.median(abs(step - middle) for step in steps)
+    series = np.asarray(values, dtype=np.float64)
+    steps = series[lag:] - series[:-lag]
+    return SIGMA_PER_MAD / math.sqrt(2) * median_of(np.abs(steps - median_of(steps))) if len(steps) else 0.0
 
 
 def change_of(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stablelit.functional.curve_tests import medians_of_rows
+from stablelit.functional.medians import medians_of_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

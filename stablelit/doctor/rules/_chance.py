@@ -10,7 +10,8 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.hyperparameters import number_named
 from stablelit.doctor.evidence.operations import LossTerm
 from stablelit.doctor.levels import Level, chance_level, chance_of_other_rows, loss_scale
-from stablelit.functional.curve_tests import Course, median_of
+from stablelit.functional.curve_tests import Course
+from stablelit.functional.medians import median_of
 from stablelit.functional.trends import mann_kendall_z
 
 _CLASSES = ("num_classes", "n_classes", "classes", "num_labels", "vocab_size", "n_vocab")

@@ -9,7 +9,8 @@ import numpy as np
 
 from stablelit.doctor.evidence import Curve, Evidence
 from stablelit.doctor.evidence.hyperparameters import number_named
-from stablelit.functional.curve_tests import Course, Floats, course_of, median_of
+from stablelit.functional.curve_tests import Course, Floats, course_of
+from stablelit.functional.medians import median_of, quantile_of
 
 # below this many steps, and this share of the run, no curve says anything
 _LEAST_STEPS, _LEAST_SHARE = 50, 0.02
@@ -114,15 +115,6 @@ def _above_nil(curve: Curve) -> Floats:
     return values[np.isfinite(values) & (values > 0.0)]
 
 
-def quantile(values: Floats, share: float) -> float:
-    """That of `numpy.quantile`, in a tenth of its time for a few hundred values."""
-    ordered = np.sort(values)
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
-
-
 def movement(evidence: Evidence) -> float | None:
     r"""How far the weights can move in the whole run relative to their size, :math:`T \cdot q_{90}(|\Delta w| / |w|)`.
 
@@ -134,7 +126,7 @@ def movement(evidence: Evidence) -> float | None:
         return None
     ratios = update_ratios(evidence)
     if len(ratios) >= 5:
-        return total * quantile(ratios, 0.9)
+        return total * quantile_of(ratios, 0.9)
     rate = highest_rate(evidence)
     if rate is None or not is_adaptive(evidence):
         return None

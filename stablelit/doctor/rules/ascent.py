@@ -8,7 +8,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.evidence.parameters import ParameterFacts
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import median_of
+from stablelit.functional.medians import median_of
 
 _WORDS_FOR_LOSSES = ("loss", "error", "cost", "mse", "mae", "nll", "perplexity")
 

@@ -11,7 +11,7 @@ from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._chance import loss_now, whole_term
 from stablelit.doctor.rules._loss_course import after_run_in
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import median_of
+from stablelit.functional.medians import median_of
 
 _FAR_ABOVE = 5.0
 _FAR_ABOVE_SQUARES = 300.0

@@ -18,7 +18,8 @@ from stablelit.doctor.rules._words import shown
 from stablelit.doctor.rules.rate_too_low import drop_at_end
 from stablelit.doctor.rules.step_size import HARDLY_MOVES
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, Floats, median_of
+from stablelit.functional.curve_tests import Course, Floats
+from stablelit.functional.medians import median_of
 
 _CLIPPED_AWAY = 100.0
 _HEALTHY_RATIO = 1e-3

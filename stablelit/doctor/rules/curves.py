@@ -14,7 +14,8 @@ from stablelit.doctor.rules.overfitting import OVERFITTING_RULES
 from stablelit.doctor.rules.rate_too_high import growth_before_failure
 from stablelit.doctor.rules.step_size import STEP_SIZE_RULES
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, comes_back, cusum, is_flat, median_of, sign_change_rate, spike_z
+from stablelit.functional.curve_tests import Course, comes_back, cusum, is_flat, sign_change_rate, spike_z
+from stablelit.functional.medians import median_of
 from stablelit.functional.trends import mann_kendall_z
 
 _SPIKE_Z = 8.0

@@ -17,7 +17,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.findings import Finding
 from stablelit.functional.contrastive_health import AT_CHANCE
 from stablelit.functional.contrastive_levels import chance_clip, chance_nt_xent
-from stablelit.functional.curve_tests import median_of
+from stablelit.functional.medians import median_of
 from stablelit.functional.trends import mann_kendall_z, noise_of
 
 _CONTRASTIVE = re.compile(r"simclr|contrast|nt_?xent|info_?nce|clip_loss|moco|supcon|(^|[/_.-])ssl([/_.-]|$)", re.I)
@@ -59,7 +59,7 @@ def at_chance(evidence: Evidence) -> Finding | None:
     rate = evidence.curve("update_ratio")
     if len(rate) and median_of(rate.tail(20).values) < _HARDLY_MOVES:
         return None
-    spread = noise_of(blocks.tolist())
+    spread = noise_of(blocks)
     return Finding(
         "contrastive-at-chance",
         "critical",

@@ -8,7 +8,7 @@ from stablelit.doctor.evidence import Evidence
 from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._loss_course import loss_course, movement, planned
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import median_of
+from stablelit.functional.medians import median_of
 
 _ADAM = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop"})
 # of the gradient's root mean square: healthy 1e-3 at most (1e-8 against 1e-5 of large nets)

@@ -32,7 +32,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
     since = values[lowest:]
     if len(since) <= _LEAST_SINCE:
         return None
-    noise = max(noise_of(since.tolist()), noise_of(values[: lowest + 1].tolist()) if lowest >= 6 else 0.0)
+    noise = max(noise_of(since), noise_of(values[: lowest + 1]) if lowest >= 6 else 0.0)
     now = float(np.median(since[-3:]))
     # the minimum of many is low by luck: the level about it counts
     around = values[max(0, lowest - 1) : lowest + 2]

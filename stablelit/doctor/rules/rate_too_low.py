@@ -21,7 +21,8 @@ from stablelit.doctor.rules._loss_course import (
 )
 from stablelit.doctor.rules._words import one_digit, shown
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import Course, median_of, theil_sen
+from stablelit.functional.curve_tests import Course, theil_sen
+from stablelit.functional.medians import median_of
 
 # weights that can move by 2 % in the whole run stay what they were drawn as; 6 % is the least that was seen to learn
 _SMALL_MOVEMENT = 0.02

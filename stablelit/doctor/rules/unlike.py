@@ -14,7 +14,7 @@ from stablelit.doctor.rule import Rank, Rule
 from stablelit.doctor.rules._chance import whole_term
 from stablelit.doctor.rules.overfitting import overfitting
 from stablelit.findings import Finding
-from stablelit.functional.curve_tests import median_of
+from stablelit.functional.medians import median_of
 
 _MOST_FEATURES = 64
 # standard errors of a mean, and standard deviations of a feature: what sets features apart, and what says "the same"

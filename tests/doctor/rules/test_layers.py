@@ -10,13 +10,13 @@ from stablelit.doctor.evidence.layers import ActivationFact, LayerFacts, WeightF
 from stablelit.doctor.rules.layers import LAYER_RULES
 
 
-def evidence_of(facts: LayerFacts, late: float = 1.6, step: int = 120) -> Evidence:
-    loss = Curve(range(step), np.linspace(1.6, late, step))
-    return Evidence(step=step, layers=facts, curves={"loss": loss}, settings=Settings())
+def evidence_of(facts: LayerFacts, late: float = 1.6) -> Evidence:
+    loss = Curve(range(120), np.linspace(1.6, late, 120))
+    return Evidence(step=120, layers=facts, curves={"loss": loss}, settings=Settings())
 
 
-def found(facts: LayerFacts, late: float = 1.6, step: int = 120) -> list[str]:
-    evidence = evidence_of(facts, late, step)
+def found(facts: LayerFacts, late: float = 1.6) -> list[str]:
+    evidence = evidence_of(facts, late)
     told = [rule.check(evidence) for rule in LAYER_RULES]
     return [finding.name for finding in told if finding is not None]
 
