@@ -63,12 +63,10 @@ class Examination:
 
     def batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Begins a look, where it is time."""
-        if self._looks:
-            self.close_look(pl_module)
+        self.close_look(pl_module)
         self._began = time.perf_counter()
         self._looks = self._clock.wants_look(self.evidence.step)
-        if self._monitors.carried:
-            self._monitors.call("on_train_batch_start", trainer, pl_module, batch, batch_idx)
+        self._monitors.call("on_train_batch_start", trainer, pl_module, batch, batch_idx)
         if self._looks:
             self._probes.call("batch_start", trainer, pl_module, batch, self.evidence.step)
 
@@ -76,8 +74,7 @@ class Examination:
         """Keeps the loss of manual optimisation; in a look the graph is looked at."""
         if not self._automatic:
             self._losses.backward(loss, getattr(getattr(trainer.precision_plugin, "scaler", None), "_scale", None))
-        if self._monitors.carried:
-            self._monitors.call("on_before_backward", trainer, pl_module, loss)
+        self._monitors.call("on_before_backward", trainer, pl_module, loss)
         if self._looks:
             self._probes.call("before_backward", trainer, pl_module, loss, self.evidence.step)
 
@@ -93,8 +90,7 @@ class Examination:
         self._rates.optimizer_steps(optimizer)
         if self._looks:
             self._probes.call("before_step", trainer, pl_module, optimizer, self.evidence.step)
-        if self._monitors.carried:
-            self._monitors.call("on_before_optimizer_step", trainer, pl_module, optimizer)
+        self._monitors.call("on_before_optimizer_step", trainer, pl_module, optimizer)
 
     def batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> tuple[bool, bool]:
         """Keeps loss and rate; ends a look.
@@ -110,10 +106,8 @@ class Examination:
         self._losses.batch(outputs, self._automatic, accumulated, stepped, step, optimizers)
         if self._looks:
             self._probes.call("batch_end", trainer, pl_module, outputs, batch, step)
-        if not self._monitors.has_met:
-            self._monitors.meet(trainer, pl_module, outputs)
-        if self._monitors.carried:
-            self._monitors.call("on_train_batch_end", trainer, pl_module, outputs, batch, batch_idx)
+        self._monitors.meet(trainer, pl_module, outputs)
+        self._monitors.call("on_train_batch_end", trainer, pl_module, outputs, batch, batch_idx)
         looked, self._looks = self._looks, False
         self._step_seconds += time.perf_counter() - self._began
         if not stepped:

@@ -29,23 +29,19 @@ class CarriedMonitors:
 
     Args:
         hear: takes a finding.
-
-    Attributes:
-        has_met: whether the first batch has been.
-        carried: the monitors.
     """
 
     def __init__(self, hear: Callable[[Finding], None]) -> None:
         self._hear = hear
-        self.carried: list[Any] = []
-        self.has_met = False
+        self._monitors: list[Any] = []
+        self._has_met = False
         self._keys: dict[str, dict[str, str]] = {}
 
     def call(self, hook: str, trainer: Any, pl_module: Any, *args: Any) -> None:
         """Hands a hook on."""
-        if not self.carried:
+        if not self._monitors:
             return
-        for monitor in list(self.carried):
+        for monitor in list(self._monitors):
             try:
                 getattr(monitor, hook)(trainer, pl_module, *args)
             except FindingError as error:
@@ -60,7 +56,9 @@ class CarriedMonitors:
 
     def meet(self, trainer: Any, pl_module: Any, outputs: Any) -> None:
         """After the first batch: makes the monitors that this module has something for."""
-        self.has_met = True
+        if self._has_met:
+            return
+        self._has_met = True
         present = {type(callback).__name__ for callback in trainer.callbacks}
         wanted = {"ContrastiveHealthMonitor": _contrastive(outputs)}
         wanted["PosteriorMonitor"] = _posterior(pl_module, outputs, trainer.callback_metrics)
@@ -69,14 +67,14 @@ class CarriedMonitors:
 
     def state_dict(self) -> dict[str, Any]:
         """How each was made, and its state."""
-        states = {type(monitor).__name__: monitor.state_dict() for monitor in self.carried}
-        return {"has_met": self.has_met, "keys": {name: self._keys[name] for name in states}, "states": states}
+        states = {type(monitor).__name__: monitor.state_dict() for monitor in self._monitors}
+        return {"has_met": self._has_met, "keys": {name: self._keys[name] for name in states}, "states": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Makes them again."""
-        self.carried, self.has_met = [], state["has_met"]
+        self._monitors, self._has_met = [], state["has_met"]
         self._make(state["keys"])
-        for monitor in self.carried:
+        for monitor in self._monitors:
             monitor.load_state_dict(state["states"][type(monitor).__name__])
 
     def _make(self, keys: dict[str, dict[str, str]]) -> None:
@@ -85,7 +83,7 @@ class CarriedMonitors:
             monitor = _KINDS[name](**arguments)
             for reporter in [held for held in vars(monitor).values() if isinstance(held, FindingReporter)]:
                 reporter.to = self._take
-            self.carried.append(monitor)
+            self._monitors.append(monitor)
 
     def _start(self, trainer: Any, pl_module: Any) -> None:
         for hook in ("on_fit_start", "on_train_start"):
@@ -99,7 +97,7 @@ class CarriedMonitors:
         self._hear(finding)
 
     def _drop(self, monitor: Any, trainer: Any, pl_module: Any) -> None:
-        self.carried.remove(monitor)
+        self._monitors.remove(monitor)
         monitor._leave(pl_module)
 
 

@@ -22,7 +22,7 @@ class LearningRates:
         for group in optimizer.param_groups:
             rate = group.get("lr")
             # a rate on a device is not waited for
-            if type(rate) is float or isinstance(rate, int | float) or (isinstance(rate, Tensor) and rate.is_cpu):
+            if isinstance(rate, float | int) or (isinstance(rate, Tensor) and rate.is_cpu):
                 self._of_batch.append(float(rate))
 
     def step(self, step: int) -> None:
