@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stablelit.callbacks._step_health import gradient_scaler
-from stablelit.callbacks._two_lightnings import inner_optimizer
+from stablelit.callbacks._step_health import scale_left
 from stablelit.findings import Finding
 from stablelit.functional.gradients import total_norm
 
@@ -51,10 +50,5 @@ def gradient_norm(trainer: Any, optimizer: Any, encoder: nn.Module) -> Tensor | 
     if not held:
         return None
     norm = total_norm(p.grad for p in held)
-    scaler = gradient_scaler(trainer)
-    if scaler is None or scaler._scale is None:
-        return norm
-    # private to torch, and the only place that says whether `unscale_` was called
-    stage = scaler._per_optimizer_states.get(id(inner_optimizer(optimizer)), {}).get("stage")
-    is_scaled = stage is None or stage.name == "READY"
-    return norm / scaler._scale.to(norm.device) if is_scaled else norm
+    scale = scale_left(trainer, optimizer)
+    return norm if scale is None else norm / scale.to(norm.device)

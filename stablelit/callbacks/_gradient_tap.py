@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stablelit.callbacks._clip_event import ClipEvent
+from stablelit.callbacks._step_health import scale_left
 from stablelit.callbacks._two_lightnings import defined_as_in, inner_optimizer, is_a
 from stablelit.errors import ConfigurationError
 from stablelit.functional.gradients import share_above, total_norm
@@ -124,13 +125,7 @@ class GradientTap:
 
     def scale_left(self, optimizer: Any) -> Tensor | None:
         """The factor of the gradient scaler that the gradients still carry, shape (); None where they carry none."""
-        scaler = getattr(self._plugin, "scaler", None)
-        if scaler is None or not scaler.is_enabled() or scaler._scale is None:
-            return None
-        # private to torch, and the only place that says whether `unscale_` was called
-        stage = scaler._per_optimizer_states.get(id(inner_optimizer(optimizer)), {}).get("stage")
-        scale: Tensor = scaler._scale
-        return scale if stage is None or stage.name == "READY" else None
+        return scale_left(self.trainer, optimizer)
 
     def tell(self, event: ClipEvent) -> None:
         """Takes what a clip of ours did in `on_before_optimizer_step`; listeners hear of it with the step's one event.

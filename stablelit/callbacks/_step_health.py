@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stablelit.callbacks._buffers import BufferKeeper
+from stablelit.callbacks._two_lightnings import inner_optimizer
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,17 @@ def gradient_scaler(trainer: Any) -> Any:
     """The gradient scaler that is at work; None where there is none."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return scaler if scaler is not None and scaler.is_enabled() else None
+
+
+def scale_left(trainer: Any, optimizer: Any) -> Tensor | None:
+    """The scaler's factor that an optimizer's gradients still carry, shape (); None where they carry none."""
+    scaler = gradient_scaler(trainer)
+    if scaler is None or scaler._scale is None:
+        return None
+    # private to torch, and the only place that says whether `unscale_` was called
+    stage = scaler._per_optimizer_states.get(id(inner_optimizer(optimizer)), {}).get("stage")
+    scale: Tensor = scaler._scale
+    return scale if stage is None or stage.name == "READY" else None
 
 
 def drop_gradients(optimizer: Any, still_scaled: bool) -> None:
