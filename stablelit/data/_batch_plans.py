@@ -121,7 +121,7 @@ class BudgetPlan:
         self._max_tokens, self._multiple_of = max_tokens, multiple_of
         self._ranks, self._drop_tail = ranks, drop_tail
         self._tokens = int(padded_length(lengths, multiple_of).sum(dtype=np.int64))
-        self.edges = budget_edges(lengths, max_tokens, multiple_of, pool_batches, ranks)
+        self.edges = budget_edges(n, self._tokens, max_tokens, pool_batches, ranks)
         pools = len(self.edges) - 1
         tried = 1 if pools == 1 or n > _MANY else 8
         self._expected = max(self._count(lengths, Permutation(n, key)) for key in range(tried))
@@ -165,9 +165,8 @@ class BudgetPlan:
         return sum(len(self._cut(-np.sort(-pool))) for pool in pools)
 
 
-def budget_edges(lengths: NDArray[Any], max_tokens: int, multiple_of: int, pool_batches: int, ranks: int) -> list[int]:
-    """Where the pools of a budget begin, and where the last one ends; see :class:`BudgetPlan`."""
-    n, tokens = len(lengths), int(padded_length(lengths, multiple_of).sum(dtype=np.int64))
+def budget_edges(n: int, tokens: int, max_tokens: int, pool_batches: int, ranks: int) -> list[int]:
+    """Where the pools of n samples with so many padded tokens begin, and the last one ends; see :class:`BudgetPlan`."""
     pools = -(-n // (pool_batches * max(1, max_tokens * n // tokens) * ranks))
     # of equal size: a small last pool could not make up for what the others leave. Inner edges: multiples of ranks
     return [*(n // ranks * pool // pools * ranks for pool in range(pools)), n]

@@ -187,19 +187,18 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
 
     def _plan(self) -> BatchPlan:
         world, drop_tail, n = self.sampler.num_replicas, self.sampler.drop_last, len(self.lengths)
-        if self.every_sample_once:
-            if (world, drop_tail) not in self._plans:
-                self._plans[world, drop_tail] = self._plan_of_all(world)
-            return self._plans[world, drop_tail]
-        if self.batch_size is not None:
+        if self.batch_size is not None and not self.every_sample_once:
             left = 0 if self.drop_last else n % self.global_batch
             left -= left % world if drop_tail else 0
             return FixedPlan(n, self.global_batch, self.pool_batches, left)
-        assert self.max_tokens is not None
         if (world, drop_tail) not in self._plans:
-            plan = BudgetPlan(self.lengths, self.max_tokens, self.multiple_of, self.pool_batches, world, drop_tail)
-            self._plans[world, drop_tail] = plan
+            self._plans[world, drop_tail] = self._plan_of_all(world) if self.every_sample_once else self._budget()
         return self._plans[world, drop_tail]
+
+    def _budget(self) -> BudgetPlan:
+        assert self.max_tokens is not None
+        world, drop_tail = self.sampler.num_replicas, self.sampler.drop_last
+        return BudgetPlan(self.lengths, self.max_tokens, self.multiple_of, self.pool_batches, world, drop_tail)
 
     def _plan_of_all(self, world: int) -> EveryOncePlan:
         def cut(lengths: NDArray[Any]) -> list[int]:
@@ -211,7 +210,8 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         if self.max_tokens is None:
             edges = [*range(0, n, self.pool_batches * self.global_batch), n]
         else:
-            edges = budget_edges(self.lengths, self.max_tokens, self.multiple_of, self.pool_batches, world)
+            tokens = int(padded_length(self.lengths, self.multiple_of).sum(dtype=np.int64))
+            edges = budget_edges(n, tokens, self.max_tokens, self.pool_batches, world)
         order = self.sampler.order()
         pools = [self.lengths[order(range(begin, end))] for begin, end in pairwise(edges)]
         return EveryOncePlan(pools, cut, world)
