@@ -19,13 +19,14 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from stablelit.callbacks._two_lightnings import is_a
 from stablelit.data.files import replacing
 from stablelit.errors import ConfigurationError, ContractError, bad_argument, did_you_mean
 from stablelit.findings import findings_directory
 from stablelit.lost_reports import report_may_be_lost
 
 _OWNER = "PartWriter"
-_FLAT = {"FSDPStrategy", "DeepSpeedStrategy"}
+_FLAT = ("FSDPStrategy", "DeepSpeedStrategy")
 
 
 class PartWriter(pl.Callback):
@@ -67,10 +68,10 @@ class PartWriter(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Asks for the part before anything runs."""
         self._found(pl_module)
-        strategy = type(trainer.strategy)
-        if {kind.__name__ for kind in strategy.__mro__} & _FLAT:
+        if any(is_a(name, trainer.strategy) for name in _FLAT):
+            strategy = type(trainer.strategy).__name__
             raise ConfigurationError(
-                f"{_OWNER}: {strategy.__name__} keeps parts of parameters in a form of its own, so that no rank has "
+                f"{_OWNER}: {strategy} keeps parts of parameters in a form of its own, so that no rank has "
                 f"the weights of {self.part!r}. Use DDP or ModelParallelStrategy, or take the part from a checkpoint "
                 f"that Lightning has consolidated (python -m lightning.pytorch.utilities.consolidate_checkpoint)."
             )
@@ -97,7 +98,8 @@ class PartWriter(pl.Callback):
         if trainer.fast_dev_run:
             return
         # a compiled part is a wrapper around the one that was compiled
-        part = getattr(self._found(pl_module), "_orig_mod", None) or self._found(pl_module)
+        part = self._found(pl_module)
+        part = getattr(part, "_orig_mod", part)
         weights = {name: _whole(value.detach()) for name, value in part.state_dict().items()}
         if not trainer.is_global_zero:
             return

@@ -57,9 +57,8 @@ def naming_bad_files(directories: Sequence[Path]) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'of its content'}"[
-        :500
-    ]
+    lines = str(error).strip().splitlines() or ["of its content"]
+    return f"{type(error).__name__}: {lines[0]}"[:500]
 
 
 def directories_of(path: ConfigSearchPath) -> list[Path]:
